@@ -1,0 +1,23 @@
+"""jaxmix: mixed-sample data augmentation for JAX, in pure functions.
+
+`random_mix` mixes a batch and its labels; `mixup`, `cutmix`, `resizemix` and
+`fmix` are its modes. Each is a `draw_*` (random: a key and a shape give a small
+`Mix`) followed by `apply` and `mix_labels` (deterministic). It needs jax alone.
+"""
+
+from jaxmix._src.cutmix import cutmix as cutmix
+from jaxmix._src.cutmix import draw_cutmix as draw_cutmix
+from jaxmix._src.fmix import draw_fmix as draw_fmix
+from jaxmix._src.fmix import fmix as fmix
+from jaxmix._src.mix import Mix as Mix
+from jaxmix._src.mix import apply as apply
+from jaxmix._src.mixup import draw_mixup as draw_mixup
+from jaxmix._src.mixup import mixup as mixup
+from jaxmix._src.pairing import draw_partner as draw_partner
+from jaxmix._src.random_mix import draw_identity as draw_identity
+from jaxmix._src.random_mix import draw_random_mix as draw_random_mix
+from jaxmix._src.random_mix import random_mix as random_mix
+from jaxmix._src.resizemix import draw_resizemix as draw_resizemix
+from jaxmix._src.resizemix import resizemix as resizemix
+from jaxmix._src.targets import mix_labels as mix_labels
+from jaxmix._src.targets import mixed_cross_entropy as mixed_cross_entropy

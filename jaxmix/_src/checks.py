@@ -1,0 +1,174 @@
+"""What every public function asks of its arguments before it traces a thing.
+
+Each check raises `ValueError` or `TypeError` that names the argument, the value
+and what is allowed. Values under `jit` are not known; there the shapes and
+dtypes are checked and the values are left to `jaxmix.mix_labels` and
+`jaxmix.mixed_cross_entropy`, which answer a bad label with NaN.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+GRANULARITIES = ('batch', 'sample')
+
+
+def is_concrete(value: Any) -> bool:
+  """Whether the numbers in `value` are known now, not only under `jit`."""
+  return not isinstance(value, Tracer)
+
+
+def check_choice(name: str, value: Any, allowed: Sequence[str]) -> None:
+  """Raises ValueError unless `value` is one of `allowed`."""
+  if value not in allowed:
+    names = ', '.join(map(repr, allowed))
+    raise ValueError(f'{name}={value!r} is unknown; allowed: {names}.')
+
+
+def check_key(key: Any) -> None:
+  """Raises TypeError unless `key` is one JAX random key, typed or raw."""
+  is_array = isinstance(key, jax.Array | np.ndarray)
+  typed = is_array and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+  if typed and key.shape == ():
+    return
+  if is_array and not typed and key.dtype == np.uint32 and key.ndim == 1:
+    return
+  what = f'{key.dtype}{list(key.shape)}' if is_array else repr(key)
+  raise TypeError(
+    f'key must be one JAX random key, e.g. jax.random.key(0); got {what}. '
+    'The order of arguments is (key, images, labels).'
+  )
+
+
+def check_shape(shape: Sequence[int]) -> tuple[int, tuple[int, ...]]:
+  """Splits the shape `[B, *spatial, C]` of images into `(B, spatial)`."""
+  shape = tuple(shape)
+  if len(shape) < 3:
+    raise ValueError(
+      f'images must be [batch, *spatial, channels] of rank 3 or more; got '
+      f'shape {list(shape)}. A single image needs a batch axis, a grey one a '
+      'channel axis.'
+    )
+  if min(shape) < 1:
+    raise ValueError(f'images have an empty axis: shape {list(shape)}.')
+  return shape[0], shape[1:-1]
+
+
+def check_images(images: Any, *, any_dtype: bool = False) -> jax.Array:
+  """Gives `images` as an array of rank >= 3 in a dtype that can be mixed."""
+  if not hasattr(images, 'dtype') or not hasattr(images, 'shape'):
+    raise TypeError(f'images must be an array; got {type(images).__name__}.')
+  check_shape(images.shape)
+  floating = jnp.issubdtype(images.dtype, jnp.floating)
+  if not (any_dtype or floating or images.dtype == np.uint8):
+    raise TypeError(
+      f'images of dtype {images.dtype} cannot be mixed; allowed: uint8 and '
+      'floating point. Cast them, or select whole pixels with '
+      'jaxmix.apply(mix, images, hard=True), as for segmentation masks.'
+    )
+  return jnp.asarray(images)
+
+
+def check_labels(labels: Any, batch: int, num_classes: int | None) -> jax.Array:
+  """Gives `labels` as an array of integers `[B]` or probabilities `[B, K]`."""
+  if not hasattr(labels, 'dtype') or not hasattr(labels, 'shape'):
+    raise TypeError(f'labels must be an array; got {type(labels).__name__}.')
+  shape = list(labels.shape)
+  if len(shape) not in (1, 2):
+    raise ValueError(
+      f'labels must be integers [batch] or dense [batch, classes]; got shape '
+      f'{shape}.'
+    )
+  if shape[0] != batch:
+    raise ValueError(
+      f'labels and images differ in batch size: labels {shape} for {batch} '
+      'images.'
+    )
+  integer = jnp.issubdtype(labels.dtype, jnp.integer)
+  if len(shape) == 1:
+    if not integer:
+      raise TypeError(f'labels [batch] must be integers; got {labels.dtype}.')
+    if num_classes is None:
+      raise ValueError(
+        'num_classes is needed to mix integer labels (or keep them as they '
+        'are and use jaxmix.mixed_cross_entropy).'
+      )
+    check_num_classes(num_classes)
+    check_label_range(labels, num_classes)
+  else:
+    if not jnp.issubdtype(labels.dtype, jnp.floating):
+      raise TypeError(
+        f'dense labels [batch, classes] must be floating point; got '
+        f'{labels.dtype}.'
+      )
+    if num_classes is not None and num_classes != shape[1]:
+      raise ValueError(
+        f'num_classes={num_classes} but labels have shape {shape}.'
+      )
+  return jnp.asarray(labels)
+
+
+def check_num_classes(num_classes: Any) -> None:
+  """Raises unless `num_classes` is a positive Python integer."""
+  if not isinstance(num_classes, int | np.integer) or num_classes < 1:
+    raise ValueError(
+      f'num_classes={num_classes!r} must be an integer of 1 or more.'
+    )
+
+
+def check_label_range(labels: Any, num_classes: int) -> None:
+  """Raises ValueError if a label that is known lies outside [0, K)."""
+  if not is_concrete(labels) or labels.size == 0:
+    return
+  low, high = int(np.min(labels)), int(np.max(labels))
+  if low < 0 or high >= num_classes:
+    raise ValueError(
+      f'labels must lie in [0, {num_classes}) for num_classes={num_classes}; '
+      f'got values from {low} to {high}.'
+    )
+
+
+def check_alpha(alpha: Any, name: str = 'alpha') -> None:
+  """Raises unless `alpha`, if it is known, is one finite number above 0."""
+  if not is_concrete(alpha):
+    return
+  try:
+    value = float(alpha)
+  except (TypeError, ValueError):
+    raise TypeError(f'{name}={alpha!r} must be a number.') from None
+  if not (math.isfinite(value) and value > 0):
+    raise ValueError(
+      f'{name}={value!r} must be above 0 and finite (Beta({name}, {name})).'
+    )
+
+
+def check_unit_interval(name: str, value: float, high: float) -> None:
+  """Raises ValueError unless `0 <= value <= high`."""
+  if not 0 <= value <= high:
+    raise ValueError(f'{name}={value!r} must lie in [0, {high}].')
+
+
+def check_weights(weights: Any, count: int) -> np.ndarray | jax.Array:
+  """Gives the weights of `count` candidates as a float array `[count]`."""
+  if isinstance(weights, Mapping) or isinstance(weights, str):
+    raise TypeError(
+      f'weights={weights!r} must be a sequence of numbers, one per candidate.'
+    )
+  known = is_concrete(weights) and all(map(is_concrete, weights))
+  array = np.asarray(weights, float) if known else jnp.asarray(weights)
+  if array.shape != (count,):
+    raise ValueError(
+      f'weights={weights!r} must have one number for each of the {count} '
+      f'candidates.'
+    )
+  if isinstance(array, np.ndarray):
+    if not np.all(np.isfinite(array)) or np.any(array < 0):
+      raise ValueError(f'weights={weights!r} must be finite and 0 or more.')
+    if not np.any(array > 0):
+      raise ValueError(f'weights={weights!r} are all zero: nothing to draw.')
+  return array

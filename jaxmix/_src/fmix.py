@@ -1,0 +1,251 @@
+"""FMix: Harris et al., arXiv 2002.12047."""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxmix._src import fourier
+from jaxmix._src.checks import (
+  GRANULARITIES,
+  check_choice,
+  check_key,
+  check_shape,
+  check_unit_interval,
+)
+from jaxmix._src.mix import Mix, apply
+from jaxmix._src.pairing import draw_partner
+from jaxmix._src.ratio import draw_ratio
+from jaxmix._src.targets import mix_labels
+
+SPECTRA = ('isotropic', 'official')
+
+
+def top_mask(field: jax.Array, count: jax.Array) -> jax.Array:
+  """Exactly the `count` largest pixels of each field, without a sort.
+
+  A float's bits, read as an integer, are in the order of the floats; so 31
+  steps of bisection over the bits find the value of rank `count` exactly. Each
+  step is one comparison and one sum. Pixels equal to that value (float32 has
+  few enough of them that this happens) are dropped from the end until the
+  count is right.
+
+  Args:
+    field: float32 `[n, *spatial]`, without NaN.
+    count: int32 `[n]`, from 0 to the number of pixels.
+
+  Returns:
+    bool `[n, *spatial]`.
+
+  >>> top_mask(jnp.array([[0.5, -1.0, 2.0, 0.5]]), jnp.array([2])).tolist()
+  [[True, False, True, False]]
+  """
+  bits = jax.lax.bitcast_convert_type(field + 0.0, jnp.int32)  # -0.0 is 0.0
+  order = bits ^ ((bits >> 31) & 0x7FFFFFFF)
+  rows = order.reshape(len(order), -1, field.shape[-1])
+  none = count < 1
+
+  def at_least(value: jax.Array) -> jax.Array:
+    # Counting as a matrix product: twice as fast as a sum of integers on a
+    # CPU, and exact, since a row is shorter than 2^24.
+    above = (rows >= value[:, None, None]).astype(jnp.float32)
+    per_row = jnp.einsum('nij,j->ni', above, jnp.ones(rows.shape[-1]))
+    return jnp.sum(per_row.astype(jnp.int32), axis=1)
+
+  lowest = jnp.full(count.shape, jnp.iinfo(jnp.int32).min)
+  negative = at_least(jnp.zeros_like(count)) < count
+  start = jnp.where(negative, lowest, 0)
+
+  def halve(step: jax.Array, value: jax.Array) -> jax.Array:
+    higher = value + (jnp.int32(1) << (30 - step))
+    return jnp.where(at_least(higher) >= count, higher, value)
+
+  threshold = jax.lax.fori_loop(0, 31, halve, start)
+  pixel = jnp.arange(rows[0].size, dtype=jnp.int32).reshape(rows.shape[1:])
+  tied = rows == threshold[:, None, None]
+
+  def surplus(state: tuple[jax.Array, jax.Array]) -> jax.Array:
+    return jnp.any(state[0] > count)
+
+  def drop_last(
+    state: tuple[jax.Array, jax.Array],
+  ) -> tuple[jax.Array, jax.Array]:
+    total, end = state
+    last = jnp.max(
+      jnp.where(tied & (pixel < end[:, None, None]), pixel, -1), axis=(1, 2)
+    )
+    over = total > count
+    return total - over, jnp.where(over, last, end)
+
+  end = jnp.full(count.shape, rows[0].size)
+  _, end = jax.lax.while_loop(
+    surplus, drop_last, (jnp.where(none, 0, at_least(threshold)), end)
+  )
+  mask = (rows > threshold[:, None, None]) | (
+    tied & (pixel < end[:, None, None])
+  )
+  return (mask & ~none[:, None, None]).reshape(field.shape)
+
+
+def soft_mask(
+  field: jax.Array, count: jax.Array, ratio: jax.Array, max_soft: float
+) -> jax.Array:
+  """The `count` largest pixels, with a border that falls linearly by rank.
+
+  Args:
+    field: float32 `[n, *spatial]`.
+    count: int32 `[n]`.
+    ratio: float32 `[n]`: lambda before it was rounded to a count.
+    max_soft: the border holds, on each side, this share of the pixels, or as
+      many as `ratio` leaves on the smaller side.
+
+  Returns:
+    float32 `[n, *spatial]` in [0, 1], whose sum is `count`.
+  """
+  flat = field.reshape(len(field), -1)
+  size = flat.shape[1]
+  order = jnp.argsort(-flat, axis=1)
+  rank = jnp.argsort(order, axis=1)
+  share = jnp.minimum(max_soft, jnp.minimum(ratio, 1 - ratio))
+  soft = jnp.floor(size * share).astype(jnp.int32)
+  soft = jnp.minimum(soft, jnp.minimum(count, size - count))[:, None]
+  step = rank - (count[:, None] - soft)
+  fall = 1 - step / jnp.maximum(2 * soft - 1, 1)
+  sharp = (rank < count[:, None]).astype(jnp.float32)
+  mask = jnp.where(soft == 0, sharp, jnp.clip(fall, 0, 1))
+  return mask.reshape(field.shape)
+
+
+def draw_fmix(
+  key: jax.Array,
+  shape: tuple[int, ...],
+  *,
+  alpha: Any = 1.0,
+  spectrum: str = 'isotropic',
+  decay_power: float = 3.0,
+  max_soft: float = 0.0,
+  pairing: str = 'permutation',
+  granularity: str = 'batch',
+) -> Mix:
+  """Draws an FMix: the brightest pixels of a smooth random field are kept.
+
+  The ratio is from Beta(alpha, alpha); of N pixels floor or ceil of
+  `ratio * N`, by a fair coin, are kept, and `lam` is that number over N, so
+  label and pixels agree exactly.
+
+  Args:
+    key: random key.
+    shape: `[B, *spatial, C]` with one, two or three spatial axes.
+    alpha: above 0; 1 makes the ratio uniform.
+    spectrum: `'isotropic'`, what the paper describes, or `'official'`, what its
+      code does (see `jaxmix._src.fourier.official_field`).
+    decay_power: above 0; the larger, the smoother the masks.
+    max_soft: in [0, 0.5]; above 0 the masks have a soft border (and are found
+      by a sort).
+    pairing: see `jaxmix.draw_partner`.
+    granularity: `'batch'`, one mask for all (the official law), or `'sample'`,
+      one for each.
+
+  Returns:
+    A `Mix` with `mask`, bool if `max_soft` is 0.
+
+  Raises:
+    ValueError, TypeError: an argument is out of range or unknown.
+
+  >>> mix = draw_fmix(jax.random.key(0), (4, 32, 32, 3))
+  >>> bool(jnp.allclose(mix.mask.mean(), mix.lam))
+  True
+  """
+  check_key(key)
+  check_choice('granularity', granularity, GRANULARITIES)
+  check_choice('spectrum', spectrum, SPECTRA)
+  check_unit_interval('max_soft', max_soft, 0.5)
+  batch, space = check_shape(shape)
+  if len(space) > 3:
+    raise ValueError(
+      f'fmix takes one to three spatial axes; got images of shape '
+      f'{list(shape)}.'
+    )
+  if not 0 < decay_power < math.inf:
+    raise ValueError(f'decay_power={decay_power!r} must be above 0.')
+  pair_key, _, key = jax.random.split(key, 3)
+  ratio_key, coin_key, noise_key = jax.random.split(key, 3)
+  count = batch if granularity == 'sample' else 1
+  ratio = draw_ratio(ratio_key, count, alpha)
+  pixels = math.prod(space)
+  wanted = ratio * pixels
+  up = jax.random.bernoulli(coin_key, shape=(count,))
+  kept = jnp.where(up, jnp.ceil(wanted), jnp.floor(wanted)).astype(jnp.int32)
+  if spectrum == 'isotropic':
+    noise_shape = fourier.isotropic_noise_shape(space, decay_power)
+    make_field = fourier.isotropic_field
+  else:
+    noise_shape = fourier.official_noise_shape(space)
+    make_field = fourier.official_field
+  # Drawn flat: XLA's CPU compiler takes seconds over a random array of several
+  # axes.
+  noise = jax.random.normal(noise_key, (count * math.prod(noise_shape),))
+  noise = noise.reshape(count, *noise_shape)
+  field = make_field(noise, space, decay_power)
+  if max_soft:
+    mask = soft_mask(field, kept, ratio, max_soft)
+  else:
+    mask = top_mask(field, kept)
+  return Mix(
+    lam=jnp.broadcast_to(kept / pixels, (batch,)).astype(jnp.float32),
+    partner=draw_partner(pair_key, batch, pairing=pairing),
+    mode=jnp.zeros(batch, jnp.int32),
+    mask=mask,
+  )
+
+
+def fmix(
+  key: jax.Array,
+  images: jax.Array,
+  labels: jax.Array,
+  *,
+  num_classes: int | None = None,
+  alpha: Any = 1.0,
+  spectrum: str = 'isotropic',
+  decay_power: float = 3.0,
+  max_soft: float = 0.0,
+  pairing: str = 'permutation',
+  granularity: str = 'batch',
+) -> tuple[jax.Array, jax.Array]:
+  """FMix: each pixel is the image's own or its partner's, in smooth regions.
+
+  Args:
+    key: random key.
+    images: `[B, *spatial, C]`, floating point or uint8.
+    labels: integers `[B]` (with `num_classes`) or dense `[B, K]`.
+    num_classes: `K`, for integer labels.
+    alpha: above 0; 1 makes the ratio uniform.
+    spectrum: `'isotropic'` (the paper) or `'official'` (its code).
+    decay_power: above 0; the larger, the smoother the masks.
+    max_soft: in [0, 0.5], the softness of the border.
+    pairing: see `jaxmix.draw_partner`.
+    granularity: `'batch'` (one mask for all) or `'sample'`.
+
+  Returns:
+    `(images, labels)`: the mixed images in their dtype, labels `[B, K]`.
+
+  Raises:
+    ValueError, TypeError: an argument is out of range or of a wrong type.
+
+  >>> images, labels = jnp.ones((4, 8, 8, 3)), jnp.array([0, 1, 2, 0])
+  >>> _, mixed = fmix(jax.random.key(0), images, labels, num_classes=3)
+  >>> bool(jnp.allclose(mixed.sum(1), 1))
+  True
+  """
+  mix = draw_fmix(
+    key,
+    jnp.shape(images),
+    alpha=alpha,
+    spectrum=spectrum,
+    decay_power=decay_power,
+    max_soft=max_soft,
+    pairing=pairing,
+    granularity=granularity,
+  )
+  return apply(mix, images), mix_labels(mix, labels, num_classes=num_classes)

@@ -1,0 +1,199 @@
+"""A draw as data (`Mix`), and the one pass over the pixels (`apply`).
+
+Every random function of jaxmix draws a small `Mix` from a key and a shape;
+`apply` is deterministic. The four modes are one formula: a pixel of the result
+is
+
+    w * own + (1 - w) * partner[source]
+
+with `w` from the mask outside the box and 0 inside it, and `source` the pixel
+of the partner to read, its own position unless the partner was resized. So the
+mode is chosen among these small parts, and the images are read once.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxmix._src.boxes import inside
+from jaxmix._src.checks import check_images, check_shape
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Mix:
+  """What was drawn for a batch of `B` samples with `d` spatial axes.
+
+  A pytree of small arrays: it passes through `jit`, `vmap`, `scan` and
+  `shard_map`, can be stored, and can be applied to images, to labels, to a
+  segmentation mask, to a second view, or by host code.
+
+  Attributes:
+    lam: float32 `[B]` in [0, 1]: the share of the sample's own label. For the
+      mask modes it is exactly the share of its own pixels.
+    partner: int32 `[B]`: sample `i` is mixed with sample `partner[i]`.
+    mode: int32 `[B]`: the index, in the candidates of
+      `jaxmix.draw_random_mix`, of the mode that was drawn; otherwise 0.
+    mask: bool or float32 `[1 or B, *spatial]` (an axis may have size 1, to
+      broadcast): the weight of the own pixel. None: 1 everywhere.
+    box: int32 `[B, d, 2]`: the pixels from `[..., 0]` up to, but without,
+      `[..., 1]` come from the partner. None: no box.
+    source: for each spatial axis int32 `[B, length]`: the partner's index that
+      each row (column, ...) reads. None: the same index.
+    method: how a resized partner is sampled: `'nearest'` reads at `source`;
+      `'linear'` and `'cubic'` interpolate it to the size of the box.
+  """
+
+  lam: jax.Array
+  partner: jax.Array
+  mode: jax.Array
+  mask: jax.Array | None = None
+  box: jax.Array | None = None
+  source: tuple[jax.Array, ...] | None = None
+  method: str = dataclasses.field(default='nearest', metadata={'static': True})
+
+
+def apply(mix: Mix, images: jax.Array, *, hard: bool = False) -> jax.Array:
+  """Mixes a batch as `mix` says: RandomMix, equations (1) and (2).
+
+  Where a pixel comes from one image alone it is copied, not computed: exact in
+  every dtype, and a NaN cannot leak from the image that was not chosen. Where
+  two are blended this is done in float32 and rounded to the dtype of `images`.
+
+  Args:
+    mix: a draw for this batch size and these spatial axes.
+    images: `[B, *spatial, C]`, floating point or uint8.
+    hard: each pixel is taken whole from the image of larger weight, and any
+      dtype is allowed. For integer segmentation masks `[B, *spatial, 1]`.
+
+  Returns:
+    The mixed images, with the shape and dtype of `images`.
+
+  Raises:
+    TypeError: an integer dtype other than uint8 without `hard=True`.
+    ValueError: rank below 3, or another shape than the one drawn for.
+
+  >>> import jaxmix
+  >>> mix = jaxmix.draw_cutmix(jax.random.key(0), (8, 32, 32, 3))
+  >>> masks = jnp.zeros((8, 32, 32, 1), jnp.int32)
+  >>> jaxmix.apply(mix, masks, hard=True).dtype
+  dtype('int32')
+  """
+  images = check_images(images, any_dtype=hard)
+  _check_fits(mix, images.shape)
+  other = _partner_pixels(mix, images, hard)
+  weight = _own_weight(mix, images.shape[1:-1])
+  if weight is None:  # neither mask nor box: the identity
+    return images
+  weight = weight[..., None]
+  if hard and weight.dtype != bool:
+    weight = weight >= 0.5
+  if weight.dtype == bool:
+    return jnp.where(weight, images, other)
+  # Two selects in this order: the blend of NaN or infinity with a weight of
+  # zero is never taken, and XLA's CPU code for it is twice as fast as that of
+  # where(weight >= 1, images, where(weight <= 0, other, blend)).
+  nearest = jnp.where(weight >= 1, images, other)
+  blend = weight * images + (1 - weight) * nearest
+  if images.dtype == np.uint8:
+    blend = jnp.round(blend)
+  whole = (weight >= 1) | (weight <= 0)
+  return jnp.where(whole, nearest, blend.astype(images.dtype))
+
+
+def _own_weight(mix: Mix, space: tuple[int, ...]) -> jax.Array | None:
+  """The weight of the own pixels: bool if every pixel has one owner."""
+  if mix.box is None:
+    return mix.mask
+  pasted = inside(mix.box, space)
+  if mix.mask is None:
+    return ~pasted
+  if mix.mask.dtype == bool:
+    return mix.mask & ~pasted
+  return jnp.where(pasted, 0.0, mix.mask)
+
+
+def _partner_pixels(mix: Mix, images: jax.Array, hard: bool) -> jax.Array:
+  """The pixel of the partner that each pixel would be mixed with."""
+  # Our indices are in bounds: without the promise XLA clamps each of them.
+  promise = 'promise_in_bounds'
+  if mix.source is None:
+    return images.at[mix.partner].get(mode=promise)
+  if mix.method == 'nearest' or hard:
+    return images.at[_open_grid(mix.partner, *mix.source)].get(mode=promise)
+  other = images.at[mix.partner].get(mode=promise)
+  resized = jnp.stack(
+    [jnp.any(s != jnp.arange(s.shape[1]), axis=1) for s in mix.source]
+  ).any(axis=0)
+  # Two matmuls over all pixels: worth a branch when nothing was resized.
+  return jax.lax.cond(
+    jnp.any(resized),
+    lambda: _interpolate(other, mix, resized),
+    lambda: other,
+  )
+
+
+def _open_grid(partner: jax.Array, *source: jax.Array) -> tuple[jax.Array, ...]:
+  """Indices that read pixel `source[:][b, :]` of sample `partner[b]`."""
+  ranks = len(source)
+  grid = [partner.reshape([-1] + [1] * ranks)]
+  for axis, index in enumerate(source):
+    shape = [1] * (ranks + 1)
+    shape[0], shape[axis + 1] = index.shape
+    grid.append(index.reshape(shape))
+  return tuple(grid)
+
+
+def _interpolate(images: jax.Array, mix: Mix, resized: jax.Array) -> jax.Array:
+  """`jax.image.resize` of each image into its box, one program for all sizes.
+
+  Images that were not resized pass unchanged, up to rounding.
+  """
+  space = images.shape[1:-1]
+  axes = tuple(range(len(space)))
+  start, stop = mix.box[..., 0], mix.box[..., 1]  # type: ignore[index]
+  length = jnp.asarray(space, jnp.float32)
+  scale = jnp.where(resized[:, None], (stop - start) / length, 1.0)
+  shift = jnp.where(resized[:, None], start, 0).astype(jnp.float32)
+  placed = jax.vmap(
+    lambda image, scale, shift: jax.image.scale_and_translate(
+      image.astype(jnp.float32),
+      image.shape,
+      axes,
+      scale,
+      shift,
+      method=mix.method,
+      antialias=True,
+    )
+  )(images, scale, shift)
+  if images.dtype == np.uint8:
+    placed = jnp.clip(jnp.round(placed), 0, 255)
+  return placed.astype(images.dtype)
+
+
+def _check_fits(mix: Mix, shape: tuple[int, ...]) -> None:
+  """Raises ValueError unless `mix` was drawn for images of this shape."""
+  batch, space = check_shape(shape)
+  drawn_batch = mix.partner.shape[0]
+  if drawn_batch != batch:
+    raise ValueError(
+      f'mix was drawn for a batch of {drawn_batch}; got images of shape '
+      f'{list(shape)}.'
+    )
+  fits = True
+  if mix.mask is not None:
+    lengths = mix.mask.shape[1:]
+    fits &= len(lengths) == len(space) and all(
+      m in (1, n) for m, n in zip(lengths, space, strict=True)
+    )
+  if mix.box is not None:
+    fits &= mix.box.shape[1] == len(space)
+  if mix.source is not None:
+    fits &= tuple(s.shape[1] for s in mix.source) == space
+  if not fits:
+    raise ValueError(
+      f'mix was drawn for other spatial axes than those of images of shape '
+      f'{list(shape)}.'
+    )

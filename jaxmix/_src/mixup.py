@@ -1,0 +1,100 @@
+"""Mixup: Zhang et al., ICLR 2018 (RandomMix, equation (1))."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxmix._src.checks import (
+  GRANULARITIES,
+  check_choice,
+  check_key,
+  check_shape,
+)
+from jaxmix._src.mix import Mix, apply
+from jaxmix._src.pairing import draw_partner
+from jaxmix._src.ratio import draw_ratio
+from jaxmix._src.targets import mix_labels
+
+
+def draw_mixup(
+  key: jax.Array,
+  shape: tuple[int, ...],
+  *,
+  alpha: Any = 1.0,
+  pairing: str = 'permutation',
+  granularity: str = 'batch',
+) -> Mix:
+  """Draws a Mixup: lambda ~ Beta(alpha, alpha), the weight of every pixel.
+
+  Args:
+    key: random key.
+    shape: `[B, *spatial, C]`, the shape of the images.
+    alpha: above 0; 1 makes lambda uniform.
+    pairing: see `jaxmix.draw_partner`.
+    granularity: `'batch'`, one lambda for all (the official law), or
+      `'sample'`, one for each.
+
+  Returns:
+    A `Mix` with `mask`, of one weight per sample.
+
+  Raises:
+    ValueError, TypeError: an argument is out of range or unknown.
+
+  >>> draw_mixup(jax.random.key(0), (4, 8, 8, 3)).mask.shape
+  (1, 1, 1)
+  """
+  check_key(key)
+  check_choice('granularity', granularity, GRANULARITIES)
+  batch, space = check_shape(shape)
+  pair_key, _, key = jax.random.split(key, 3)
+  count = batch if granularity == 'sample' else 1
+  lam = draw_ratio(key, count, alpha)
+  return Mix(
+    lam=jnp.broadcast_to(lam, (batch,)),
+    partner=draw_partner(pair_key, batch, pairing=pairing),
+    mode=jnp.zeros(batch, jnp.int32),
+    mask=lam.reshape([count] + [1] * len(space)),
+  )
+
+
+def mixup(
+  key: jax.Array,
+  images: jax.Array,
+  labels: jax.Array,
+  *,
+  num_classes: int | None = None,
+  alpha: Any = 1.0,
+  pairing: str = 'permutation',
+  granularity: str = 'batch',
+) -> tuple[jax.Array, jax.Array]:
+  """Mixup: `lambda * own + (1 - lambda) * partner`, images and labels alike.
+
+  Args:
+    key: random key.
+    images: `[B, *spatial, C]`, floating point or uint8.
+    labels: integers `[B]` (with `num_classes`) or dense `[B, K]`.
+    num_classes: `K`, for integer labels.
+    alpha: above 0; 1 makes lambda uniform.
+    pairing: see `jaxmix.draw_partner`.
+    granularity: `'batch'` (one lambda for all) or `'sample'`.
+
+  Returns:
+    `(images, labels)`: the mixed images in their dtype, labels `[B, K]`.
+
+  Raises:
+    ValueError, TypeError: an argument is out of range or of a wrong type.
+
+  >>> images, labels = jnp.ones((4, 8, 8, 3)), jnp.array([0, 1, 2, 0])
+  >>> _, mixed = mixup(jax.random.key(0), images, labels, num_classes=3)
+  >>> bool(jnp.allclose(mixed.sum(1), 1))
+  True
+  """
+  mix = draw_mixup(
+    key,
+    jnp.shape(images),
+    alpha=alpha,
+    pairing=pairing,
+    granularity=granularity,
+  )
+  return apply(mix, images), mix_labels(mix, labels, num_classes=num_classes)

@@ -1,0 +1,46 @@
+"""Who is mixed with whom."""
+
+import jax
+import jax.numpy as jnp
+
+from jaxmix._src.checks import check_choice
+
+PAIRINGS = ('permutation', 'roll', 'flip', 'derangement')
+
+
+def draw_partner(
+  key: jax.Array, batch: int, *, pairing: str = 'permutation'
+) -> jax.Array:
+  """Draws the partner of each sample: RandomMix, equation (3).
+
+  Every pairing is a permutation, so each sample is a partner exactly once.
+
+  Args:
+    key: random key; `'roll'` and `'flip'` do not use it.
+    batch: number of samples `B`.
+    pairing: `'permutation'`: uniform over all permutations; on average one
+      sample is its own partner (the paper, and the code of Mixup, CutMix, FMix
+      and ResizeMix). `'derangement'`: nobody is their own partner if `B >= 2`
+      (uniform over the cyclic permutations). `'roll'`: the sample before
+      (torchvision). `'flip'`: the batch reversed (timm); the middle sample of
+      an odd batch is its own partner. The last two need a shuffled batch.
+
+  Returns:
+    int32 `[B]`: sample `i` is mixed with sample `partner[i]`.
+
+  Raises:
+    ValueError: `pairing` is unknown.
+
+  >>> draw_partner(jax.random.key(0), 4, pairing='roll').tolist()
+  [3, 0, 1, 2]
+  """
+  check_choice('pairing', pairing, PAIRINGS)
+  samples = jnp.arange(batch, dtype=jnp.int32)
+  if pairing == 'roll':
+    return jnp.roll(samples, 1)
+  if pairing == 'flip':
+    return samples[::-1]
+  order = jax.random.permutation(key, samples)
+  if pairing == 'permutation':
+    return order
+  return samples.at[order].set(jnp.roll(order, -1))

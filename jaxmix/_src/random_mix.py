@@ -1,0 +1,310 @@
+"""RandomMix: Liu et al., arXiv 2205.08728, equations (3) and (4)."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxmix._src.checks import (
+  GRANULARITIES,
+  check_alpha,
+  check_choice,
+  check_key,
+  check_shape,
+  check_weights,
+)
+from jaxmix._src.cutmix import draw_cutmix
+from jaxmix._src.fmix import draw_fmix
+from jaxmix._src.mix import Mix, apply
+from jaxmix._src.mixup import draw_mixup
+from jaxmix._src.pairing import draw_partner
+from jaxmix._src.resizemix import METHODS, draw_resizemix
+from jaxmix._src.targets import mix_labels
+
+Draw = Callable[..., Mix]
+Candidate = str | Draw
+
+MODES = ('identity', 'mixup', 'cutmix', 'resizemix', 'fmix')
+_WITH_ALPHA = ('mixup', 'cutmix', 'fmix')
+PAPER = ('mixup', 'cutmix', 'resizemix', 'fmix')
+
+
+def draw_random_mix(
+  key: jax.Array,
+  shape: tuple[int, ...],
+  *,
+  candidates: Sequence[Candidate] = PAPER,
+  weights: Any = None,
+  alpha: Any = 1.0,
+  scale: tuple[float, float] = (0.1, 0.8),
+  method: str = 'nearest',
+  spectrum: str = 'isotropic',
+  decay_power: float = 3.0,
+  max_soft: float = 0.0,
+  pairing: str = 'permutation',
+  granularity: str = 'batch',
+) -> Mix:
+  """Draws a RandomMix: a random pairing, and one candidate chosen by weight.
+
+  With one candidate (or one weight above zero) it is that mode's own draw for
+  the same key, bit for bit.
+
+  Args:
+    key: random key.
+    shape: `[B, *spatial, C]`, the shape of the images.
+    candidates: names out of `'mixup'`, `'cutmix'`, `'resizemix'`, `'fmix'` and
+      `'identity'` (no mixing), or functions
+      `draw(key, shape, *, granularity) -> Mix` of your own; the partner is
+      that of the pairing, whatever such a function says.
+    weights: one number of 0 or more for each candidate, not all zero; they
+      need not add up to 1. None: all equal. May be a traced array, so that a
+      schedule can change them under `jit`.
+    alpha: the parameter of Beta(alpha, alpha), one number or a mapping by mode
+      such as `{'mixup': 0.2}`; modes it does not name have 1. ResizeMix has
+      none.
+    scale: ResizeMix: the range of the side's ratio.
+    method: ResizeMix: `'nearest'`, `'linear'` or `'cubic'`.
+    spectrum: FMix: `'isotropic'` or `'official'`.
+    decay_power: FMix: the smoothness of the masks.
+    max_soft: FMix: the softness of their border, in [0, 0.5].
+    pairing: see `jaxmix.draw_partner`.
+    granularity: `'batch'`: one mode with one lambda for the whole batch (the
+      paper). `'sample'`: every sample has a mode, lambda and mask or box of its
+      own.
+
+  Returns:
+    A `Mix`; its `mode` is an index into `candidates`.
+
+  Raises:
+    ValueError, TypeError: an argument is out of range or unknown.
+
+  >>> mix = draw_random_mix(jax.random.key(0), (8, 32, 32, 3),
+  ...                       weights=(3, 1, 1, 1))
+  >>> mix.mode.shape
+  (8,)
+  """
+  check_key(key)
+  check_choice('granularity', granularity, GRANULARITIES)
+  check_choice('method', method, METHODS)
+  batch, _ = check_shape(shape)
+  draws = _draw_functions(
+    candidates,
+    alpha,
+    resizemix={'scale': scale, 'method': method},
+    fmix={
+      'spectrum': spectrum,
+      'decay_power': decay_power,
+      'max_soft': max_soft,
+    },
+  )
+  chances = check_weights(
+    np.ones(len(draws)) if weights is None else weights, len(draws)
+  )
+  used = np.arange(len(draws))
+  if isinstance(chances, np.ndarray):
+    used = np.flatnonzero(chances > 0)
+  draws = [
+    functools.partial(draws[i], shape=tuple(shape), granularity=granularity)
+    for i in used
+  ]
+  pair_key, mode_key, _ = jax.random.split(key, 3)
+  partner = draw_partner(pair_key, batch, pairing=pairing)
+  if len(draws) == 1:
+    mode = jnp.full(batch, used[0], jnp.int32)
+    return dataclasses.replace(draws[0](key), partner=partner, mode=mode)
+
+  count = batch if granularity == 'sample' else 1
+  choice = _choose(mode_key, count, chances[used])
+  mode = jnp.broadcast_to(jnp.asarray(used, jnp.int32)[choice], (batch,))
+  branches = _alike(draws, key, tuple(shape))
+  if granularity == 'batch':
+    drawn = jax.lax.switch(choice[0], branches, key)
+  else:
+    drawn = _choose_rows(choice, [branch(key) for branch in branches])
+  return dataclasses.replace(drawn, partner=partner, mode=mode, method=method)
+
+
+def random_mix(
+  key: jax.Array,
+  images: jax.Array,
+  labels: jax.Array,
+  *,
+  num_classes: int | None = None,
+  candidates: Sequence[Candidate] = PAPER,
+  weights: Any = None,
+  alpha: Any = 1.0,
+  scale: tuple[float, float] = (0.1, 0.8),
+  method: str = 'nearest',
+  spectrum: str = 'isotropic',
+  decay_power: float = 3.0,
+  max_soft: float = 0.0,
+  pairing: str = 'permutation',
+  granularity: str = 'batch',
+) -> tuple[jax.Array, jax.Array]:
+  """RandomMix: each batch is mixed by one of the candidates, by weight.
+
+  Args:
+    key: random key; use another for every batch, e.g. `fold_in(root, step)`.
+    images: `[B, *spatial, C]`, floating point or uint8.
+    labels: integers `[B]` (with `num_classes`) or dense `[B, K]`.
+    num_classes: `K`, for integer labels.
+    candidates: modes to choose from, see `jaxmix.draw_random_mix`.
+    weights: one for each candidate; None: all equal.
+    alpha: of Beta(alpha, alpha), a number or a mapping by mode.
+    scale: ResizeMix: the range of the side's ratio.
+    method: ResizeMix: `'nearest'`, `'linear'` or `'cubic'`.
+    spectrum: FMix: `'isotropic'` or `'official'`.
+    decay_power: FMix: the smoothness of the masks.
+    max_soft: FMix: the softness of their border.
+    pairing: see `jaxmix.draw_partner`.
+    granularity: `'batch'` (the paper) or `'sample'`.
+
+  Returns:
+    `(images, labels)`: the mixed images in their dtype, labels `[B, K]`.
+
+  Raises:
+    ValueError, TypeError: an argument is out of range or of a wrong type.
+
+  >>> images, labels = jnp.ones((4, 8, 8, 3)), jnp.array([0, 1, 2, 0])
+  >>> _, mixed = random_mix(jax.random.key(0), images, labels, num_classes=3)
+  >>> bool(jnp.allclose(mixed.sum(1), 1))
+  True
+  """
+  mix = draw_random_mix(
+    key,
+    jnp.shape(images),
+    candidates=candidates,
+    weights=weights,
+    alpha=alpha,
+    scale=scale,
+    method=method,
+    spectrum=spectrum,
+    decay_power=decay_power,
+    max_soft=max_soft,
+    pairing=pairing,
+    granularity=granularity,
+  )
+  return apply(mix, images), mix_labels(mix, labels, num_classes=num_classes)
+
+
+def draw_identity(
+  key: jax.Array, shape: tuple[int, ...], *, granularity: str = 'batch'
+) -> Mix:
+  """The candidate that leaves every sample as it is.
+
+  >>> draw_identity(jax.random.key(0), (2, 8, 8, 3)).lam.tolist()
+  [1.0, 1.0]
+  """
+  check_key(key)
+  check_choice('granularity', granularity, GRANULARITIES)
+  batch, _ = check_shape(shape)
+  return Mix(
+    lam=jnp.ones(batch),
+    partner=jnp.arange(batch, dtype=jnp.int32),
+    mode=jnp.zeros(batch, jnp.int32),
+  )
+
+
+def _draw_functions(
+  candidates: Sequence[Candidate],
+  alpha: Any,
+  **options: dict[str, Any],
+) -> list[Draw]:
+  """The draw function of each candidate, with its options bound."""
+  if isinstance(candidates, str) or not len(candidates):
+    raise ValueError(
+      f'candidates={candidates!r} must be a sequence of one or more modes.'
+    )
+  named = {
+    'identity': draw_identity,
+    'mixup': draw_mixup,
+    'cutmix': draw_cutmix,
+    'resizemix': draw_resizemix,
+    'fmix': draw_fmix,
+  }
+  by_mode = hasattr(alpha, 'keys')
+  if by_mode:
+    for mode in alpha.keys():
+      check_choice('alpha mode', mode, _WITH_ALPHA)
+      check_alpha(alpha[mode], f'alpha[{mode!r}]')
+  else:
+    check_alpha(alpha)
+  draws = []
+  for candidate in candidates:
+    if callable(candidate):
+      draws.append(candidate)
+      continue
+    check_choice('candidate', candidate, MODES)
+    bound = dict(options.get(candidate, {}))
+    if candidate in _WITH_ALPHA:
+      given = (candidate in alpha) if by_mode else True
+      value = (alpha[candidate] if by_mode else alpha) if given else 1.0
+      bound['alpha'] = value
+    draws.append(functools.partial(named[candidate], **bound))
+  return draws
+
+
+def _choose(key: jax.Array, count: int, chances: Any) -> jax.Array:
+  """`count` indices, each with a probability in proportion to its chance."""
+  bounds = jnp.cumsum(jnp.asarray(chances, jnp.float32))
+  # Dividing makes the last bounds exactly 1, which a uniform number never is:
+  # a weight of zero is never drawn, not even at the end of the list.
+  bounds = bounds / bounds[-1]
+  drawn = jax.random.uniform(key, (count, 1))
+  return jnp.sum(drawn >= bounds[:-1], axis=1, dtype=jnp.int32)
+
+
+def _alike(
+  draws: Sequence[Draw], key: jax.Array, shape: tuple[int, ...]
+) -> list[Callable[[jax.Array], Mix]]:
+  """The draws with one structure, so that `switch` can choose among them.
+
+  A part that only some of them have is filled with what changes nothing: a
+  mask of ones, an empty box, a source that reads the same index. The parts are
+  small; no image passes through the switch.
+  """
+  batch, space = check_shape(shape)
+  plans = [jax.eval_shape(draw, key) for draw in draws]
+  masks = [plan.mask for plan in plans if plan.mask is not None]
+  mask_shape = None
+  if masks:
+    mask_shape = np.broadcast_shapes(*(mask.shape for mask in masks))
+  # Bool masks stay bool unless somebody blends; no mask means no blending.
+  mask_dtype = bool if all(m.dtype == bool for m in masks) else jnp.float32
+  has_box = any(plan.box is not None for plan in plans)
+  has_source = any(plan.source is not None for plan in plans)
+
+  def alike(draw: Draw, key: jax.Array) -> Mix:
+    mix = draw(key)
+    mask, box, source = mix.mask, mix.box, mix.source
+    if mask_shape is not None:
+      mask = jnp.ones((), bool) if mask is None else mask
+      mask = jnp.broadcast_to(mask, mask_shape).astype(mask_dtype)
+    if has_box and box is None:
+      box = jnp.zeros((batch, len(space), 2), jnp.int32)
+    if has_source and source is None:
+      source = tuple(
+        jnp.broadcast_to(jnp.arange(n, dtype=jnp.int32), (batch, n))
+        for n in space
+      )
+    zeros = jnp.zeros(batch, jnp.int32)
+    return Mix(mix.lam, zeros, zeros, mask, box, source)
+
+  return [functools.partial(alike, draw) for draw in draws]
+
+
+def _choose_rows(choice: jax.Array, mixes: Sequence[Mix]) -> Mix:
+  """Takes row `i` of every part from `mixes[choice[i]]`."""
+
+  def select(*parts: jax.Array) -> jax.Array:
+    result = parts[0]
+    for index, part in enumerate(parts[1:], 1):
+      chosen = (choice == index).reshape([-1] + [1] * (part.ndim - 1))
+      result = jnp.where(chosen, part, result)
+    return result
+
+  return jax.tree.map(select, *mixes)

@@ -1,0 +1,187 @@
+"""ResizeMix: Qin et al., arXiv 2012.11101."""
+
+import jax
+import jax.numpy as jnp
+
+from jaxmix._src.boxes import draw_pixel, share_outside
+from jaxmix._src.checks import (
+  GRANULARITIES,
+  check_choice,
+  check_key,
+  check_shape,
+)
+from jaxmix._src.mix import Mix, apply
+from jaxmix._src.pairing import draw_partner
+from jaxmix._src.targets import mix_labels
+
+METHODS = ('nearest', 'linear', 'cubic')
+
+
+def paste_box(
+  scale: jax.Array, centre: jax.Array, space: tuple[int, ...]
+) -> jax.Array:
+  """Where the partner, shrunk by `scale`, is pasted: never cut at the border.
+
+  The official law: size `floor(L * scale)` (here at least one pixel), start
+  `centre - size // 2`, moved inside the image. Starts are therefore not
+  uniform: the borders are likelier.
+
+  Args:
+    scale: float32 `[n]` in (0, 1].
+    centre: int32 `[n, d]`.
+    space: the `d` lengths of the image.
+
+  Returns:
+    int32 `[n, d, 2]`.
+
+  >>> paste_box(jnp.array([0.5]), jnp.array([[0, 15]]), (32, 32)).tolist()
+  [[[0, 16], [7, 23]]]
+  """
+  length = jnp.asarray(space, jnp.int32)
+  size = (scale[:, None] * length).astype(jnp.int32)
+  size = jnp.maximum(size, 1)
+  start = jnp.clip(centre - size // 2, 0, length - size)
+  return jnp.stack([start, start + size], axis=-1)
+
+
+def shrink_source(
+  scale: jax.Array, start: jax.Array, space: tuple[int, ...]
+) -> tuple[jax.Array, ...]:
+  """The partner's index that each pixel reads: `floor(i / scale)`.
+
+  The official rule, which is that of torch's `interpolate(mode='nearest')`;
+  `jax.image.resize(method='nearest')` reads at pixel centres instead.
+
+  Args:
+    scale: float32 `[n]` in (0, 1].
+    start: int32 `[n, d]`: where the shrunk partner begins.
+    space: the `d` lengths of the image.
+
+  Returns:
+    For each axis int32 `[n, length]`.
+
+  >>> rows, = shrink_source(jnp.array([0.5]), jnp.array([[1]]), (6,))
+  >>> rows[0, 1:4].tolist()  # three pixels, pasted from index 1
+  [0, 2, 4]
+  """
+  source = []
+  for axis, length in enumerate(space):
+    pixel = jnp.arange(length, dtype=jnp.int32) - start[:, axis, None]
+    index = jnp.floor(pixel / scale[:, None]).astype(jnp.int32)
+    source.append(jnp.clip(index, 0, length - 1))
+  return tuple(source)
+
+
+def draw_resizemix(
+  key: jax.Array,
+  shape: tuple[int, ...],
+  *,
+  scale: tuple[float, float] = (0.1, 0.8),
+  method: str = 'nearest',
+  pairing: str = 'permutation',
+  granularity: str = 'batch',
+) -> Mix:
+  """Draws a ResizeMix: the whole partner, made small, at a random place.
+
+  The official law: the scale is uniform, one for the batch; the place is drawn
+  for each sample; `lam` is the share of the pixels left over, exactly. There
+  is no alpha.
+
+  Args:
+    key: random key.
+    shape: `[B, *spatial, C]`, the shape of the images.
+    scale: the range of the uniform law of the side's ratio, within (0, 1].
+    method: `'nearest'` (the official rule; one gather), `'linear'` or
+      `'cubic'` (antialiased, equal to `jax.image.resize` at the size drawn;
+      two matmuls over the batch).
+    pairing: see `jaxmix.draw_partner`.
+    granularity: `'batch'`, one scale for all, or `'sample'`, one for each.
+
+  Returns:
+    A `Mix` with `box` and `source`.
+
+  Raises:
+    ValueError, TypeError: an argument is out of range or unknown.
+
+  >>> mix = draw_resizemix(jax.random.key(0), (4, 32, 32, 3))
+  >>> bool(((mix.lam > 0.35) & (mix.lam < 1)).all())
+  True
+  """
+  check_key(key)
+  check_choice('granularity', granularity, GRANULARITIES)
+  check_choice('method', method, METHODS)
+  low, high = check_scale(scale)
+  batch, space = check_shape(shape)
+  pair_key, _, key = jax.random.split(key, 3)
+  scale_key, centre_key = jax.random.split(key)
+  count = batch if granularity == 'sample' else 1
+  drawn = jax.random.uniform(
+    scale_key, (count,), jnp.float32, minval=low, maxval=high
+  )
+  drawn = jnp.broadcast_to(drawn, (batch,))
+  centre = draw_pixel(centre_key, batch, space)
+  box = paste_box(drawn, centre, space)
+  return Mix(
+    lam=share_outside(box, space),
+    partner=draw_partner(pair_key, batch, pairing=pairing),
+    mode=jnp.zeros(batch, jnp.int32),
+    box=box,
+    source=shrink_source(drawn, box[..., 0], space),
+    method=method,
+  )
+
+
+def check_scale(scale: tuple[float, float]) -> tuple[float, float]:
+  """Raises ValueError unless `scale` is a range within (0, 1]."""
+  try:
+    low, high = (float(value) for value in scale)
+  except (TypeError, ValueError):
+    raise ValueError(f'scale={scale!r} must be two numbers.') from None
+  if not 0 < low <= high <= 1:
+    raise ValueError(f'scale={scale!r} must satisfy 0 < low <= high <= 1.')
+  return low, high
+
+
+def resizemix(
+  key: jax.Array,
+  images: jax.Array,
+  labels: jax.Array,
+  *,
+  num_classes: int | None = None,
+  scale: tuple[float, float] = (0.1, 0.8),
+  method: str = 'nearest',
+  pairing: str = 'permutation',
+  granularity: str = 'batch',
+) -> tuple[jax.Array, jax.Array]:
+  """ResizeMix: the partner, made small, is pasted onto each image.
+
+  Args:
+    key: random key.
+    images: `[B, *spatial, C]`, floating point or uint8.
+    labels: integers `[B]` (with `num_classes`) or dense `[B, K]`.
+    num_classes: `K`, for integer labels.
+    scale: the range of the uniform law of the side's ratio.
+    method: `'nearest'`, `'linear'` or `'cubic'`.
+    pairing: see `jaxmix.draw_partner`.
+    granularity: `'batch'` (one scale for all) or `'sample'`.
+
+  Returns:
+    `(images, labels)`: the mixed images in their dtype, labels `[B, K]`.
+
+  Raises:
+    ValueError, TypeError: an argument is out of range or of a wrong type.
+
+  >>> images, labels = jnp.ones((4, 8, 8, 3)), jnp.array([0, 1, 2, 0])
+  >>> _, mixed = resizemix(jax.random.key(0), images, labels, num_classes=3)
+  >>> bool(jnp.allclose(mixed.sum(1), 1))
+  True
+  """
+  mix = draw_resizemix(
+    key,
+    jnp.shape(images),
+    scale=scale,
+    method=method,
+    pairing=pairing,
+    granularity=granularity,
+  )
+  return apply(mix, images), mix_labels(mix, labels, num_classes=num_classes)

@@ -1,0 +1,269 @@
+"""The data sets of the trainer: digits, CIFAR-10 and CIFAR-100.
+
+Everything hangs on one block of the config, all fields always present:
+
+    config.data = {
+      name: 'digits' | 'cifar10' | 'cifar100',
+      source: '',          # the publisher's archive or folder (CIFAR)
+      dir: '',             # prepared sets; default $TFDS_DATA_DIR, else
+                           # ~/tensorflow_datasets
+      download: False,     # may the publisher's archive be fetched?
+      feed: 'resident' | 'streamed',  # load() or source(); the caller's choice
+      train_examples: 0,   # 0: all, N: a class-balanced subset
+      test_examples: 0,
+    }
+
+`load` gives a split as arrays in RAM, `source` the same examples in the same
+order one at a time, and `info` what a model must know before any is read.
+Images are uint8 [H, W, C], labels int32. Where CIFAR is looked for, and what
+is checked, is told in `jaxmix.classification.datasets`.
+"""
+
+import dataclasses
+import operator
+from typing import Any, Protocol
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Info:
+  """What is known of a data set before it is read.
+
+  Attributes:
+    name: as in `config.data.name`.
+    num_classes: labels are 0..num_classes-1.
+    image_shape: (H, W, C).
+    train_examples: length of the train split, after any subset.
+    test_examples: the same of the test split.
+    mean: per channel, of the whole train split with pixels scaled to 0..1.
+    std: population standard deviation, same pixels, same units.
+  """
+
+  name: str
+  num_classes: int
+  image_shape: tuple[int, int, int]
+  train_examples: int
+  test_examples: int
+  mean: tuple[float, ...]
+  std: tuple[float, ...]
+
+
+class Source(Protocol):
+  """Random access to `{'image': uint8 [H, W, C], 'label': int32 []}`."""
+
+  def __len__(self) -> int:
+    """Number of examples."""
+    ...
+
+  def __getitem__(self, index: int, /) -> dict[str, Any]:
+    """The example at `index`; negative ones count from the end."""
+    ...
+
+  def __getitems__(self, indices: Any, /) -> list[dict[str, Any]]:
+    """The examples at `indices`, in that order."""
+    ...
+
+
+# Mean and std: `x = images / 255; x.mean((0, 1, 2)), x.std((0, 1, 2))` in
+# float64 over the whole train split, to four places. data_test recomputes those
+# of the digits and of CIFAR-100; CIFAR-10's are the ones in common use.
+_INFOS = {
+  'digits': Info(
+    'digits', 10, (8, 8, 1), 1437, 360, mean=(0.3058,), std=(0.3761,)
+  ),
+  'cifar10': Info(
+    'cifar10',
+    10,
+    (32, 32, 3),
+    50_000,
+    10_000,
+    mean=(0.4914, 0.4822, 0.4465),
+    std=(0.2470, 0.2435, 0.2616),
+  ),
+  'cifar100': Info(
+    'cifar100',
+    100,
+    (32, 32, 3),
+    50_000,
+    10_000,
+    mean=(0.5071, 0.4865, 0.4409),
+    std=(0.2673, 0.2564, 0.2762),
+  ),
+}
+
+
+def info(data_config: Any) -> Info:
+  """Describes the data set of `config.data`, its subsets taken into account.
+
+  Touches no files.
+
+  Raises:
+    ValueError: unknown name, or an impossible number of examples.
+  """
+  if data_config.name not in _INFOS:
+    raise ValueError(
+      f'config.data.name={data_config.name!r} is not one of {sorted(_INFOS)}'
+    )
+  if data_config.name == 'digits' and data_config.source:
+    raise ValueError(
+      f'config.data.source={data_config.source!r}: the digits come with '
+      'scikit-learn and are read from nowhere else; leave it empty'
+    )
+  full = _INFOS[data_config.name]
+  return dataclasses.replace(
+    full,
+    train_examples=_wanted(data_config, 'train', full.train_examples),
+    test_examples=_wanted(data_config, 'test', full.test_examples),
+  )
+
+
+def load(data_config: Any, split: str) -> dict[str, np.ndarray]:
+  """Reads a split into RAM.
+
+  Args:
+    data_config: `config.data`, see the top of this file.
+    split: 'train' or 'test'.
+
+  Returns:
+    {'image': uint8 [N, H, W, C], 'label': int32 [N]}. The order is the
+    publisher's (tfds' own where tfds prepared the set). With
+    `train_examples=N` or `test_examples=N`, each class keeps its first
+    N / num_classes examples, the first N % num_classes classes one more.
+
+  Raises:
+    ValueError: a bad config, or data that is not what it should be.
+    FileNotFoundError: the data set is nowhere; says what to do.
+  """
+  expected = _examples(info(data_config), split)
+  arrays = _load_all(data_config, split)
+  if expected != len(arrays['label']):
+    keep = _balanced(data_config, split, arrays['label'])
+    arrays = {name: array[keep] for name, array in arrays.items()}
+  return arrays
+
+
+def source(data_config: Any, split: str) -> Source:
+  """Opens a split for random access: `source(c, s)[i]` is `load(c, s)` at i.
+
+  CIFAR stays on disk in ArrayRecord files; to choose a subset its labels are
+  read once. The digits are in memory anyway. May be pickled, and read from
+  several threads.
+
+  Args:
+    data_config: `config.data`, see the top of this file.
+    split: 'train' or 'test'.
+
+  Raises:
+    ValueError: a bad config, or data that is not what it should be.
+    FileNotFoundError: the data set is nowhere; says what to do.
+  """
+  expected = _examples(info(data_config), split)
+  if data_config.name == 'digits':
+    return ArraySource(load(data_config, split))
+  from jaxmix.classification import datasets
+
+  records = datasets.open_split(_find(data_config), data_config.name, split)
+  if expected != len(records):
+    labels = _load_all(data_config, split)['label']
+    keep = _balanced(data_config, split, labels)
+    records = dataclasses.replace(records, indices=keep)
+  return records
+
+
+@dataclasses.dataclass(frozen=True)
+class ArraySource:
+  """A `Source` over arrays in memory, e.g. what `load` returns."""
+
+  arrays: dict[str, np.ndarray]
+
+  def __len__(self) -> int:
+    return len(self.arrays['label'])
+
+  def __getitem__(self, index: int, /) -> dict[str, Any]:
+    index = operator.index(index)
+    return {name: array[index] for name, array in self.arrays.items()}
+
+  def __getitems__(self, indices: Any, /) -> list[dict[str, Any]]:
+    return [self[i] for i in indices]
+
+
+def _load_all(data_config: Any, split: str) -> dict[str, np.ndarray]:
+  if data_config.name == 'digits':
+    return _digits(split)
+  # Here, so that the digits run where tfds and array-record are missing.
+  from jaxmix.classification import datasets
+
+  return datasets.load_split(_find(data_config), data_config.name, split)
+
+
+def _find(data_config: Any):
+  from jaxmix.classification import datasets
+
+  return datasets.find(
+    data_config.name,
+    data_dir=data_config.dir,
+    source=data_config.source,
+    download=data_config.download,
+  )
+
+
+def _digits(split: str) -> dict[str, np.ndarray]:
+  """The 1,797 handwritten digits of scikit-learn, 8x8, scaled to 0..255.
+
+  They have no official split. Ours: examples in order of class (and of the
+  file within a class); every fifth, from the first, is a test example. That is
+  1,437 train and 360 test examples, 35 to 37 test examples a class.
+  """
+  from sklearn.datasets import load_digits
+
+  digits: Any = load_digits()
+  is_test = np.zeros(len(digits.target), bool)
+  is_test[np.argsort(digits.target, kind='stable')[::5]] = True
+  keep = np.flatnonzero(is_test == (split == 'test'))
+  if len(keep) != _examples(_INFOS['digits'], split):
+    raise ValueError(
+      f'scikit-learn has {len(digits.target)} digits, expected 1797'
+    )
+  images = np.round(digits.images[keep] * (255 / 16)).astype(np.uint8)
+  return {'image': images[..., None], 'label': digits.target[keep].astype('i4')}
+
+
+def _examples(described: Info, split: str) -> int:
+  if split not in ('train', 'test'):
+    raise ValueError(f"split={split!r} is not 'train' or 'test'")
+  return getattr(described, f'{split}_examples')
+
+
+def _wanted(data_config: Any, split: str, available: int) -> int:
+  field = f'{split}_examples'
+  wanted = data_config[field]
+  if not 0 <= wanted <= available:
+    raise ValueError(
+      f'config.data.{field}={wanted}: {data_config.name} has {available} '
+      f'{split} examples (0 takes all)'
+    )
+  return wanted or available
+
+
+def _balanced(data_config: Any, split: str, labels: np.ndarray) -> np.ndarray:
+  """Indices of the class-balanced subset, ascending."""
+  wanted = data_config[f'{split}_examples']
+  classes = _INFOS[data_config.name].num_classes
+  each, more = divmod(wanted, classes)
+  quota = each + (np.arange(classes) < more)
+  counts = np.bincount(labels, minlength=classes)
+  short = np.flatnonzero(counts < quota)
+  if short.size:
+    raise ValueError(
+      f'config.data.{split}_examples={wanted} asks for {quota[short[0]]} of '
+      f'class {short[0]}, which has {counts[short[0]]}; at most '
+      f'{classes * counts.min()} can be balanced (0 takes all)'
+    )
+  # The rank of an example among those of its class, in file order.
+  order = np.argsort(labels, kind='stable')
+  rank = np.empty(len(labels), np.int64)
+  rank[order] = np.arange(len(labels)) - np.repeat(
+    np.cumsum(counts) - counts, counts
+  )
+  return np.flatnonzero(rank < quota[labels])
