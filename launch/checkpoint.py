@@ -1,0 +1,139 @@
+"""Checkpoints of a run; the one place where orbax is used."""
+
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from absl import logging
+
+from launch.env import versions
+from launch.state import TrainState
+
+
+class Checkpoints:
+  """The checkpoints of one run, written while training goes on.
+
+  Each holds the state and a manifest: what the state belongs to. No key is
+  stored, as all keys follow from the seed and the step.
+  """
+
+  def __init__(
+    self, folder: pathlib.Path, keep: int, belongs_to: Mapping[str, Any]
+  ):
+    """Opens or creates the folder.
+
+    Args:
+      folder: where the checkpoints lie, one folder per step.
+      keep: how many of the newest are kept.
+      belongs_to: JSON values that say which run this is, such as the seed; a
+        checkpoint with other values is refused.
+    """
+    self._belongs_to = dict(belongs_to)
+    self._manager = ocp.CheckpointManager(
+      folder.absolute(),
+      options=ocp.CheckpointManagerOptions(max_to_keep=keep),
+      item_names=('state', 'manifest'),
+    )
+
+  def save(self, step: int, state: TrainState) -> None:
+    """Saves the state in the background.
+
+    It is copied before this returns, so the caller may donate it. An error of
+    the save before is raised here.
+
+    Raises:
+      RuntimeError: a checkpoint of this step or a later one exists.
+    """
+    # It reads the devices; the loop forbids that to everyone else.
+    with jax.transfer_guard('allow'):
+      saved = self._manager.save(
+        step,
+        args=ocp.args.Composite(
+          state=ocp.args.StandardSave(state),
+          manifest=ocp.args.JsonSave(
+            {'step': step, **self._belongs_to, 'versions': versions()}
+          ),
+        ),
+      )
+    # orbax only returns False; a run must not go on believing it is safe.
+    if not saved:
+      raise RuntimeError(
+        f'step {step} was not saved to {self._manager.directory}: it holds '
+        f'the steps {sorted(self._manager.all_steps())}'
+      )
+
+  def latest_step(self) -> int | None:
+    """Returns the newest step that is saved or being saved."""
+    return self._manager.latest_step()
+
+  def wait(self) -> None:
+    """Waits until everything is saved; raises what went wrong in it."""
+    self._manager.wait_until_finished()
+
+  def restore(self, target: TrainState) -> tuple[int, TrainState] | None:
+    """Restores the newest checkpoint that can be read.
+
+    Newer ones that cannot (a full disk, a cut file) are deleted with a warning
+    once an older one is restored: the run computes the same steps again.
+
+    Args:
+      target: a state of `jax.ShapeDtypeStruct`s with shardings.
+
+    Returns:
+      `(step, state)`, or None if there are no checkpoints.
+
+    Raises:
+      ValueError: the checkpoint belongs to another run, or none can be read.
+    """
+    broken = {}
+    for step in sorted(self._manager.all_steps(), reverse=True):
+      try:
+        manifest, state = self._read(step, target)
+      # Whatever orbax and tensorstore raise for damaged files.
+      except Exception as error:
+        broken[step] = error
+        logging.warning('checkpoint %d cannot be read: %s', step, error)
+        continue
+      self._check(manifest)
+      for damaged in broken:
+        logging.warning(
+          'checkpoint %d is deleted, going on from %d', damaged, step
+        )
+        self._manager.delete(damaged)
+      return step, state
+    if broken:
+      step, error = next(iter(broken.items()))
+      raise ValueError(
+        f'none of the checkpoints {sorted(broken)} in '
+        f'{self._manager.directory} can be read; step {step}: {error}'
+      ) from error
+    return None
+
+  def _read(self, step: int, target: TrainState):
+    restored = self._manager.restore(
+      step,
+      args=ocp.args.Composite(
+        state=ocp.args.StandardRestore(target),
+        manifest=ocp.args.JsonRestore(),
+      ),
+    )
+    return restored['manifest'], restored['state']
+
+  def _check(self, manifest: Mapping[str, Any]) -> None:
+    other = [
+      f'{name}: {manifest.get(name)!r} there, {value!r} here'
+      for name, value in self._belongs_to.items()
+      if manifest.get(name) != value
+    ]
+    if other:
+      raise ValueError(
+        f'{self._manager.directory} belongs to another run '
+        f'({"; ".join(other)}); choose another --workdir'
+      )
+
+  def close(self) -> None:
+    """Waits until everything is saved, and frees the threads that save."""
+    self.wait()
+    self._manager.close()

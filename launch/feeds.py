@@ -1,0 +1,199 @@
+"""Feeds: blocks of K batches in an order fixed by the seed and the step.
+
+The order has no state: the j-th example of step s has the position
+p = s * batch + j, which is entry p % n of the permutation of epoch p // n. So a
+feed starts at any step, no example is dropped, and a batch may hold the end of
+one epoch and the start of the next.
+"""
+
+import functools
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from launch.mesh import block_sharded, replicated
+from launch.plan import Plan
+from launch.task import PyTree, RandomAccess
+
+# Batches that reader threads keep ready, and blocks on their way to the device.
+_READ_AHEAD = 16
+_BLOCKS_AHEAD = 2
+
+
+class Feed(NamedTuple):
+  """Where batches come from, whichever side of the device they lie on.
+
+  Attributes:
+    data: what every call of the compiled step reads besides its block.
+    select: `select(data, item)` is the batch of one step, where `item` is the
+      block at that step; runs inside the compiled step.
+    blocks: `blocks(step)` yields the blocks of all calls from `step` on, on the
+      device.
+  """
+
+  data: PyTree
+  select: Callable[[PyTree, PyTree], PyTree]
+  blocks: Callable[[int], Iterator[PyTree]]
+
+
+def make_feed(
+  source: Mapping[str, np.ndarray] | RandomAccess,
+  seed: int,
+  plan: Plan,
+  mesh: Mesh,
+) -> Feed:
+  """Returns the resident feed for a dict of arrays, else the streamed one."""
+  if isinstance(source, Mapping):
+    return resident_feed(source, seed, plan, mesh)
+  return streamed_feed(source, seed, plan, mesh)
+
+
+def count_examples(source: Mapping[str, np.ndarray] | RandomAccess) -> int:
+  """Returns the number of examples N.
+
+  Raises:
+    ValueError: there are none, or the arrays differ in their leading axis.
+  """
+  if isinstance(source, Mapping):
+    sizes = {name: len(array) for name, array in source.items()}
+    if len(set(sizes.values())) != 1:
+      raise ValueError(
+        f'the training arrays must have one leading axis N: got {sizes}'
+      )
+    n = next(iter(sizes.values()))
+  else:
+    n = len(source)
+  if n < 1:
+    raise ValueError('the training data have no examples')
+  return n
+
+
+def batch_indices(
+  seed: int, n: int, batch: int, step: int, count: int
+) -> np.ndarray:
+  """Returns the examples of `count` steps from `step` on.
+
+  Args:
+    seed: seed of the order.
+    n: number of examples.
+    batch: examples of one step.
+    step: the first step, 0 or more.
+    count: number of steps.
+
+  Returns:
+    int32 `[count, batch]`, each in [0, n).
+  """
+  positions = np.arange(step * batch, (step + count) * batch)
+  epochs = positions // n
+  indices = np.empty(len(positions), np.int32)
+  for epoch in np.unique(epochs):
+    here = epochs == epoch
+    order = _permutation(seed, int(epoch), n)
+    indices[here] = order[positions[here] - epoch * n]
+  return indices.reshape(count, batch)
+
+
+# Two epochs meet in a batch; reader threads may be an epoch apart.
+@functools.lru_cache(maxsize=4)
+def _permutation(seed: int, epoch: int, n: int) -> np.ndarray:
+  rng = np.random.Generator(
+    np.random.Philox(np.random.SeedSequence([seed, epoch]))
+  )
+  order = rng.permutation(n).astype(np.int32)
+  order.flags.writeable = False
+  return order
+
+
+def resident_feed(
+  arrays: Mapping[str, np.ndarray], seed: int, plan: Plan, mesh: Mesh
+) -> Feed:
+  """Returns a feed whose data lie on the device; blocks are int32 `[K, B]`.
+
+  Args:
+    arrays: host arrays `[N, ...]`, copied to every device once.
+    seed: seed of the order.
+    plan: gives N, the batch size and the calls.
+    mesh: the devices.
+  """
+
+  def blocks(step):
+    while step < plan.total_steps:
+      count = plan.call_size(step)
+      rows = batch_indices(seed, plan.examples, plan.batch_size, step, count)
+      yield jax.device_put(rows, block_sharded(mesh))
+      step += count
+
+  return Feed(
+    data=jax.device_put(dict(arrays), replicated(mesh)),
+    select=lambda data, rows: jax.tree.map(lambda x: x[rows], data),
+    blocks=blocks,
+  )
+
+
+def streamed_feed(
+  source: RandomAccess, seed: int, plan: Plan, mesh: Mesh
+) -> Feed:
+  """Returns a feed that reads ahead; blocks are the batches, `[K, B, ...]`.
+
+  Threads read whole batches, in the order of the resident feed. Every process
+  reads only the rows of its own devices.
+
+  Args:
+    source: the examples, read by index.
+    seed: seed of the order.
+    plan: gives N, the batch size and the calls.
+    mesh: the devices.
+  """
+  local = plan.batch_size // jax.process_count()
+  own = slice(jax.process_index() * local, (jax.process_index() + 1) * local)
+
+  def read(step):
+    rows = batch_indices(seed, plan.examples, plan.batch_size, step, 1)[0, own]
+    return _read_batch(source, rows.tolist())
+
+  def put(local_rows):
+    with jax.transfer_guard('allow'):
+      return jax.make_array_from_process_local_data(
+        block_sharded(mesh), local_rows
+      )
+
+  def blocks(step):
+    import grain  # A machine that trains from arrays need not have it.
+
+    batches = (
+      grain.MapDataset.range(step, plan.total_steps)
+      .map(read)
+      .to_iter_dataset(
+        grain.ReadOptions(
+          num_threads=_READ_AHEAD, prefetch_buffer_size=_READ_AHEAD
+        )
+      )
+      .batch(plan.steps_per_call, drop_remainder=False)
+    )
+    return _ahead(jax.tree.map(put, block) for block in batches)
+
+  return Feed(data={}, select=lambda data, batch: batch, blocks=blocks)
+
+
+def _read_batch(source: RandomAccess, rows: list[int]) -> PyTree:
+  read_many = getattr(source, '__getitems__', None)
+  examples = read_many(rows) if read_many else [source[i] for i in rows]
+  return jax.tree.map(lambda *x: np.stack(x), *examples)
+
+
+def _ahead(blocks: Iterable[PyTree]) -> Iterator[PyTree]:
+  blocks = iter(blocks)
+  ready = deque()
+  while True:
+    # Transfers are asynchronous: what waits here is on its way.
+    while len(ready) < _BLOCKS_AHEAD:
+      block = next(blocks, None)
+      if block is None:
+        yield from ready
+        return
+      ready.append(block)
+    yield ready.popleft()

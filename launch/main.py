@@ -1,0 +1,105 @@
+"""Trains a task: `python -m launch.main --config=FILE.py[:ARG] --workdir=DIR`.
+
+Every field of the config is a flag, such as --config.optimizer.lr=0.1. The same
+command goes on with a run that was stopped.
+
+This file is short on purpose: what it calls can be imported and tested.
+"""
+
+import os
+import pathlib
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+import jax
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from launch.config import check_config
+from launch.loop import fit
+from launch.task import load_task
+from launch.timing import show_metrics
+
+CONFIG = config_flags.DEFINE_config_file(
+  'config', help_string='FILE.py[:ARG] with get_config(ARG).'
+)
+WORKDIR = flags.DEFINE_string(
+  'workdir',
+  None,
+  'Folder of the run: results, and what it goes on from.',
+  required=True,
+)
+CACHE = flags.DEFINE_string(
+  'compilation_cache',
+  os.environ.get('JAX_COMPILATION_CACHE_DIR', '~/.cache/jaxmix/xla'),
+  'Folder of compiled programs; empty to keep none.',
+)
+DEBUG = flags.DEFINE_bool('debug', False, 'Show where an error came from.')
+flags.mark_flag_as_required('config')
+
+# What people can cause and put right: a wrong value, missing data, a diverging
+# run. Anything else is a bug and shows its traceback.
+_EXPECTED = (ValueError, OSError, ImportError, FloatingPointError)
+
+
+def main(argv: Sequence[str]) -> None:
+  """Trains what the flags say."""
+  del argv
+  check_config(CONFIG.value)
+  task = load_task(CONFIG.value.task)
+  metrics = fit(task, CONFIG.value, pathlib.Path(WORKDIR.value))
+  print(show_metrics(metrics))
+
+
+def run(main: Callable[[Sequence[str]], None]) -> None:
+  """Parses the flags and runs `main`; errors are one line and exit code 2."""
+
+  def guarded(argv):
+    folder = CACHE.value and str(pathlib.Path(CACHE.value).expanduser())
+    jax.config.update('jax_compilation_cache_dir', folder or None)
+    try:
+      main(argv)
+    except _EXPECTED as error:
+      if DEBUG.value:
+        raise
+      _fail(error)
+
+  app.run(guarded, flags_parser=_parse)
+
+
+def _parse(argv: Sequence[str]) -> list[str]:
+  try:
+    rest = flags.FLAGS(argv)
+    CONFIG.value.lock()  # Raises if the file could not be read.
+  except (*_EXPECTED, flags.Error, LookupError, AttributeError) as error:
+    if '--debug' in argv:
+      raise
+    _fail(_flag_message(error))
+  if flags.FLAGS['verbosity'].using_default_value:
+    flags.FLAGS.verbosity = logging.WARNING  # orbax has much to tell.
+  return rest
+
+
+def _flag_message(error: Exception) -> str:
+  if isinstance(error, LookupError | AttributeError):
+    text = error
+    while isinstance(text, Exception):
+      text = text.args[0]
+    return f'no such field of the config: {" ".join(str(text).split())}'
+  if isinstance(error, OSError):
+    return str(error).splitlines()[-1].strip()
+  if 'Error whilst parsing config file' in str(error):
+    # ml_collections hides what get_config raised in the text of a traceback.
+    while isinstance(error.__context__, Exception):
+      error = error.__context__
+  return str(error)
+
+
+def _fail(message: object) -> NoReturn:
+  print(f'error: {message}', file=sys.stderr)
+  sys.exit(2)
+
+
+if __name__ == '__main__':
+  run(main)

@@ -1,0 +1,41 @@
+"""Devices and how arrays lie on them; the one place where meshes are made."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+
+def make_mesh(devices: Sequence[Any] | None = None) -> Mesh:
+  """Returns a mesh with the one axis 'data' over `devices` (default: all)."""
+  devices = jax.devices() if devices is None else devices
+  # Auto axes (the default is Explicit), and positionally: the name of the
+  # first argument changes between versions of jax.
+  return jax.make_mesh(
+    (len(devices),), ('data',), axis_types=(AxisType.Auto,), devices=devices
+  )
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+  """Returns the sharding of an array that every device holds whole."""
+  return NamedSharding(mesh, PartitionSpec())
+
+
+def batch_sharded(mesh: Mesh) -> NamedSharding:
+  """Returns the sharding of one batch `[B, ...]` over the devices."""
+  return NamedSharding(mesh, PartitionSpec('data'))
+
+
+def block_sharded(mesh: Mesh) -> NamedSharding:
+  """Returns the sharding of K stacked batches `[K, B, ...]`."""
+  return NamedSharding(mesh, PartitionSpec(None, 'data'))
+
+
+def check_batch_size(batch_size: int, mesh: Mesh) -> None:
+  """Raises ValueError where the devices cannot share a batch equally."""
+  if batch_size % mesh.size:
+    raise ValueError(
+      f'config.batch_size={batch_size} must be a multiple of the number of '
+      f'devices ({mesh.size})'
+    )

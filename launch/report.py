@@ -1,0 +1,173 @@
+"""Tables and curves of finished runs: `python -m launch.report DIR [DIR2 ...]`.
+
+Every folder below with a config.json is a run. Runs whose configs differ only
+in the seed are one row: mean ± sample standard deviation (number of runs). A
+run that has not finished is counted but has no value: `–`.
+"""
+
+import json
+import os
+import pathlib
+import statistics
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from launch.config import RESUMABLE, flatten, write_text
+from launch.writers import Row, evaluation, final_metrics, read_metrics
+
+# What is drawn, by the last part of a metric's name, and its unit.
+_UNITS = {'accuracy': 'fraction', 'top1': 'fraction', 'loss': 'nats'}
+
+
+class RunFolder(NamedTuple):
+  """One run: its config without the seed, its rows, how it ended.
+
+  Attributes:
+    fields: the config by dotted path, less the seed and what does not matter.
+    rows: the rows of metrics.jsonl.
+    final: the metrics of the last evaluation, None if the run has not ended.
+  """
+
+  fields: dict[str, Any]
+  rows: list[Row]
+  final: dict[str, float] | None
+
+
+def find_runs(folder: pathlib.Path) -> Iterator[RunFolder]:
+  """Yields the runs in `folder` and below, by path."""
+  for path, folders, files in os.walk(folder):
+    folders.sort()
+    if 'config.json' in files:
+      folders.clear()
+      workdir = pathlib.Path(path)
+      fields = flatten(json.loads((workdir / 'config.json').read_text()))
+      yield RunFolder(
+        {
+          name: value
+          for name, value in fields.items()
+          if name != 'seed' and name not in RESUMABLE
+        },
+        read_metrics(workdir),
+        final_metrics(workdir),
+      )
+
+
+def group_runs(runs: Sequence[RunFolder]) -> dict[str, list[RunFolder]]:
+  """Returns runs that differ only in the seed, by what sets them apart."""
+  names = {name for run in runs for name in run.fields}
+  apart = [
+    name
+    for name in sorted(names)
+    if len({json.dumps(run.fields.get(name)) for run in runs}) > 1
+  ]
+  groups = {}
+  for run in runs:
+    parts = (f'{n}={run.fields[n]}' for n in apart if n in run.fields)
+    groups.setdefault(', '.join(parts) or 'all runs', []).append(run)
+  return groups
+
+
+def table(groups: dict[str, list[RunFolder]]) -> str:
+  """Returns the groups as a Markdown table."""
+  metrics = {
+    name: None
+    for runs in groups.values()
+    for run in runs
+    for name in run.final or ()
+  }
+  lines = [
+    ['config', 'finished', *metrics],
+    ['---', *['---:'] * (len(metrics) + 1)],
+  ]
+  for group, runs in groups.items():
+    finals = [run.final for run in runs if run.final is not None]
+    cells = (
+      _mean_std([final[name] for final in finals if name in final])
+      for name in metrics
+    )
+    lines.append([group, f'{len(finals)} of {len(runs)}', *cells])
+  return ''.join(f'| {" | ".join(line)} |\n' for line in lines)
+
+
+def _mean_std(values: list[float]) -> str:
+  if not values:
+    return '–'
+  std = f'{statistics.stdev(values):.2g}' if len(values) > 1 else '–'
+  return f'{statistics.fmean(values):.4g} ± {std} ({len(values)})'
+
+
+def plot_curves(groups: dict[str, list[RunFolder]], path: pathlib.Path) -> None:
+  """Draws accuracies and losses by epoch: mean lines, bands of ± one std."""
+  import matplotlib
+
+  matplotlib.use('Agg')
+  from matplotlib import pyplot as plt
+
+  names = {
+    name: _UNITS[name.rsplit('/', 1)[-1]]
+    for runs in groups.values()
+    for run in runs
+    for row in run.rows
+    for name in evaluation(row)
+    if name.rsplit('/', 1)[-1] in _UNITS
+  }
+  if not names:
+    return
+  figure, axes = plt.subplots(
+    1, len(names), figsize=(5 * len(names), 4), squeeze=False
+  )
+  for axis, (name, unit) in zip(axes[0], names.items(), strict=True):
+    for group, runs in groups.items():
+      epochs, means, stds = _curve(runs, name)
+      (line,) = axis.plot(epochs, means, label=group)
+      axis.fill_between(
+        epochs,
+        [m - s for m, s in zip(means, stds, strict=True)],
+        [m + s for m, s in zip(means, stds, strict=True)],
+        color=line.get_color(),
+        alpha=0.2,
+        linewidth=0,
+      )
+    axis.set(xlabel='epoch', ylabel=f'{name} ({unit})')
+    axis.grid(alpha=0.3)
+  axes[0][0].legend(fontsize='small')
+  figure.tight_layout()
+  figure.savefig(path, dpi=150)
+  plt.close(figure)
+
+
+def _curve(runs: Sequence[RunFolder], name: str):
+  by_epoch: dict[float, list[float]] = {}
+  for run in runs:
+    for row in run.rows:
+      if name in row:
+        by_epoch.setdefault(row['epoch'], []).append(row[name])
+  epochs = sorted(by_epoch)
+  values = [by_epoch[epoch] for epoch in epochs]
+  means = [statistics.fmean(v) for v in values]
+  stds = [statistics.stdev(v) if len(v) > 1 else 0.0 for v in values]
+  return epochs, means, stds
+
+
+def main(argv: Sequence[str]) -> int:
+  """Prints the table of the folders in `argv`; returns the exit code."""
+  folders = [pathlib.Path(folder) for folder in argv]
+  runs = [run for folder in folders for run in find_runs(folder)]
+  if not runs or not all(folder.is_dir() for folder in folders):
+    where = ', '.join(argv) or 'no folder given'
+    print(f'error: no folder with runs: {where}', file=sys.stderr)
+    return 2
+  groups = group_runs(runs)
+  text = table(groups)
+  print(text, end='')
+  write_text(folders[0] / 'report.md', text)
+  try:
+    plot_curves(groups, folders[0] / 'curves.png')
+  except ModuleNotFoundError:
+    print('curves.png needs matplotlib', file=sys.stderr)
+  return 0
+
+
+if __name__ == '__main__':
+  sys.exit(main(sys.argv[1:]))

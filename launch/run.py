@@ -1,0 +1,127 @@
+"""Everything a run is made of, put together before the first step."""
+
+import contextlib
+import pathlib
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import jax
+
+from launch import env
+from launch.checkpoint import Checkpoints
+from launch.config import Config, config_digest, write_config
+from launch.feeds import Feed, count_examples, make_feed
+from launch.log import TrainLog
+from launch.mesh import check_batch_size, make_mesh
+from launch.optim import make_optimizer, make_schedule
+from launch.plan import Plan
+from launch.state import TrainState, abstract_state, make_init, make_keys
+from launch.step import TrainSteps, make_train_steps
+from launch.task import Evaluate, Task
+from launch.timing import Progress
+from launch.writers import MetricWriter
+
+
+class Run(NamedTuple):
+  """A run at the step where it begins or goes on.
+
+  Attributes:
+    plan: when things happen.
+    feed: where batches come from.
+    train_steps: the compiled step.
+    key: the key of training.
+    evaluators: the task's evaluations by name.
+    checkpoints: where states are kept.
+    writer: where metrics go.
+    progress: what people see.
+    log: reads the metrics of training.
+    step: the number of steps done.
+    state: the state after them.
+  """
+
+  plan: Plan
+  feed: Feed
+  train_steps: TrainSteps
+  key: jax.Array
+  evaluators: Mapping[str, Evaluate]
+  checkpoints: Checkpoints
+  writer: MetricWriter
+  progress: Progress
+  log: TrainLog
+  step: int
+  state: TrainState
+
+
+@contextlib.contextmanager
+def open_run(
+  task: Task, config: Config, workdir: pathlib.Path
+) -> Iterator[Run]:
+  """Prepares a run, or the rest of one; closes its files at the end.
+
+  Yields:
+    The run at step 0, or at its newest checkpoint.
+
+  Raises:
+    ValueError: the data, the batch size, the evaluators or the checkpoints do
+      not fit; nothing was written.
+  """
+  mesh = make_mesh()
+  check_batch_size(config.batch_size, mesh)
+  source = task.train_data(config)
+  plan = Plan(
+    config.epochs,
+    count_examples(source),
+    config.batch_size,
+    config.steps_per_call,
+  )
+  feed = make_feed(source, config.seed, plan, mesh)
+  schedule = make_schedule(config.optimizer, plan)
+  optimizer = make_optimizer(config.optimizer, schedule)
+  loss = task.make_loss(config, mesh)
+  evaluators = task.make_evaluators(config, mesh)
+  if taken := {'train', 'time'} & evaluators.keys():
+    raise ValueError(f'config.task={config.task}: evaluators called {taken}')
+
+  init_key, key = make_keys(config.seed, mesh)
+  init = make_init(task, config, optimizer, mesh)
+  workdir.mkdir(parents=True, exist_ok=True)
+  with contextlib.ExitStack() as closing:
+    checkpoints = Checkpoints(
+      workdir / 'checkpoints', config.keep_checkpoints, _identity(config, plan)
+    )
+    closing.callback(checkpoints.close)
+    restored = checkpoints.restore(abstract_state(init, init_key, mesh))
+    step, state = restored or (0, init(init_key))
+    write_config(config, workdir)
+    env.record_start(workdir, step)
+    writer = MetricWriter(workdir, step, config.tensorboard)
+    closing.callback(writer.close)
+    progress = Progress(plan, step)
+    closing.callback(progress.close)
+    progress.note(f'{workdir}: step {step} of {plan.total_steps}')
+    yield Run(
+      plan=plan,
+      feed=feed,
+      train_steps=make_train_steps(
+        loss, optimizer, schedule, feed.select, mesh
+      ),
+      key=key,
+      evaluators=evaluators,
+      checkpoints=checkpoints,
+      writer=writer,
+      progress=progress,
+      log=TrainLog(plan, config.log_every, writer, progress),
+      step=step,
+      state=state,
+    )
+
+
+def _identity(config: Config, plan: Plan) -> dict[str, str | int]:
+  # The batch size and the number of examples fix what a step means: with
+  # others, the order of the examples would silently be another one.
+  return {
+    'seed': config.seed,
+    'batch_size': config.batch_size,
+    'examples': plan.examples,
+    'config': config_digest(config),
+  }

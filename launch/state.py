@@ -1,0 +1,75 @@
+"""What training changes: the state that a checkpoint holds."""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from launch.config import Config
+from launch.mesh import replicated
+from launch.task import PyTree, Task
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class TrainState:
+  """The state of a run after `step` steps.
+
+  Attributes:
+    step: int32 scalar, the number of steps done.
+    params: what the optimizer changes.
+    opt_state: the optimizer's own state.
+    model_state: what the loss carries on, such as running means.
+  """
+
+  step: jax.Array
+  params: PyTree
+  opt_state: PyTree
+  model_state: PyTree
+
+
+def make_keys(seed: int, mesh: Mesh) -> tuple[jax.Array, jax.Array]:
+  """Returns the keys `(init, train)` of a seed, on every device.
+
+  They are split, because with a shared key a task's `split(key)[i]` at the
+  initialisation would be the very key of step i.
+  """
+
+  def split(seed):
+    init_key, train_key = jax.random.split(jax.random.key(seed))
+    return init_key, train_key
+
+  return jax.jit(split, out_shardings=replicated(mesh))(seed)
+
+
+def make_init(
+  task: Task,
+  config: Config,
+  optimizer: optax.GradientTransformation,
+  mesh: Mesh,
+) -> Callable[[jax.Array], TrainState]:
+  """Returns `init(key)`, jitted: the state before step 1, on every device."""
+
+  def init(key):
+    params, model_state = task.init(config, key)
+    return TrainState(
+      step=jnp.zeros((), jnp.int32),
+      params=params,
+      opt_state=optimizer.init(params),
+      model_state=model_state,
+    )
+
+  return jax.jit(init, out_shardings=replicated(mesh))
+
+
+def abstract_state(
+  init: Callable[[jax.Array], TrainState], key: jax.Array, mesh: Mesh
+) -> TrainState:
+  """Returns what `init(key)` would look like: shapes, dtypes and shardings."""
+  return jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=replicated(mesh)),
+    jax.eval_shape(init, key),
+  )

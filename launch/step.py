@@ -1,0 +1,109 @@
+"""The compiled training step: K steps in one call of the device."""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from launch.mesh import batch_sharded, replicated
+from launch.state import TrainState
+from launch.task import Loss, PyTree
+
+TrainSteps = Callable[
+  [TrainState, PyTree, PyTree, jax.Array],
+  tuple[TrainState, dict[str, jax.Array]],
+]
+
+
+def make_train_steps(
+  loss: Loss,
+  optimizer: optax.GradientTransformation,
+  schedule: optax.Schedule,
+  select: Callable[[PyTree, PyTree], PyTree],
+  mesh: Mesh,
+) -> TrainSteps:
+  """Returns the jitted `train_steps(state, data, block, key)`.
+
+  It takes as many steps as `block` is long and donates the old state. Step s
+  gets the key `fold_in(key, s)`, so a resumed run draws what it would have
+  drawn.
+
+  Args:
+    loss: the task's loss of one batch.
+    optimizer: what turns gradients into updates.
+    schedule: the learning rate by step, for the metrics.
+    select: the batch of one step from `(data, item of the block)`.
+    mesh: the devices; the state lies on each, batches are split over 'data'.
+
+  Returns:
+    A function that returns the new state and the metrics of each step, `[K]`:
+    loss, the task's own, learning_rate.
+
+  Raises:
+    ValueError: (when compiled) a metric of the task has a taken name.
+  """
+  gradient = jax.value_and_grad(loss, has_aux=True)
+
+  def train_step(state, data, item, key):
+    batch = jax.lax.with_sharding_constraint(
+      select(data, item), batch_sharded(mesh)
+    )
+    (value, (model_state, metrics)), grads = gradient(
+      state.params,
+      state.model_state,
+      batch,
+      jax.random.fold_in(key, state.step),
+    )
+    taken = {'loss', 'learning_rate'} & metrics.keys()
+    if taken:
+      raise ValueError(f'the metrics of the loss may not be called {taken}')
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    new_state = TrainState(
+      step=state.step + 1,
+      params=optax.apply_updates(state.params, updates),
+      opt_state=opt_state,
+      model_state=model_state,
+    )
+    rate = jnp.asarray(schedule(state.step), jnp.float32)
+    return new_state, {'loss': value, **metrics, 'learning_rate': rate}
+
+  def in_one_call(state, data, block, key):
+    return jax.lax.scan(
+      lambda state, item: train_step(state, data, item, key), state, block
+    )
+
+  placed = functools.partial(
+    jax.jit, donate_argnums=0, out_shardings=replicated(mesh)
+  )
+  if mesh.devices.flat[0].platform == 'cpu':
+    return _one_by_one(placed(train_step))
+  return placed(in_one_call)
+
+
+def _one_by_one(train_step: TrainSteps) -> TrainSteps:
+  """Takes the steps of a block in calls of their own.
+
+  XLA's CPU convolutions are 4 to 20 times slower inside a loop (jax#12868, open
+  since 2022), and a CPU has no dispatch to save.
+  """
+
+  @jax.jit
+  def unstack(block):
+    count = len(jax.tree.leaves(block)[0])
+    return [jax.tree.map(lambda x, i=i: x[i], block) for i in range(count)]
+
+  @jax.jit
+  def stack(rows):
+    return jax.tree.map(lambda *values: jnp.stack(values), *rows)
+
+  def train_steps(state, data, block, key):
+    rows = []
+    for item in unstack(block):
+      state, metrics = train_step(state, data, item, key)
+      rows.append(metrics)
+    return state, stack(rows)
+
+  return train_steps

@@ -1,0 +1,126 @@
+"""How fast a run is and how far it has come."""
+
+import sys
+import time
+from collections.abc import Callable, Mapping
+
+from launch.plan import Plan
+
+_SECONDS_BETWEEN_LINES = 10
+
+
+class Throughput:
+  """Measures the calls of the device by when their metrics arrive.
+
+  Metrics arrive one call late while the device is busy with the next call, so
+  the time between two arrivals is the time of one call. Not counted are the
+  first call of each length, which compiles, and everything between `pause`
+  and the next `calling`.
+  """
+
+  def __init__(self, clock: Callable[[], float] = time.perf_counter):
+    self._clock = clock
+    self._since: float | None = None
+    self._sizes: set[int] = set()
+    self._compiled = False
+    self._seconds = 0.0
+    self._steps = 0
+
+  def calling(self, steps: int) -> bool:
+    """A call of so many steps is about to be made; True if it compiles."""
+    if self._since is None:
+      self._since = self._clock()
+    compiles = steps not in self._sizes
+    self._sizes.add(steps)
+    self._compiled |= compiles
+    return compiles
+
+  def arrived(self, steps: int) -> None:
+    """The metrics of a call of so many steps were read."""
+    now = self._clock()
+    if self._since is not None and not self._compiled:
+      self._seconds += now - self._since
+      self._steps += steps
+    self._since, self._compiled = now, False
+
+  def pause(self) -> None:
+    """The device is idle now, or does something else."""
+    self._since = None
+
+  def rates(self, batch_size: int) -> dict[str, float]:
+    """Returns the means since the last `rates`; {} if nothing was counted."""
+    if not self._steps:
+      return {}
+    seconds_per_step = self._seconds / self._steps
+    self._seconds, self._steps = 0.0, 0
+    return {
+      'time/step_ms': 1e3 * seconds_per_step,
+      'time/examples_per_s': batch_size / seconds_per_step,
+    }
+
+
+class Progress:
+  """Shows on stderr how far a run has come.
+
+  A bar on a terminal; elsewhere plain lines, one every 10 s at most.
+  """
+
+  def __init__(self, plan: Plan, step: int):
+    self._plan = plan
+    self._begin = step
+    self._started = self._shown = time.monotonic()
+    self._bar = None
+    if sys.stderr.isatty():
+      import tqdm
+
+      self._bar = tqdm.tqdm(
+        total=plan.total_steps, initial=step, unit='step', dynamic_ncols=True
+      )
+
+  def update(self, step: int, loss: float) -> None:
+    """Shows the step that is done and its loss."""
+    now = time.monotonic()
+    if self._bar is not None:
+      rate = self._rate(step, now)
+      self._bar.set_postfix_str(
+        f'loss {loss:.4g}, {rate:.4g} examples/s', False
+      )
+      self._bar.update(step - self._bar.n)
+    elif now - self._shown >= _SECONDS_BETWEEN_LINES:
+      self._shown = now
+      rate = self._rate(step, now)
+      left = self._plan.total_steps - step
+      seconds = left * self._plan.batch_size / rate
+      self.note(
+        f'step {step}/{self._plan.total_steps}  loss {loss:.4g}  '
+        f'{rate:.4g} examples/s  ETA {_clock(seconds)}'
+      )
+
+  def note(self, line: str) -> None:
+    """Prints a line above the bar."""
+    if self._bar is not None:
+      self._bar.write(line, file=sys.stderr)
+    else:
+      print(line, file=sys.stderr, flush=True)
+
+  def close(self) -> None:
+    """Leaves the terminal tidy."""
+    if self._bar is not None:
+      self._bar.close()
+
+  def _rate(self, step: int, now: float) -> float:
+    # Of all that happened since the start, compiling and evaluating too: this
+    # is what the remaining time follows from.
+    seconds = max(1e-9, now - self._started)
+    return (step - self._begin) * self._plan.batch_size / seconds
+
+
+def show_metrics(metrics: Mapping[str, float]) -> str:
+  """Returns metrics as text for people: `test/accuracy 0.7123`."""
+  return '  '.join(f'{name} {value:.4g}' for name, value in metrics.items())
+
+
+def _clock(seconds: float) -> str:
+  minutes, seconds = divmod(round(seconds), 60)
+  hours, minutes = divmod(minutes, 60)
+  return f'{hours}:{minutes:02}:{seconds:02}'

@@ -1,0 +1,253 @@
+import gc
+import json
+import types
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from launch import run
+from launch.checkpoint import Checkpoints
+from launch.feeds import resident_feed
+from launch.loop import fit
+from launch.mesh import make_mesh
+from launch.optim import make_optimizer, make_schedule
+from launch.plan import Plan
+from launch.state import abstract_state, make_init, make_keys
+from launch.writers import final_metrics, read_metrics
+from tests.launch import toy_task
+from tests.launch.toy_config import get_config
+
+
+def make_config(arg=None, **fields):
+  config = get_config(arg)
+  config.update_from_flattened_dict(fields)
+  return config.lock()
+
+
+def final_state(config, workdir):
+  """The newest checkpoint of a run, on the host."""
+  mesh = make_mesh()
+  plan = Plan(config.epochs, toy_task.EXAMPLES, config.batch_size, 1)
+  schedule = make_schedule(config.optimizer, plan)
+  optimizer = make_optimizer(config.optimizer, schedule)
+  init = make_init(toy_task, config, optimizer, mesh)
+  target = abstract_state(init, make_keys(0, mesh)[0], mesh)
+  checkpoints = Checkpoints(
+    workdir / 'checkpoints', 9, run._identity(config, plan)
+  )
+  restored = checkpoints.restore(target)
+  assert restored is not None, f'{workdir} holds no checkpoint'
+  return jax.device_get(restored[1])
+
+
+def rows_without_time(workdir):
+  return [
+    {k: v for k, v in row.items() if not k.startswith('time/')}
+    for row in read_metrics(workdir)
+  ]
+
+
+def assert_same_run(config, a, b):
+  """Two runs ended in the same bits and told the same story."""
+  jax.tree.map(
+    np.testing.assert_array_equal,
+    final_state(config, a),
+    final_state(config, b),
+  )
+  assert rows_without_time(a) == rows_without_time(b)
+
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory):
+  """A run of the toy config from beginning to end."""
+  workdir = tmp_path_factory.mktemp('whole')
+  fit(toy_task, make_config(), workdir)
+  return workdir
+
+
+@pytest.fixture(scope='module')
+def streamed(tmp_path_factory):
+  """The same run with streamed data."""
+  workdir = tmp_path_factory.mktemp('streamed')
+  fit(toy_task, make_config('streamed'), workdir)
+  return workdir
+
+
+def changed_task(**functions) -> Any:
+  """The toy task with other functions."""
+  return types.SimpleNamespace(**vars(toy_task) | functions)
+
+
+def task_that(evaluate):
+  """The toy task, with something done before each evaluation."""
+
+  def make_evaluators(config, mesh):
+    test = toy_task.make_evaluators(config, mesh)['test']
+
+    def wrapped(params, model_state):
+      evaluate()
+      return test(params, model_state)
+
+    return {'test': wrapped}
+
+  return changed_task(make_evaluators=make_evaluators)
+
+
+def crash_at(evaluation):
+  """A function that fails at its n-th call."""
+  calls = iter(range(1, 1000))
+
+  def crash():
+    if next(calls) == evaluation:
+      raise KeyError('the evaluator has a bug')
+
+  return crash
+
+
+def test_a_run_leaves_what_it_should(whole):
+  rows = read_metrics(whole)
+  logged = [row['step'] for row in rows if 'train/loss' in row]
+  evaluated = [row['step'] for row in rows if 'test/accuracy' in row]
+  # 31 steps by fours; 5 steps or 6.25 (an epoch) after the last time.
+  assert logged == [8, 12, 16, 20, 28, 31]
+  assert evaluated == [8, 16, 20, 28, 31]
+  assert {p.name for p in (whole / 'checkpoints').iterdir()} == {'28', '31'}
+  assert rows[-1]['final'] and rows[-1]['test/accuracy'] > 0.85
+  assert rows[-1]['epoch'] == pytest.approx(31 * 16 / 100)
+  assert json.loads((whole / 'config.json').read_text()) == (
+    make_config().to_dict()
+  )
+  (start,) = json.loads((whole / 'env.json').read_text())
+  assert start['versions']['jax'] == jax.__version__
+  assert start['devices'] and start['command'] and start['step'] == 0
+  assert 'time/examples_per_s' in rows[2]
+
+
+def test_the_same_seed_gives_the_same_run(whole, tmp_path):
+  fit(toy_task, make_config(), tmp_path)
+  assert_same_run(make_config(), whole, tmp_path)
+
+
+def test_another_seed_gives_another_run(whole, tmp_path):
+  config = make_config(seed=1)
+  fit(toy_task, config, tmp_path)
+  a, b = final_state(make_config(), whole), final_state(config, tmp_path)
+  assert (a.params['w1'] != b.params['w1']).all()
+
+
+def test_streamed_data_give_the_run_of_resident_data(whole, streamed):
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7),
+    final_state(make_config(), whole),
+    final_state(make_config('streamed'), streamed),
+  )
+
+
+@pytest.mark.parametrize('evaluation', [2, 4, 5])
+def test_a_run_goes_on_after_a_crash(whole, tmp_path, evaluation):
+  with pytest.raises(KeyError, match='a bug'):
+    fit(task_that(crash_at(evaluation)), make_config(), tmp_path)
+  assert final_metrics(tmp_path) is None
+  fit(toy_task, make_config(), tmp_path)
+  assert_same_run(make_config(), whole, tmp_path)
+
+
+def test_a_streamed_run_goes_on_after_a_crash(streamed, tmp_path):
+  with pytest.raises(KeyError, match='a bug'):
+    fit(task_that(crash_at(4)), make_config('streamed'), tmp_path)
+  fit(toy_task, make_config('streamed'), tmp_path)
+  assert_same_run(make_config('streamed'), streamed, tmp_path)
+
+
+@pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')
+def test_a_damaged_checkpoint_costs_only_time(whole, tmp_path):
+  with pytest.raises(KeyError):
+    fit(task_that(crash_at(5)), make_config(), tmp_path)
+  for path in (tmp_path / 'checkpoints' / '31' / 'state').rglob('d/*'):
+    path.write_bytes(b'')
+  fit(toy_task, make_config(), tmp_path)
+  assert_same_run(make_config(), whole, tmp_path)
+  gc.collect()  # What orbax left behind complains here, not in other tests.
+
+
+def test_a_finished_run_is_left_alone(whole, capsys):
+  before = {p: p.read_bytes() for p in whole.rglob('*') if p.is_file()}
+  metrics = fit(task_that(crash_at(1)), make_config(), whole)
+  assert metrics == final_metrics(whole)
+  assert 'finished before' in capsys.readouterr().out
+  assert before == {p: p.read_bytes() for p in whole.rglob('*') if p.is_file()}
+
+
+def test_a_changed_config_is_refused(whole):
+  with pytest.raises(ValueError, match='optimizer.lr: 0.1 there, 0.5 here'):
+    fit(toy_task, make_config(**{'optimizer.lr': 0.5}), whole)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
+  config = make_config(diverge_at=22)
+  with pytest.raises(FloatingPointError, match='loss of step 22 is nan'):
+    fit(toy_task, config, tmp_path)
+  saved = {p.name for p in (tmp_path / 'checkpoints').iterdir()}
+  assert saved == {'16'}, 'a diverged state was saved'
+  # Going on finds the same end: nothing is hidden by trying again.
+  with pytest.raises(FloatingPointError, match='loss of step 22 is nan'):
+    fit(toy_task, config, tmp_path)
+
+
+@pytest.mark.parametrize('step', [28, 31])
+def test_the_steps_before_a_checkpoint_are_read_before_it(tmp_path, step):
+  with pytest.raises(FloatingPointError):
+    fit(toy_task, make_config(diverge_at=step), tmp_path)
+  saved = {int(p.name) for p in (tmp_path / 'checkpoints').iterdir()}
+  assert max(saved) < step
+
+
+def test_data_that_shrank_are_refused(tmp_path):
+  with pytest.raises(KeyError):
+    fit(task_that(crash_at(3)), make_config(), tmp_path)
+  fewer = {name: array[:99] for name, array in toy_task.arrays().items()}
+  task = changed_task(train_data=lambda config: fewer)
+  with pytest.raises(ValueError, match='examples: 100 there, 99 here'):
+    fit(task, make_config(), tmp_path)
+
+
+def test_evaluators_may_not_take_a_name(tmp_path):
+  evaluators = {'train': lambda params, model_state: {}}
+  task = changed_task(make_evaluators=lambda config, mesh: evaluators)
+  with pytest.raises(ValueError, match='train'):
+    fit(task, make_config(), tmp_path)
+  assert not list(tmp_path.iterdir()), 'a mistake left files behind'
+
+
+def test_a_hidden_copy_to_the_device_is_an_error(tmp_path, monkeypatch):
+  def host_feed(source, seed, plan, mesh):
+    feed = resident_feed(source, seed, plan, mesh)
+    return feed._replace(
+      blocks=lambda step: map(jax.device_get, feed.blocks(step))
+    )
+
+  monkeypatch.setattr(run, 'make_feed', host_feed)
+  with pytest.raises(Exception, match='Disallowed host-to-device'):
+    fit(toy_task, make_config(), tmp_path)
+
+
+@pytest.mark.devices
+def test_a_run_of_eight_devices_goes_on_with_one(tmp_path, monkeypatch):
+  config = make_config()
+  fit(toy_task, config, tmp_path / 'eight')
+  with pytest.raises(KeyError):
+    fit(task_that(crash_at(3)), config, tmp_path / 'fewer')
+  monkeypatch.setattr(run, 'make_mesh', lambda: make_mesh(jax.devices()[:1]))
+  fit(toy_task, config, tmp_path / 'fewer')
+  eight, fewer = (rows_without_time(tmp_path / n) for n in ('eight', 'fewer'))
+  assert len(eight) == len(fewer)
+  for a, b in zip(eight, fewer, strict=True):
+    assert a == pytest.approx(b, rel=1e-4, abs=1e-5)
+
+
+@pytest.mark.devices
+def test_a_batch_that_devices_cannot_share_is_refused(tmp_path):
+  with pytest.raises(ValueError, match='batch_size=12 .* devices .8.'):
+    fit(toy_task, make_config(batch_size=12), tmp_path)

@@ -1,0 +1,33 @@
+import jax
+import pytest
+from jax.sharding import AxisType, PartitionSpec
+
+from launch.mesh import (
+  batch_sharded,
+  block_sharded,
+  check_batch_size,
+  make_mesh,
+  replicated,
+)
+
+
+def test_the_mesh_has_one_automatic_axis_over_all_devices():
+  mesh = make_mesh()
+  assert mesh.axis_names == ('data',)
+  assert mesh.size == jax.device_count()
+  assert mesh.axis_types == (AxisType.Auto,), 'Explicit axes break gathers'
+  assert make_mesh(jax.devices()[:1]).size == 1
+
+
+def test_shardings():
+  mesh = make_mesh()
+  assert replicated(mesh).is_fully_replicated
+  assert batch_sharded(mesh).spec == PartitionSpec('data')
+  assert block_sharded(mesh).spec == PartitionSpec(None, 'data')
+
+
+@pytest.mark.devices
+def test_devices_must_share_a_batch_equally():
+  check_batch_size(16, make_mesh())
+  with pytest.raises(ValueError, match=r'batch_size=12 .* devices \(8\)'):
+    check_batch_size(12, make_mesh())

@@ -1,0 +1,108 @@
+"""The optimizer against torch's update rules, written out in numpy."""
+
+from typing import cast
+
+import numpy as np
+import optax
+import pytest
+
+from launch.optim import make_optimizer, make_schedule
+from launch.plan import Plan
+from tests.launch.toy_config import get_config
+
+PLAN = Plan(10, 100, 10, 1)  # 100 steps
+RNG = np.random.default_rng(0)
+
+
+def normal(*shape):
+  return RNG.normal(size=shape).astype(np.float32)
+
+
+PARAMS = {'w': normal(3, 2), 'bias': normal(2)}
+GRADS = [{'w': normal(3, 2), 'bias': normal(2)} for _ in range(5)]
+
+
+def optimizer_config(adam=False, **fields):
+  config = get_config('adam' if adam else None).optimizer
+  config.update({'warmup_epochs': 0.0, **fields})
+  return config
+
+
+def run(config):
+  schedule = make_schedule(config, PLAN)
+  optimizer = make_optimizer(config, schedule)
+  params = PARAMS
+  state = optimizer.init(params)
+  for grads in GRADS:
+    updates, state = optimizer.update(grads, state, params)
+    params = optax.apply_updates(params, updates)
+  return cast(dict[str, np.ndarray], params)
+
+
+def torch_sgd(config, p, grads):
+  # torch.optim.SGD, https://docs.pytorch.org/docs/stable/generated/
+  # torch.optim.SGD.html, with dampening 0.
+  buffer = None
+  for step, g in enumerate(grads):
+    lr = config.lr
+    if config.schedule == 'cosine':
+      lr = config.lr * (1 + np.cos(np.pi * step / PLAN.total_steps)) / 2
+    g = g + config.weight_decay * p
+    if config.momentum:
+      buffer = g if buffer is None else config.momentum * buffer + g
+      g = g + config.momentum * buffer if config.nesterov else buffer
+    p = p - lr * g
+  return p
+
+
+@pytest.mark.parametrize('schedule', ['cosine', 'constant'])
+@pytest.mark.parametrize(
+  'momentum, nesterov', [(0.9, False), (0.9, True), (0.0, False)]
+)
+def test_sgd_is_that_of_torch(schedule, momentum, nesterov):
+  config = optimizer_config(
+    schedule=schedule, momentum=momentum, nesterov=nesterov, weight_decay=0.1
+  )
+  ours = run(config)
+  for name, p in PARAMS.items():
+    np.testing.assert_allclose(
+      ours[name],
+      torch_sgd(config, p, [g[name] for g in GRADS]),
+      rtol=1e-5,
+      atol=1e-6,
+      err_msg=f'{name}: not the update of torch.optim.SGD (is the weight decay '
+      'added to the gradient of every parameter?)',
+    )
+
+
+def test_adam_is_that_of_torch():
+  config = optimizer_config(adam=True, schedule='constant', weight_decay=0.1)
+  ours = run(config)
+  for name, p in PARAMS.items():
+    m = v = np.zeros_like(p)
+    for t, grads in enumerate(GRADS, 1):
+      g = grads[name] + config.weight_decay * p
+      m = config.b1 * m + (1 - config.b1) * g
+      v = config.b2 * v + (1 - config.b2) * g**2
+      denominator = np.sqrt(v / (1 - config.b2**t)) + 1e-8
+      p = p - config.lr * m / (1 - config.b1**t) / denominator
+    np.testing.assert_allclose(ours[name], p, rtol=1e-5)
+
+
+def test_cosine_goes_from_lr_to_zero_without_restarts():
+  schedule = make_schedule(optimizer_config(lr=0.4), PLAN)
+  rates = np.array([schedule(s) for s in range(101)])
+  np.testing.assert_allclose(rates[[0, 50, 100]], [0.4, 0.2, 0], atol=1e-7)
+  assert (np.diff(rates) < 0).all(), 'the rate must fall at every step'
+
+
+@pytest.mark.parametrize('warmup_epochs', [0.1, 2.0])
+def test_warmup_climbs_to_lr_and_the_cosine_takes_the_rest(warmup_epochs):
+  config = optimizer_config(lr=0.4, warmup_epochs=warmup_epochs)
+  rates = np.array([make_schedule(config, PLAN)(s) for s in range(101)])
+  warmup = round(warmup_epochs * 10)
+  np.testing.assert_allclose(
+    rates[:warmup], 0.4 * np.arange(1, warmup + 1) / warmup, rtol=1e-5
+  )
+  assert rates[warmup] == pytest.approx(0.4)
+  assert rates[100] == pytest.approx(0, abs=1e-7)

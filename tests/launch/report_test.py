@@ -1,0 +1,77 @@
+import json
+
+import pytest
+
+from launch import report
+
+
+def write_run(folder, accuracies, finished=True, **fields):
+  folder.mkdir(parents=True)
+  config = {'seed': 0, 'log_every': 10, 'optimizer': {'lr': 0.1}} | fields
+  (folder / 'config.json').write_text(json.dumps(config))
+  with (folder / 'metrics.jsonl').open('w') as file:
+    for i, accuracy in enumerate(accuracies, 1):
+      row = {'step': 10 * i, 'epoch': float(i)}
+      print(json.dumps(row | {'train/loss': 1 / i}), file=file)
+      row |= {'test/accuracy': accuracy, 'fgsm/error': 1 - accuracy}
+      if finished and i == len(accuracies):
+        row['final'] = True
+      print(json.dumps(row), file=file)
+
+
+@pytest.fixture
+def runs(tmp_path):
+  write_run(tmp_path / 'a0', [0.1, 0.5], method='none', seed=0)
+  write_run(tmp_path / 'a1', [0.2, 0.7], method='none', seed=1, log_every=99)
+  write_run(tmp_path / 'a2', [0.3], method='none', seed=2, finished=False)
+  write_run(tmp_path / 'deep' / 'b', [0.2, 0.8], method='cutmix')
+  write_run(tmp_path / 'c', [], method='fmix', finished=False)
+  return tmp_path
+
+
+def test_the_numbers_of_the_table(runs, capsys):
+  assert report.main([str(runs)]) == 0
+  text = capsys.readouterr().out
+  # By hand: the mean of .5 and .7 is .6, their sample deviation .1 * sqrt 2.
+  assert text == (
+    '| config | finished | test/accuracy | fgsm/error |\n'
+    '| --- | ---: | ---: | ---: |\n'
+    '| method=none | 2 of 3 | 0.6 ± 0.14 (2) | 0.4 ± 0.14 (2) |\n'
+    '| method=fmix | 0 of 1 | – | – |\n'
+    '| method=cutmix | 1 of 1 | 0.8 ± – (1) | 0.2 ± – (1) |\n'
+  )
+  assert (runs / 'report.md').read_text() == text
+
+
+def test_curves_are_drawn(runs):
+  pytest.importorskip('matplotlib')
+  report.main([str(runs)])
+  assert (runs / 'curves.png').read_bytes().startswith(b'\x89PNG')
+
+
+def test_the_curve_is_the_mean_of_the_runs_at_each_epoch(runs):
+  groups = report.group_runs(list(report.find_runs(runs)))
+  epochs, means, stds = report._curve(groups['method=none'], 'test/accuracy')
+  assert epochs == [1.0, 2.0]
+  assert means == pytest.approx([0.2, 0.6])
+  assert stds == pytest.approx([0.1, 0.1 * 2**0.5])
+
+
+def test_runs_of_one_config_are_one_group(tmp_path):
+  for seed in range(3):
+    write_run(tmp_path / str(seed), [0.5], seed=seed)
+  groups = report.group_runs(list(report.find_runs(tmp_path)))
+  assert {name: len(runs) for name, runs in groups.items()} == {'all runs': 3}
+
+
+def test_several_folders_make_one_table(tmp_path, capsys):
+  write_run(tmp_path / 'x' / '0', [0.5], seed=0)
+  write_run(tmp_path / 'y' / '1', [0.7], seed=1)
+  report.main([str(tmp_path / 'x'), str(tmp_path / 'y')])
+  assert '0.6 ± 0.14 (2)' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('folders', [[], ['nowhere']])
+def test_no_runs_is_an_error(folders, capsys):
+  assert report.main(folders) == 2
+  assert capsys.readouterr().err.startswith('error: no folder with runs')

@@ -1,0 +1,109 @@
+import jax
+import numpy as np
+import pytest
+
+from launch.feeds import resident_feed
+from launch.mesh import make_mesh
+from launch.optim import make_optimizer, make_schedule
+from launch.plan import Plan
+from launch.state import abstract_state, make_init, make_keys
+from launch.step import make_train_steps
+from tests.launch import toy_task
+from tests.launch.toy_config import get_config
+
+
+def parts(steps_per_call, mesh=None, loss=None):
+  config = get_config()
+  mesh = mesh or make_mesh()
+  # 32 steps: eight at a time leave no rest to compile.
+  plan = Plan(5.12, toy_task.EXAMPLES, 16, steps_per_call)
+  feed = resident_feed(toy_task.arrays(), config.seed, plan, mesh)
+  schedule = make_schedule(config.optimizer, plan)
+  optimizer = make_optimizer(config.optimizer, schedule)
+  init_key, key = make_keys(config.seed, mesh)
+  init = make_init(toy_task, config, optimizer, mesh)
+  loss = loss or toy_task.make_loss(config, mesh)
+  train_steps = make_train_steps(loss, optimizer, schedule, feed.select, mesh)
+  return init, init_key, train_steps, feed, key
+
+
+def train(steps_per_call, mesh=None):
+  init, init_key, train_steps, feed, key = parts(steps_per_call, mesh)
+  state, losses = init(init_key), []
+  for block in feed.blocks(0):
+    state, metrics = train_steps(state, feed.data, block, key)
+    # Blocked here: queued collectives deadlock on few cores.
+    losses.append(jax.device_get(metrics)['loss'])
+  return jax.device_get(state), np.concatenate(losses)
+
+
+def test_the_steps_of_a_call_do_not_matter():
+  one, losses_one = train(1)
+  eight, losses_eight = train(8)
+  np.testing.assert_allclose(losses_one, losses_eight, rtol=1e-5)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
+    one,
+    eight,
+  )
+  assert one.step == 32
+  assert losses_one[-5:].mean() < 0.6 * losses_one[:5].mean(), 'learns nothing'
+
+
+def test_the_old_state_is_donated():
+  init, init_key, train_steps, feed, key = parts(4)
+  old = init(init_key)
+  new, _ = train_steps(old, feed.data, next(feed.blocks(0)), key)
+  alive = [x for x in jax.tree.leaves(old) if not x.is_deleted()]
+  assert not alive, f'{len(alive)} arrays of the old state use memory'
+  assert not any(x.is_deleted() for x in jax.tree.leaves((new, feed.data)))
+
+
+def test_metrics_come_stacked_with_the_learning_rate():
+  init, init_key, train_steps, feed, key = parts(4)
+  _, metrics = train_steps(init(init_key), feed.data, next(feed.blocks(0)), key)
+  assert metrics.keys() == {'loss', 'accuracy', 'learning_rate'}
+  assert {x.shape for x in metrics.values()} == {(4,)}
+  np.testing.assert_allclose(
+    metrics['learning_rate'], 0.1 * np.array([1, 2, 3, 4]) / 6, rtol=1e-5
+  )
+
+
+def test_keys_differ_between_steps_and_from_the_initialisation():
+  init_key, key = make_keys(0, make_mesh())
+  drawn = [init_key, *jax.random.split(init_key, 4), key]
+  drawn += [jax.random.fold_in(key, step) for step in range(4)]
+  data = {tuple(jax.random.key_data(k).tolist()) for k in drawn}
+  assert len(data) == len(drawn), 'two of them would draw the same numbers'
+
+
+def test_a_metric_may_not_take_the_name_of_the_loss():
+  def loss(params, model_state, batch, key):
+    del batch, key
+    value = params['w1'].sum()
+    return value, (model_state, {'loss': value})
+
+  init, init_key, train_steps, feed, key = parts(4, loss=loss)
+  with pytest.raises(ValueError, match='loss'):
+    train_steps(init(init_key), feed.data, next(feed.blocks(0)), key)
+
+
+def test_the_abstract_state_is_what_init_makes():
+  init, init_key, *_ = parts(4)
+  state = init(init_key)
+  abstract = abstract_state(init, init_key, make_mesh())
+  for made, said in zip(
+    jax.tree.leaves(state), jax.tree.leaves(abstract), strict=True
+  ):
+    assert (made.shape, made.dtype) == (said.shape, said.dtype)
+    assert made.sharding == said.sharding
+
+
+@pytest.mark.devices
+def test_eight_devices_give_the_losses_of_one():
+  one, losses_one = train(4, make_mesh(jax.devices()[:1]))
+  eight, losses_eight = train(4, make_mesh(jax.devices()[:8]))
+  np.testing.assert_allclose(losses_one, losses_eight, rtol=1e-5, atol=1e-5)
+  np.testing.assert_allclose(
+    one.params['w1'], eight.params['w1'], rtol=1e-4, atol=1e-5
+  )

@@ -1,0 +1,108 @@
+import shutil
+import types
+
+import pytest
+from absl import flags
+from absl.testing import flagsaver
+
+from launch import sweep
+from launch.sweep import load_config_file, row_name, sweep_rows
+from launch.writers import final_metrics
+from tests.launch import toy_config
+from tests.launch.main_test import ROOT
+
+# ml_collections imports config files that way.
+pytestmark = pytest.mark.filterwarnings('ignore:the load_module')
+
+
+def rows(sweep, base_arg='', overrides=()):
+  module = types.SimpleNamespace(get_config=toy_config.get_config, sweep=sweep)
+  return sweep_rows(module, base_arg, dict(overrides))  # pyright: ignore
+
+
+def test_rows_override_the_config_and_the_command_line():
+  configs = rows(toy_config.sweep, overrides={'epochs': 3.0, 'seed': 9})
+  assert list(configs) == [
+    'seed=0,optimizer.lr=0.3',
+    'seed=1,optimizer.lr=0.3',
+    'adam',
+  ]
+  second = configs['seed=1,optimizer.lr=0.3']
+  assert (second.seed, second.optimizer.lr, second.epochs) == (1, 0.3, 3.0)
+  assert configs['adam'].optimizer.name == 'adam'
+  assert configs['adam'].seed == 9
+
+
+def test_the_argument_joins_that_of_the_command_line():
+  (config,) = rows(lambda add: add(arg='adam'), base_arg='streamed').values()
+  assert config.optimizer.name == 'adam' and not config.data.resident
+
+
+@pytest.mark.parametrize(
+  'row, message',
+  [
+    ({'optimizer.lrr': 1.0}, "'optimizer.lrr=1.0': the config has no opt"),
+    ({'optimizer.lr': float('nan')}, 'config.optimizer.lr=nan must be'),
+    ({'batch_size': 'many'}, 'batch_size'),
+    ({'arg': 'nope'}, "unknown config argument 'nope'"),
+  ],
+)
+def test_a_bad_row_stops_the_sweep_before_it_begins(row, message):
+  with pytest.raises(ValueError, match=message):
+    rows(lambda add: (add(), add(**row)))
+
+
+def test_equal_rows_are_refused():
+  with pytest.raises(ValueError, match="two rows are called 'seed=1'"):
+    rows(lambda add: (add(seed=1), add(seed=1)))
+
+
+def test_names_are_fit_for_folders():
+  assert row_name('method=none', {'seed': 1}) == 'method=none,seed=1'
+  assert row_name('', {'data.dir': '../a b'}) == 'data.dir=.._a_b'
+  assert row_name('', {}) == 'default'
+
+
+def test_a_config_without_sweep_is_named(tmp_path):
+  path = tmp_path / 'plain.py'
+  path.write_text('def get_config(arg=None): pass')
+  with pytest.raises(ValueError, match=r'plain.py: the file has no sweep\(\)'):
+    load_config_file(str(path))
+
+
+def run_sweep(monkeypatch, workdir, *arguments):
+  """Runs `python -m launch.sweep` in this process; returns its exit code."""
+  argv = ['sweep', '--config=tests/launch/toy_config.py']
+  argv += [f'--workdir={workdir}', '--config.epochs=2', *arguments]
+  monkeypatch.setattr('sys.argv', argv)
+  monkeypatch.chdir(ROOT)
+  with flagsaver.flagsaver(), pytest.raises(SystemExit) as exited:
+    flags.FLAGS(argv)
+    sweep.main([])
+  return exited.value.code or 0
+
+
+def test_a_sweep_runs_every_row_and_skips_what_is_finished(
+  tmp_path, monkeypatch, capsys
+):
+  assert run_sweep(monkeypatch, tmp_path) == 0
+  out = capsys.readouterr().out
+  names = ['seed=0,optimizer.lr=0.3', 'seed=1,optimizer.lr=0.3', 'adam']
+  for i, name in enumerate(names, 1):
+    assert f'[{i}/3] {name}\n' in out
+    assert f'\n{name}: test/accuracy' in out
+    assert final_metrics(tmp_path / name)
+  shutil.rmtree(tmp_path / 'adam')
+  assert run_sweep(monkeypatch, tmp_path) == 0
+  again = capsys.readouterr().out
+  assert again.count('finished before') == 2
+  assert again.splitlines()[-3:] == out.splitlines()[-3:]
+
+
+def test_a_row_that_diverges_does_not_stop_the_others(
+  tmp_path, monkeypatch, capsys
+):
+  code = run_sweep(monkeypatch, tmp_path, '--config.diverge_at=7')
+  out = capsys.readouterr().out
+  assert code == 1
+  assert out.count(': diverged: the loss of step 7 is nan') == 3
