@@ -1,0 +1,55 @@
+"""The networks of the paper, one family per file."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from jaxmix.classification.models import preact_resnet, wide_resnet
+
+FAMILIES = {
+  'preact_resnet18': preact_resnet.PreActResNet18,
+  'wide_resnet': wide_resnet.WideResNet,
+}
+DTYPES = {'bfloat16': jnp.bfloat16, 'float32': jnp.float32}
+
+
+def create(model_config: Any, num_classes: int) -> nn.Module:
+  """Builds the network that `config.model` describes.
+
+  Args:
+    model_config: `name` (a key of `FAMILIES`), `dtype` of the computation
+      (parameters, statistics and logits are float32) and the fields of the
+      family, e.g. `depth` and `width`.
+    num_classes: the number of logits.
+
+  Raises:
+    ValueError: a field is unknown or has a value that cannot be built.
+  """
+  fields = dict(model_config)
+  name, dtype = fields.pop('name'), fields.pop('dtype')
+  if name not in FAMILIES:
+    raise ValueError(
+      f'config.model.name={name!r} is unknown; allowed: {sorted(FAMILIES)}'
+    )
+  if dtype not in DTYPES:
+    raise ValueError(
+      f'config.model.dtype={dtype!r} is unknown; allowed: {sorted(DTYPES)}'
+    )
+  family = FAMILIES[name]
+  known = set(family.__dataclass_fields__) - {'parent', 'name', 'dtype'}
+  for field, value in fields.items():
+    if field not in known:
+      raise ValueError(
+        f'config.model.{field} is not a field of {name}; allowed: '
+        f'{sorted(known - {"num_classes"})}'
+      )
+    if not isinstance(value, int) or value < 1:
+      raise ValueError(
+        f'config.model.{field}={value!r} must be an integer of 1 or more'
+      )
+  if name == 'wide_resnet' and fields['depth'] % 6 != 4:
+    raise ValueError(
+      f'config.model.depth={fields["depth"]} must be 6n + 4 (10, 16, 22, 28)'
+    )
+  return family(num_classes=num_classes, dtype=DTYPES[dtype], **fields)

@@ -1,0 +1,58 @@
+"""The three layers that both families are made of."""
+
+import functools
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+# He et al., ICCV 2015, for the layer's output.
+_INIT = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
+
+
+def conv(features: int, size: int, stride: int, dtype: Any) -> nn.Conv:
+  """A `size` x `size` convolution without bias; padding as in torch."""
+  return nn.Conv(
+    features,
+    (size, size),
+    strides=stride,
+    padding=size // 2,
+    use_bias=False,
+    kernel_init=_INIT,
+    dtype=dtype,
+  )
+
+
+def norm_relu(x: jax.Array, train: bool, dtype: Any) -> jax.Array:
+  """BatchNorm (statistics in float32, torch's momentum 0.1), then ReLU."""
+  norm = functools.partial(nn.BatchNorm, momentum=0.9, epsilon=1e-5)
+  return nn.relu(norm(use_running_average=not train, dtype=dtype)(x))
+
+
+def head(x: jax.Array, num_classes: int) -> jax.Array:
+  """The mean over all pixels, then a linear layer: float32 logits."""
+  x = jnp.mean(x.astype(jnp.float32), axis=(1, 2))
+  return nn.Dense(num_classes)(x)
+
+
+class PreActBlock(nn.Module):
+  """BN-ReLU-conv twice; the shortcut leaves after the first BN-ReLU.
+
+  He et al., ECCV 2016. The shortcut is the input itself, or a 1x1 convolution
+  where the shape changes.
+  """
+
+  features: int
+  stride: int
+  dtype: Any
+
+  @nn.compact
+  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    """Maps `[B, H, W, C]` to `[B, H / stride, W / stride, features]`."""
+    active = norm_relu(x, train, self.dtype)
+    if x.shape[-1] != self.features or self.stride != 1:
+      x = conv(self.features, 1, self.stride, self.dtype)(active)
+    active = conv(self.features, 3, self.stride, self.dtype)(active)
+    active = norm_relu(active, train, self.dtype)
+    return x + conv(self.features, 3, 1, self.dtype)(active)

@@ -1,0 +1,39 @@
+"""PreAct-ResNet18: He et al., ECCV 2016, in the form used for small images."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxmix.classification.models import layers
+
+
+class PreActResNet18(nn.Module):
+  """Four stages of two pre-activation blocks, 11.17M parameters at width 64.
+
+  Attributes:
+    num_classes: number of logits.
+    width: channels of the first stage; each later stage has twice as many.
+    stem_stride: stride of the first 3x3 convolution; 2 quarters the cost of
+      64x64 images.
+    dtype: of the computation.
+  """
+
+  num_classes: int
+  width: int = 64
+  stem_stride: int = 1
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
+    """Maps images `[B, H, W, C]` to float32 logits `[B, num_classes]`."""
+    x = images.astype(self.dtype)
+    x = layers.conv(self.width, 3, self.stem_stride, self.dtype)(x)
+    for stage in range(4):
+      for block in range(2):
+        stride = 2 if stage > 0 and block == 0 else 1
+        features = self.width * 2**stage
+        x = layers.PreActBlock(features, stride, self.dtype)(x, train)
+    x = layers.norm_relu(x, train, self.dtype)
+    return layers.head(x, self.num_classes)

@@ -1,0 +1,138 @@
+"""Image classification with mixed samples, as a task of `launch.task`."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, PartitionSpec
+
+import jaxmix
+from jaxmix.classification import augment, data, models
+from jaxmix.classification.evaluators import clean
+
+EVALUATORS = {'clean': clean}
+
+
+def train_data(config: Any) -> Mapping[str, np.ndarray] | data.Source:
+  """The training images and labels: arrays in memory, or read one by one."""
+  feeds = {'resident': data.load, 'streamed': data.source}
+  if config.data.feed not in feeds:
+    raise ValueError(
+      f'config.data.feed={config.data.feed!r} is unknown; allowed: '
+      f'{sorted(feeds)}'
+    )
+  return feeds[config.data.feed](config.data, 'train')
+
+
+def init(config: Any, key: jax.Array) -> tuple[Any, Any]:
+  """Initial `(params, batch statistics)` of the network."""
+  info = data.info(config.data)
+  model = models.create(config.model, info.num_classes)
+  image = jnp.zeros((1, *info.image_shape))
+  variables = model.init(key, image, train=False)
+  return variables['params'], variables['batch_stats']
+
+
+def make_loss(config: Any, mesh: Mesh) -> Any:
+  """Crop, flip, normalise, mix, and the mixed cross entropy.
+
+  The mixing runs on each device's part of the batch, so it moves no pixels
+  between devices: partners are found within the part, and the key is the same
+  everywhere, so one mode and one lambda hold for the whole batch.
+  """
+  info = data.info(config.data)
+  model = models.create(config.model, info.num_classes)
+  mix_options = dict(config.mix)
+  if hasattr(mix_options['alpha'], 'to_dict'):
+    mix_options['alpha'] = mix_options['alpha'].to_dict()
+  _check_mix(mix_options, info.image_shape)
+  if not 0 <= config.label_smoothing < 1:
+    raise ValueError(
+      f'config.label_smoothing={config.label_smoothing} must lie in [0, 1)'
+    )
+  if config.augment.pad < 0:
+    raise ValueError(f'config.augment.pad={config.augment.pad} must be >= 0')
+
+  def mix_images(key: jax.Array, images: jax.Array) -> Any:
+    mix = jaxmix.draw_random_mix(key, images.shape, **mix_options)
+    return jaxmix.apply(mix, images), mix.lam, mix.partner
+
+  def score(
+    logits: jax.Array, labels: jax.Array, lam: jax.Array, partner: jax.Array
+  ) -> tuple[jax.Array, jax.Array]:
+    mix = jaxmix.Mix(lam, partner, jnp.zeros_like(partner))
+    losses = jaxmix.mixed_cross_entropy(
+      logits, labels, mix, label_smoothing=config.label_smoothing
+    )
+    right = jnp.argmax(logits, axis=1)
+    own, other = right == labels, right == labels[partner]
+    return losses, lam * own + (1 - lam) * other
+
+  rows, everywhere = PartitionSpec('data'), PartitionSpec()
+  mix_images = jax.shard_map(
+    mix_images,
+    mesh=mesh,
+    in_specs=(everywhere, rows),
+    out_specs=rows,
+    check_vma=False,
+  )
+  score = jax.shard_map(
+    score, mesh=mesh, in_specs=rows, out_specs=rows, check_vma=False
+  )
+
+  def loss(params: Any, batch_stats: Any, batch: Any, key: jax.Array) -> Any:
+    images, labels = batch['image'], batch['label']
+    crop_key, mix_key = jax.random.split(key)
+    drawn = augment.draw_crop_flip(
+      crop_key, len(images), pad=config.augment.pad, flip=config.augment.flip
+    )
+    images = augment.crop_flip(drawn, images)
+    images = augment.normalise(images, info.mean, info.std)
+    images, lam, partner = mix_images(mix_key, images.astype(model.dtype))
+    logits, state = model.apply(
+      {'params': params, 'batch_stats': batch_stats},
+      images,
+      train=True,
+      mutable=['batch_stats'],
+    )
+    losses, accuracy = score(logits, labels, lam, partner)
+    metrics = {'accuracy': jnp.mean(accuracy), 'lambda': jnp.mean(lam)}
+    return jnp.mean(losses), (state['batch_stats'], metrics)
+
+  return loss
+
+
+def make_evaluators(config: Any, mesh: Mesh) -> dict[str, clean.Evaluate]:
+  """The evaluators that `config.evals` names, on the test split."""
+  info = data.info(config.data)
+  model = models.create(config.model, info.num_classes)
+
+  def predict(params: Any, batch_stats: Any, images: jax.Array) -> jax.Array:
+    images = augment.normalise(images, info.mean, info.std)
+    variables = {'params': params, 'batch_stats': batch_stats}
+    return model.apply(variables, images.astype(model.dtype), train=False)
+
+  examples = data.load(config.data, 'test')
+  evaluators = {}
+  for name, options in config.evals.items():
+    if name not in EVALUATORS:
+      raise ValueError(
+        f'config.evals.{name} is unknown; allowed: {sorted(EVALUATORS)}'
+      )
+    evaluators[name] = EVALUATORS[name].make(
+      predict, examples, mesh=mesh, **options
+    )
+  return evaluators
+
+
+def _check_mix(options: dict[str, Any], image_shape: tuple[int, ...]) -> None:
+  """Raises what jaxmix would raise in the first step, naming config.mix."""
+  try:
+    jax.eval_shape(
+      lambda key: jaxmix.draw_random_mix(key, (2, *image_shape), **options),
+      jax.random.key(0),
+    )
+  except (TypeError, ValueError) as error:
+    raise ValueError(f'config.mix: {error}') from error
