@@ -1,4 +1,4 @@
-"""A narrow PreAct-ResNet18 on scikit-learn's handwritten digits.
+"""A small WideResNet (10-1, 78,000 parameters) on scikit-learn's handwritten digits.
 
 No download, under 30 seconds a run on two CPU cores:
 
@@ -27,7 +27,7 @@ def get_config(arg: str | None = None) -> Any:
   config.task = 'jaxmix.classification.task'
   config.seed = 0
 
-  config.epochs = 40.0
+  config.epochs = 30.0
   config.batch_size = 64
   config.optimizer = {
     'name': 'sgd',
@@ -41,8 +41,9 @@ def get_config(arg: str | None = None) -> Any:
   config.label_smoothing = 0.0
 
   config.model = {
-    'name': 'preact_resnet18',
-    'width': 16,
+    'name': 'wide_resnet',
+    'depth': 10,
+    'width': 1,
     'stem_stride': 1,
     'dtype': 'float32',
   }
@@ -62,7 +63,7 @@ def get_config(arg: str | None = None) -> Any:
 
   config.steps_per_call = 16
   config.log_every = 48
-  config.eval_every = 4.0
+  config.eval_every = 3.0
   config.checkpoint_every = 10.0
   config.keep_checkpoints = 1
   config.tensorboard = False
