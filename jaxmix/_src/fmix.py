@@ -27,9 +27,8 @@ def top_mask(field: jax.Array, count: jax.Array) -> jax.Array:
 
   A float's bits, read as an integer, are in the order of the floats; so 31
   steps of bisection over the bits find the value of rank `count` exactly. Each
-  step is one comparison and one sum. Pixels equal to that value (float32 has
-  few enough of them that this happens) are dropped from the end until the
-  count is right.
+  step is one comparison and one sum. Of the pixels equal to that value
+  (float32 is coarse enough that there can be several) the first are taken.
 
   Args:
     field: float32 `[n, *spatial]`, without NaN.
@@ -41,51 +40,47 @@ def top_mask(field: jax.Array, count: jax.Array) -> jax.Array:
   >>> top_mask(jnp.array([[0.5, -1.0, 2.0, 0.5]]), jnp.array([2])).tolist()
   [[True, False, True, False]]
   """
-  bits = jax.lax.bitcast_convert_type(field + 0.0, jnp.int32)  # -0.0 is 0.0
+  field = jnp.where(field == 0, 0.0, field)  # -0.0 has other bits
+  bits = jax.lax.bitcast_convert_type(field, jnp.int32)
   order = bits ^ ((bits >> 31) & 0x7FFFFFFF)
   rows = order.reshape(len(order), -1, field.shape[-1])
-  none = count < 1
 
   def at_least(value: jax.Array) -> jax.Array:
-    # Counting as a matrix product: twice as fast as a sum of integers on a
-    # CPU, and exact, since a row is shorter than 2^24.
-    above = (rows >= value[:, None, None]).astype(jnp.float32)
-    per_row = jnp.einsum('nij,j->ni', above, jnp.ones(rows.shape[-1]))
-    return jnp.sum(per_row.astype(jnp.int32), axis=1)
+    return jnp.sum(_count_rows(rows >= value[:, None, None]), axis=1)
 
-  lowest = jnp.full(count.shape, jnp.iinfo(jnp.int32).min)
   negative = at_least(jnp.zeros_like(count)) < count
-  start = jnp.where(negative, lowest, 0)
+  start = jnp.where(negative, jnp.iinfo(jnp.int32).min, 0)
 
   def halve(step: jax.Array, value: jax.Array) -> jax.Array:
     higher = value + (jnp.int32(1) << (30 - step))
     return jnp.where(at_least(higher) >= count, higher, value)
 
-  threshold = jax.lax.fori_loop(0, 31, halve, start)
-  pixel = jnp.arange(rows[0].size, dtype=jnp.int32).reshape(rows.shape[1:])
-  tied = rows == threshold[:, None, None]
-
-  def surplus(state: tuple[jax.Array, jax.Array]) -> jax.Array:
-    return jnp.any(state[0] > count)
-
-  def drop_last(
-    state: tuple[jax.Array, jax.Array],
-  ) -> tuple[jax.Array, jax.Array]:
-    total, end = state
-    last = jnp.max(
-      jnp.where(tied & (pixel < end[:, None, None]), pixel, -1), axis=(1, 2)
-    )
-    over = total > count
-    return total - over, jnp.where(over, last, end)
-
-  end = jnp.full(count.shape, rows[0].size)
-  _, end = jax.lax.while_loop(
-    surplus, drop_last, (jnp.where(none, 0, at_least(threshold)), end)
+  threshold = jax.lax.fori_loop(0, 31, halve, start)[:, None, None]
+  above, tied = rows > threshold, rows == threshold
+  # Of the tied pixels the first `wanted`: all of the first rows, and of the
+  # row where they run out the first of them.
+  wanted = count - jnp.sum(_count_rows(above), axis=1)
+  before = jnp.cumsum(_count_rows(tied), axis=1)
+  last = jnp.argmax(before >= wanted[:, None], axis=1)[:, None]
+  in_last = jnp.take_along_axis(tied, last[..., None], axis=1)
+  left = wanted[:, None] - jnp.where(
+    last > 0, jnp.take_along_axis(before, last - 1, axis=1), 0
   )
-  mask = (rows > threshold[:, None, None]) | (
-    tied & (pixel < end[:, None, None])
-  )
-  return (mask & ~none[:, None, None]).reshape(field.shape)
+  in_last = in_last & (jnp.cumsum(in_last, axis=2) <= left[..., None])
+  row = jnp.arange(rows.shape[1])
+  first = (row < last)[..., None] | ((row == last)[..., None] & in_last)
+  mask = (above | (tied & first)) & (count > 0)[:, None, None]
+  return mask.reshape(field.shape)
+
+
+def _count_rows(pixels: jax.Array) -> jax.Array:
+  """The number of True in each row: bool `[n, i, j]` to int32 `[n, i]`.
+
+  As a matrix product: twice as fast as a sum of integers on a CPU, and exact,
+  since a row is shorter than 2^24.
+  """
+  ones = jnp.ones(pixels.shape[-1])
+  return (pixels.astype(jnp.float32) @ ones).astype(jnp.int32)
 
 
 def soft_mask(

@@ -4,6 +4,7 @@ Each function is deterministic in its `noise`, standard normal numbers of the
 shape that `*_noise_shape` gives, so that a law can be tested exactly.
 """
 
+import functools
 import math
 
 import jax
@@ -31,9 +32,9 @@ def isotropic_field(
 
   The filter sees the length of the frequency vector alone, in cycles per
   pixel, so no direction is preferred. The upper half of a real field's
-  spectrum follows from the lower, so only half is drawn; the planes of the
-  last axis that are their own mirror image count once where all others count
-  twice, hence their factor sqrt(2).
+  spectrum follows from the lower, so only half is drawn and counted twice. The
+  planes of the last axis that are their own mirror image are drawn whole, so
+  each of their waves, whose real part alone counts, has a factor sqrt(2).
 
   Args:
     noise: float32 `[n, 2, ...]`, see `isotropic_noise_shape`.
@@ -60,18 +61,33 @@ def isotropic_field(
     0,
   )
   own_mirror = (kept[-1] == 0) | (2 * kept[-1] == space[-1])
-  amplitude = amplitude * np.where(own_mirror, math.sqrt(2), 1)
-  spectrum = jax.lax.complex(
-    noise[:, 0] * amplitude.astype(np.float32),
-    noise[:, 1] * amplitude.astype(np.float32),
-  )
-  full = (len(noise), *space[:-1], space[-1] // 2 + 1)
-  where = np.ix_(*kept)
-  spectrum = (
-    jnp.zeros(full, spectrum.dtype).at[(slice(None), *where)].set(spectrum)
-  )
-  axes = range(1, len(space) + 1)
-  return jnp.fft.irfftn(spectrum, s=space, axes=tuple(axes))
+  amplitude = amplitude * np.where(own_mirror, math.sqrt(2), 2)
+  # The inverse transform of so few frequencies is one small matrix product for
+  # each axis, several times faster than an FFT of the padded spectrum. Axes:
+  # noise, (real, imaginary), frequencies still to do, lengths done.
+  field = noise * amplitude.astype(np.float32)
+  summed = (1, 2)
+  for axis, (length, indices) in enumerate(zip(space, kept, strict=True)):
+    waves = _waves(length, indices)
+    if axis == len(space) - 1:
+      waves = waves[:, :, 0]  # the real part is the field
+    field = jnp.tensordot(
+      field, waves, axes=(summed, (0, 1)), precision=jax.lax.Precision.HIGHEST
+    )
+    summed = (field.ndim - 2, 1)
+  return field
+
+
+def _waves(length: int, indices: np.ndarray) -> np.ndarray:
+  """`exp(2 pi i k x / length)` as a real map of (real, imaginary) pairs.
+
+  Returns:
+    float32 `[2, k, 2, length]`: part and frequency in, part and place out.
+  """
+  phase = 2 * np.pi * np.outer(indices, np.arange(length)) / length
+  cos, sin = np.cos(phase), np.sin(phase)
+  waves = np.stack([[cos, sin], [-sin, cos]])
+  return np.moveaxis(waves, 1, 2).astype(np.float32)
 
 
 def official_noise_shape(space: tuple[int, ...]) -> tuple[int, ...]:

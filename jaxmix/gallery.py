@@ -1,0 +1,151 @@
+"""Shows each mode on your own pictures.
+
+  python -m jaxmix.gallery cat.jpg dog.jpg tree.png --out mix.png
+
+Every row is one pair, mixed by each mode with a lambda of its own. Without
+pictures it takes the two photographs that come with scikit-learn. It needs the
+extra `plots`: pip install 'jaxmix[plots]'.
+"""
+
+import argparse
+import functools
+import pathlib
+import sys
+from collections.abc import Callable, Sequence
+
+import jax
+import numpy as np
+
+import jaxmix
+
+MODES = {
+  'Mixup': jaxmix.draw_mixup,
+  'CutMix': jaxmix.draw_cutmix,
+  'ResizeMix': jaxmix.draw_resizemix,
+  'FMix': jaxmix.draw_fmix,
+}
+
+
+def load_images(paths: Sequence[pathlib.Path], size: int) -> np.ndarray:
+  """Reads pictures as uint8 `[N, size, size, 3]`, cropped to their middle.
+
+  Raises:
+    ValueError: a file is no picture, or there are fewer than two.
+    OSError: a file cannot be read.
+  """
+  from PIL import Image, ImageOps, UnidentifiedImageError
+
+  if len(paths) == 1:
+    raise ValueError(f'{paths[0]}: one picture cannot be mixed; give two')
+  images = []
+  for path in paths:
+    try:
+      with Image.open(path) as image:
+        upright = ImageOps.exif_transpose(image).convert('RGB')
+    except UnidentifiedImageError:
+      raise ValueError(f'{path} is not a picture that Pillow reads') from None
+    images.append(np.asarray(ImageOps.fit(upright, (size, size))))
+  return np.stack(images)
+
+
+def sample_images(size: int) -> np.ndarray:
+  """The two photographs of scikit-learn: uint8 `[2, size, size, 3]`."""
+  from PIL import Image, ImageOps
+  from sklearn.datasets import load_sample_images
+
+  photographs = map(Image.fromarray, load_sample_images().images)
+  return np.stack(
+    [np.asarray(ImageOps.fit(photo, (size, size))) for photo in photographs]
+  )
+
+
+def draw_gallery(
+  images: np.ndarray, *, seed: int, rows: int
+) -> list[list[tuple[str, np.ndarray]]]:
+  """Mixes each picture with the one after it, by each mode.
+
+  Args:
+    images: uint8 `[N, H, W, 3]`, `N >= 2`.
+    seed: of the draws.
+    rows: how many pairs to show; beyond N they are pairs seen before with
+      other draws.
+
+  Returns:
+    For each row the titled pictures: the pair, then each mode.
+  """
+
+  @functools.partial(jax.jit, static_argnames='draw')
+  def mix_pair(
+    key: jax.Array, pair: jax.Array, draw: Callable[..., jaxmix.Mix]
+  ) -> tuple[jax.Array, jax.Array]:
+    mix = draw(key, pair.shape, pairing='flip')
+    return mix.lam[0], jaxmix.apply(mix, pair)[0]
+
+  table = []
+  for row in range(rows):
+    pair = images[[row % len(images), (row + 1) % len(images)]]
+    pictures = [('A', pair[0]), ('B', pair[1])]
+    for column, (name, draw) in enumerate(MODES.items()):
+      key = jax.random.key(seed)
+      key = jax.random.fold_in(jax.random.fold_in(key, row), column)
+      lam, picture = mix_pair(key, pair, draw)
+      pictures.append((f'{name}, λ = {lam:.2f}', np.asarray(picture)))
+    table.append(pictures)
+  return table
+
+
+def save_gallery(
+  table: list[list[tuple[str, np.ndarray]]], path: pathlib.Path
+) -> None:
+  """Writes the titled pictures as one image."""
+  import matplotlib.figure
+
+  rows, columns = len(table), len(table[0])
+  figure = matplotlib.figure.Figure(
+    figsize=(2.1 * columns, 2.35 * rows), layout='constrained'
+  )
+  for axes, (title, picture) in zip(
+    figure.subplots(rows, columns, squeeze=False).flat,
+    (cell for row in table for cell in row),
+    strict=True,
+  ):
+    axes.imshow(picture)
+    axes.set_title(title, fontsize=10)
+    axes.axis('off')
+  figure.savefig(path, dpi=120)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+  """Runs the command; returns its exit code."""
+  parser = argparse.ArgumentParser(
+    prog='python -m jaxmix.gallery',
+    description='Shows each mode of jaxmix on pictures, as one image.',
+  )
+  parser.add_argument('images', nargs='*', type=pathlib.Path)
+  parser.add_argument('--out', type=pathlib.Path, required=True)
+  parser.add_argument('--size', type=int, default=224, help='pixels a side')
+  parser.add_argument('--rows', type=int, default=4, help='pairs to show')
+  parser.add_argument('--seed', type=int, default=0)
+  options = parser.parse_args(arguments)
+  if options.size < 16 or options.rows < 1 or options.seed < 0:
+    parser.error('--size must be 16 or more, --rows 1 or more, --seed not < 0')
+  try:
+    if options.images:
+      images = load_images(options.images, options.size)
+    else:
+      images = sample_images(options.size)
+    table = draw_gallery(images, seed=options.seed, rows=options.rows)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    save_gallery(table, options.out)
+  except ImportError as error:
+    print(f"error: {error}; pip install 'jaxmix[plots]'", file=sys.stderr)
+    return 2
+  except (OSError, ValueError) as error:
+    print(f'error: {error}', file=sys.stderr)
+    return 2
+  print(options.out)
+  return 0
+
+
+if __name__ == '__main__':
+  sys.exit(main())
