@@ -46,7 +46,7 @@ def top_mask(field: jax.Array, count: jax.Array) -> jax.Array:
   rows = order.reshape(len(order), -1, field.shape[-1])
 
   def at_least(value: jax.Array) -> jax.Array:
-    return jnp.sum(_count_rows(rows >= value[:, None, None]), axis=1)
+    return _count(rows >= value[:, None, None])
 
   negative = at_least(jnp.zeros_like(count)) < count
   start = jnp.where(negative, jnp.iinfo(jnp.int32).min, 0)
@@ -59,8 +59,8 @@ def top_mask(field: jax.Array, count: jax.Array) -> jax.Array:
   above, tied = rows > threshold, rows == threshold
   # Of the tied pixels the first `wanted`: all of the first rows, and of the
   # row where they run out the first of them.
-  wanted = count - jnp.sum(_count_rows(above), axis=1)
-  before = jnp.cumsum(_count_rows(tied), axis=1)
+  wanted = count - _count(above)
+  before = jnp.cumsum(jnp.sum(tied, axis=2), axis=1)
   last = jnp.argmax(before >= wanted[:, None], axis=1)[:, None]
   in_last = jnp.take_along_axis(tied, last[..., None], axis=1)
   left = wanted[:, None] - jnp.where(
@@ -73,14 +73,12 @@ def top_mask(field: jax.Array, count: jax.Array) -> jax.Array:
   return mask.reshape(field.shape)
 
 
-def _count_rows(pixels: jax.Array) -> jax.Array:
-  """The number of True in each row: bool `[n, i, j]` to int32 `[n, i]`.
-
-  As a matrix product: twice as fast as a sum of integers on a CPU, and exact,
-  since a row is shorter than 2^24.
-  """
-  ones = jnp.ones(pixels.shape[-1])
-  return (pixels.astype(jnp.float32) @ ones).astype(jnp.int32)
+def _count(pixels: jax.Array) -> jax.Array:
+  """The number of True in each plane: bool `[n, i, j]` to int32 `[n]`."""
+  # Down the columns first, in 16 bits: three times as fast on a CPU.
+  dtype = jnp.int16 if pixels.shape[1] < 2**15 else jnp.int32
+  columns = jnp.sum(pixels, axis=1, dtype=dtype)
+  return jnp.sum(columns, axis=1, dtype=jnp.int32)
 
 
 def soft_mask(

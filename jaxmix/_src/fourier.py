@@ -4,7 +4,6 @@ Each function is deterministic in its `noise`, standard normal numbers of the
 shape that `*_noise_shape` gives, so that a law can be tested exactly.
 """
 
-import functools
 import math
 
 import jax

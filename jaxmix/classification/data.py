@@ -15,8 +15,8 @@ Everything hangs on one block of the config, all fields always present:
 
 `load` gives a split as arrays in RAM, `source` the same examples in the same
 order one at a time, and `info` what a model must know before any is read.
-Images are uint8 [H, W, C], labels int32. Where CIFAR is looked for, and what
-is checked, is told in `jaxmix.classification.datasets`.
+Images are uint8 [H, W, C], labels int32. Where CIFAR is looked for is told in
+`jaxmix.classification.datasets`, what is checked in `archives` and `records`.
 """
 
 import dataclasses
@@ -161,14 +161,14 @@ def source(data_config: Any, split: str) -> Source:
   expected = _examples(info(data_config), split)
   if data_config.name == 'digits':
     return ArraySource(load(data_config, split))
-  from jaxmix.classification import datasets
+  from jaxmix.classification import records
 
-  records = datasets.open_split(_find(data_config), data_config.name, split)
-  if expected != len(records):
+  opened = records.open_split(_find(data_config), data_config.name, split)
+  if expected != len(opened):
     labels = _load_all(data_config, split)['label']
     keep = _balanced(data_config, split, labels)
-    records = dataclasses.replace(records, indices=keep)
-  return records
+    opened = dataclasses.replace(opened, indices=keep)
+  return opened
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,9 +192,9 @@ def _load_all(data_config: Any, split: str) -> dict[str, np.ndarray]:
   if data_config.name == 'digits':
     return _digits(split)
   # Here, so that the digits run where tfds and array-record are missing.
-  from jaxmix.classification import datasets
+  from jaxmix.classification import records
 
-  return datasets.load_split(_find(data_config), data_config.name, split)
+  return records.load_split(_find(data_config), data_config.name, split)
 
 
 def _find(data_config: Any):

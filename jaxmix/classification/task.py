@@ -1,6 +1,6 @@
 """Image classification with mixed samples, as a task of `launch.task`."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -36,28 +36,16 @@ def init(config: Any, key: jax.Array) -> tuple[Any, Any]:
 
 
 def make_loss(config: Any, mesh: Mesh) -> Any:
-  """Crop, flip, normalise, mix, and the mixed cross entropy.
-
-  The mixing runs on each device's part of the batch, so it moves no pixels
-  between devices: partners are found within the part, and the key is the same
-  everywhere, so one mode and one lambda hold for the whole batch.
-  """
+  """Crop, flip, normalise, mix, and the mixed cross entropy."""
   info = data.info(config.data)
   model = models.create(config.model, info.num_classes)
-  mix_options = dict(config.mix)
-  if hasattr(mix_options['alpha'], 'to_dict'):
-    mix_options['alpha'] = mix_options['alpha'].to_dict()
-  _check_mix(mix_options, info.image_shape)
+  mix_images = make_mixing(config.mix, info.image_shape, mesh)
   if not 0 <= config.label_smoothing < 1:
     raise ValueError(
       f'config.label_smoothing={config.label_smoothing} must lie in [0, 1)'
     )
   if config.augment.pad < 0:
     raise ValueError(f'config.augment.pad={config.augment.pad} must be >= 0')
-
-  def mix_images(key: jax.Array, images: jax.Array) -> Any:
-    mix = jaxmix.draw_random_mix(key, images.shape, **mix_options)
-    return jaxmix.apply(mix, images), mix.lam, mix.partner
 
   def score(
     logits: jax.Array, labels: jax.Array, lam: jax.Array, partner: jax.Array
@@ -70,17 +58,15 @@ def make_loss(config: Any, mesh: Mesh) -> Any:
     own, other = right == labels, right == labels[partner]
     return losses, lam * own + (1 - lam) * other
 
-  rows, everywhere = PartitionSpec('data'), PartitionSpec()
-  mix_images = jax.shard_map(
-    mix_images,
-    mesh=mesh,
-    in_specs=(everywhere, rows),
-    out_specs=rows,
-    check_vma=False,
-  )
-  score = jax.shard_map(
-    score, mesh=mesh, in_specs=rows, out_specs=rows, check_vma=False
-  )
+  def by_rows(function: Callable[..., Any]) -> Callable[..., Any]:
+    rows = PartitionSpec('data')
+    return jax.shard_map(
+      function, mesh=mesh, in_specs=rows, out_specs=rows, check_vma=False
+    )
+
+  # Gathers along the batch: left to jit, each would collect it whole on every
+  # device.
+  crop_flip, score = by_rows(augment.crop_flip), by_rows(score)
 
   def loss(params: Any, batch_stats: Any, batch: Any, key: jax.Array) -> Any:
     images, labels = batch['image'], batch['label']
@@ -88,7 +74,7 @@ def make_loss(config: Any, mesh: Mesh) -> Any:
     drawn = augment.draw_crop_flip(
       crop_key, len(images), pad=config.augment.pad, flip=config.augment.flip
     )
-    images = augment.crop_flip(drawn, images)
+    images = crop_flip(drawn, images)
     images = augment.normalise(images, info.mean, info.std)
     images, lam, partner = mix_images(mix_key, images.astype(model.dtype))
     logits, state = model.apply(
@@ -104,6 +90,41 @@ def make_loss(config: Any, mesh: Mesh) -> Any:
   return loss
 
 
+def make_mixing(
+  mix_config: Any, image_shape: tuple[int, ...], mesh: Mesh
+) -> Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array, jax.Array]]:
+  """Makes `(key, images) -> (mixed images, lam, partner)` of `config.mix`.
+
+  The mixing runs on each device's part of the batch, so it moves no pixels
+  between devices: partners are found within the part (and counted from its
+  beginning), and the key is the same everywhere, so one mode and one lambda
+  hold for the whole batch.
+
+  Raises:
+    ValueError: what `jaxmix.draw_random_mix` refuses, naming config.mix.
+  """
+  options = mix_config.to_dict()
+
+  def mix_images(key: jax.Array, images: jax.Array) -> Any:
+    mix = jaxmix.draw_random_mix(key, images.shape, **options)
+    return jaxmix.apply(mix, images), mix.lam, mix.partner
+
+  # What is wrong would be raised in the first step, without naming the config.
+  try:
+    images = jax.ShapeDtypeStruct((2, *image_shape), jnp.float32)
+    jax.eval_shape(mix_images, jax.random.key(0), images)
+  except (TypeError, ValueError) as error:
+    raise ValueError(f'config.mix: {error}') from error
+  rows, everywhere = PartitionSpec('data'), PartitionSpec()
+  return jax.shard_map(
+    mix_images,
+    mesh=mesh,
+    in_specs=(everywhere, rows),
+    out_specs=rows,
+    check_vma=False,
+  )
+
+
 def make_evaluators(config: Any, mesh: Mesh) -> dict[str, clean.Evaluate]:
   """The evaluators that `config.evals` names, on the test split."""
   info = data.info(config.data)
@@ -112,7 +133,10 @@ def make_evaluators(config: Any, mesh: Mesh) -> dict[str, clean.Evaluate]:
   def predict(params: Any, batch_stats: Any, images: jax.Array) -> jax.Array:
     images = augment.normalise(images, info.mean, info.std)
     variables = {'params': params, 'batch_stats': batch_stats}
-    return model.apply(variables, images.astype(model.dtype), train=False)
+    logits: Any = model.apply(
+      variables, images.astype(model.dtype), train=False
+    )
+    return logits
 
   examples = data.load(config.data, 'test')
   evaluators = {}
@@ -125,14 +149,3 @@ def make_evaluators(config: Any, mesh: Mesh) -> dict[str, clean.Evaluate]:
       predict, examples, mesh=mesh, **options
     )
   return evaluators
-
-
-def _check_mix(options: dict[str, Any], image_shape: tuple[int, ...]) -> None:
-  """Raises what jaxmix would raise in the first step, naming config.mix."""
-  try:
-    jax.eval_shape(
-      lambda key: jaxmix.draw_random_mix(key, (2, *image_shape), **options),
-      jax.random.key(0),
-    )
-  except (TypeError, ValueError) as error:
-    raise ValueError(f'config.mix: {error}') from error

@@ -88,14 +88,17 @@ def wilson_interval(share: float, count: int) -> tuple[float, float]:
 def _sums(
   logits: jax.Array, label: jax.Array, counted: jax.Array
 ) -> dict[str, jax.Array]:
-  log_probs = jax.nn.log_softmax(logits.astype(jnp.float32))
-  own = jnp.take_along_axis(log_probs, label[:, None], axis=1)
+  def own(values: jax.Array) -> jax.Array:
+    return jnp.take_along_axis(values, label[:, None], axis=1)
+
+  nats = -own(jax.nn.log_softmax(logits.astype(jnp.float32)))[:, 0]
   # Ties count against the model: one that gives every class the same score
-  # has learnt nothing. So does NaN, which no comparison would rank.
-  rank = jnp.sum(log_probs >= own, axis=1)
-  rank = jnp.where(jnp.isnan(own[:, 0]), jnp.inf, rank)
+  # has learnt nothing. So does NaN, which no comparison would rank. (Ranked by
+  # the logits: their softmax rounds near ones to the same number.)
+  rank = jnp.sum(logits >= own(logits), axis=1)
+  rank = jnp.where(jnp.isnan(nats), jnp.inf, rank)
   return {
     'top1': jnp.sum(counted & (rank <= 1)).astype(jnp.float32),
     'top5': jnp.sum(counted & (rank <= 5)).astype(jnp.float32),
-    'loss': jnp.sum(jnp.where(counted, -own[:, 0], 0.0)),
+    'loss': jnp.sum(jnp.where(counted, nats, 0.0)),
   }

@@ -24,7 +24,8 @@ def create(model_config: Any, num_classes: int) -> nn.Module:
     num_classes: the number of logits.
 
   Raises:
-    ValueError: a field is unknown or has a value that cannot be built.
+    ValueError: a field is unknown, missing or has a value that cannot be
+      built.
   """
   fields = dict(model_config)
   name, dtype = fields.pop('name'), fields.pop('dtype')
@@ -37,18 +38,24 @@ def create(model_config: Any, num_classes: int) -> nn.Module:
       f'config.model.dtype={dtype!r} is unknown; allowed: {sorted(DTYPES)}'
     )
   family = FAMILIES[name]
-  known = set(family.__dataclass_fields__) - {'parent', 'name', 'dtype'}
+  known = set(family.__dataclass_fields__)
+  known -= {'parent', 'name', 'dtype', 'num_classes'}
+  if missing := sorted(known - fields.keys()):
+    raise ValueError(f'config.model.{missing[0]} is missing: {name} needs it')
   for field, value in fields.items():
     if field not in known:
       raise ValueError(
         f'config.model.{field} is not a field of {name}; allowed: '
-        f'{sorted(known - {"num_classes"})}'
+        f'{sorted(known)}'
       )
-    if not isinstance(value, int) or value < 1:
+    if type(value) is not int or value < 1:  # True would be a width of 1
       raise ValueError(
         f'config.model.{field}={value!r} must be an integer of 1 or more'
       )
-  if name == 'wide_resnet' and fields['depth'] % 6 != 4:
+  # A depth of 4 would be a network without a block.
+  if name == 'wide_resnet' and (
+    fields['depth'] < 10 or fields['depth'] % 6 != 4
+  ):
     raise ValueError(
       f'config.model.depth={fields["depth"]} must be 6n + 4 (10, 16, 22, 28)'
     )
