@@ -48,7 +48,7 @@ def crop_flip(drawn: CropFlip, images: jax.Array) -> jax.Array:
 
   >>> drawn = CropFlip(jnp.array([[0, 1]]), jnp.array([True]))
   >>> crop_flip(drawn, jnp.array([1, 2, 3]).reshape(1, 1, 3, 1))[0, 0, :, 0]
-  Array([2, 1, 0], dtype=int32)
+  Array([0, 3, 2], dtype=int32)
   """
   batch, height, width, _ = images.shape
   row = jnp.arange(height) + drawn.offset[:, :1]
