@@ -148,6 +148,8 @@ def prepare(
       data_dir=work,
       file_format='array_record',
     )
+    if not sys.stderr.isatty():  # its bars would fill a log with blanks
+      tfds.disable_progress_bar()
     with contextlib.redirect_stdout(None):  # it tells of the work folder
       builder.download_and_prepare()
     made = pathlib.Path(builder.data_dir)

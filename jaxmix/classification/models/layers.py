@@ -1,14 +1,20 @@
 """The three layers that both families are made of."""
 
 import functools
+import math
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-# He et al., ICCV 2015, for the layer's output.
-_INIT = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
+
+def _init(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+  """He et al., ICCV 2015, for the layer's output: `[size, size, in, out]`."""
+  deviation = math.sqrt(2 / (shape[0] * shape[1] * shape[3]))
+  # Drawn flat: XLA's CPU compiler is slow over random arrays of several axes.
+  drawn = jax.random.normal(key, (math.prod(shape),), dtype)
+  return (deviation * drawn).reshape(shape)
 
 
 def conv(features: int, size: int, stride: int, dtype: Any) -> nn.Conv:
@@ -19,7 +25,7 @@ def conv(features: int, size: int, stride: int, dtype: Any) -> nn.Conv:
     strides=stride,
     padding=size // 2,
     use_bias=False,
-    kernel_init=_INIT,
+    kernel_init=_init,
     dtype=dtype,
   )
 

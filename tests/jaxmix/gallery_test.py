@@ -1,0 +1,58 @@
+"""The gallery command: its picture shows what jaxmix does, its errors help."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxmix import gallery
+
+
+def _picture(path, colour, size=(40, 30)):
+  Image.new('RGB', size, colour).save(path)
+  return path
+
+
+def test_every_mode_shows_both_pictures():
+  pair = np.stack([np.zeros((32, 32, 3)), np.full((32, 32, 3), 200)])
+  table = gallery.draw_gallery(pair.astype(np.uint8), seed=0, rows=2)
+  for row in table:
+    assert [title for title, _ in row[:2]] == ['A', 'B']
+    for title, mixed in row[2:]:
+      lam = float(title.rsplit(' ', 1)[1])
+      dark, light = row[0][1].mean(), row[1][1].mean()
+      expected = lam * dark + (1 - lam) * light
+      # The title is rounded to two places, the blend to whole grey levels.
+      assert abs(mixed.mean() - expected) <= 0.005 * 200 + 0.5, (
+        f'{title}: the picture does not hold the share that its title says'
+      )
+
+
+def test_command_writes_a_picture(tmp_path, capsys):
+  paths = [
+    str(_picture(tmp_path / 'a.png', 'red')),
+    str(_picture(tmp_path / 'b.jpg', 'blue', (20, 50))),
+  ]
+  out = tmp_path / 'new' / 'mix.png'
+  arguments = [*paths, '--out', str(out), '--size', '16', '--rows', '1']
+  assert gallery.main(arguments) == 0
+  assert capsys.readouterr().out.strip() == str(out)
+  with Image.open(out) as image:
+    assert image.width > image.height > 100
+
+
+@pytest.mark.parametrize(
+  ('files', 'said'),
+  [
+    (['a.png'], 'one picture cannot be mixed'),
+    (['a.png', 'missing.png'], 'missing.png'),
+    (['a.png', 'text.txt'], 'is not a picture'),
+  ],
+)
+def test_errors_name_the_file_and_write_nothing(tmp_path, capsys, files, said):
+  _picture(tmp_path / 'a.png', 'red')
+  (tmp_path / 'text.txt').write_text('no picture')
+  out = tmp_path / 'mix.png'
+  paths = [str(tmp_path / name) for name in files]
+  assert gallery.main([*paths, '--out', str(out)]) == 2
+  assert said in capsys.readouterr().err
+  assert not out.exists()
