@@ -1,0 +1,132 @@
+"""The public names of jaxmix, as a reader of its documentation meets them."""
+
+import ast
+import inspect
+import pathlib
+
+import pytest
+
+import jaxmix
+
+NAMES = sorted(
+  name
+  for name, value in vars(jaxmix).items()
+  if not name.startswith('_') and not inspect.ismodule(value)
+)
+FUNCTIONS = [n for n in NAMES if inspect.isfunction(getattr(jaxmix, n))]
+KEYED = [
+  n
+  for n in FUNCTIONS
+  if 'key' in inspect.signature(getattr(jaxmix, n)).parameters
+]
+
+
+def parameters(name):
+  return list(inspect.signature(getattr(jaxmix, name)).parameters.values())
+
+
+def test_the_names_are_those_we_promise():
+  # A change here is a change for every user: it belongs in the changelog.
+  modes = ['mixup', 'cutmix', 'resizemix', 'fmix', 'random_mix']
+  draws = [f'draw_{mode}' for mode in [*modes, 'identity', 'partner']]
+  rest = ['Mix', 'apply', 'mix_labels', 'mixed_cross_entropy']
+  assert NAMES == sorted(modes + draws + rest)
+
+
+def test_init_has_names_only():
+  file = jaxmix.__file__
+  assert file is not None
+  docstring, *body = ast.parse(pathlib.Path(file).read_text()).body
+  assert isinstance(docstring, ast.Expr)
+  for node in body:
+    assert isinstance(node, ast.ImportFrom), f'line {node.lineno}: not a name'
+    assert (node.module or '').startswith('jaxmix._src.')
+    for alias in node.names:
+      assert alias.asname == alias.name, (
+        f'{alias.name} is not re-exported as itself: type checkers hide it'
+      )
+
+
+def test_type_information_is_shipped():
+  file = jaxmix.__file__
+  assert file is not None
+  assert (pathlib.Path(file).parent / 'py.typed').exists()
+
+
+@pytest.mark.parametrize('name', KEYED)
+def test_key_comes_first(name):
+  assert parameters(name)[0].name == 'key'
+
+
+def test_what_draws_takes_a_key():
+  modes = ['mixup', 'cutmix', 'resizemix', 'fmix', 'random_mix']
+  random = {n for n in FUNCTIONS if n.startswith('draw_')} | set(modes)
+  assert set(KEYED) == random
+
+
+@pytest.mark.parametrize('name', KEYED)
+def test_data_come_second(name):
+  names = [p.name for p in parameters(name)]
+  if name == 'draw_partner':
+    assert names[1] == 'batch'
+  elif name.startswith('draw_'):
+    assert names[1] == 'shape'
+  else:
+    assert names[1:3] == ['images', 'labels']
+
+
+@pytest.mark.parametrize('name', FUNCTIONS)
+def test_options_are_keywords_and_the_rest_is_not(name):
+  for parameter in parameters(name):
+    optional = parameter.default is not parameter.empty
+    keyword = parameter.kind is parameter.KEYWORD_ONLY
+    assert optional == keyword, (
+      f'{name}({parameter.name}): an option is passed by name, data by place'
+    )
+
+
+@pytest.mark.parametrize('name', FUNCTIONS)
+def test_every_parameter_and_result_has_a_type(name):
+  signature = inspect.signature(getattr(jaxmix, name))
+  for parameter in signature.parameters.values():
+    assert parameter.annotation is not parameter.empty, parameter.name
+  assert signature.return_annotation is not signature.empty
+
+
+@pytest.mark.parametrize('name', FUNCTIONS)
+def test_docstrings_are_complete(name):
+  text = inspect.getdoc(getattr(jaxmix, name)) or ''
+  for section in ('Args:', 'Returns:', 'Raises:'):
+    assert section in text.splitlines(), f'{name}: no section {section!r}'
+  assert '>>> ' in text, f'{name}: no example'
+  told = text.split('Args:')[1].split('Returns:')[0]
+  for parameter in parameters(name):
+    assert f'\n  {parameter.name}: ' in told, (
+      f'{name}: {parameter.name} is not explained'
+    )
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_docstrings_begin_with_a_sentence(name):
+  text = inspect.getdoc(getattr(jaxmix, name)) or ''
+  first = text.splitlines()[0]
+  assert first.endswith('.') or first.endswith(':'), f'{name}: {first!r}'
+
+
+def test_mix_tells_its_attributes():
+  text = inspect.getdoc(jaxmix.Mix) or ''
+  told = text.split('Attributes:')[1]
+  for name in inspect.signature(jaxmix.Mix).parameters:
+    assert f'\n  {name}: ' in told, f'Mix.{name} is not explained'
+
+
+def test_options_have_one_default_everywhere():
+  # The same word means the same in every function.
+  defaults = {}
+  for name in FUNCTIONS:
+    for p in parameters(name):
+      if p.default is not p.empty:
+        known = defaults.setdefault(p.name, (name, p.default))
+        assert p.default == known[1], (
+          f'{p.name}={p.default!r} in {name}, {known[1]!r} in {known[0]}'
+        )

@@ -1,0 +1,226 @@
+import functools
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import pytest
+import scipy.stats
+
+from jaxmix.classification import models
+from jaxmix.classification.models import layers
+
+WRN = {'name': 'wide_resnet', 'depth': 10, 'width': 1}
+PREACT = {'name': 'preact_resnet18', 'width': 2}
+
+
+def make(fields, num_classes=10, **more):
+  usual = {'stem_stride': 1, 'dtype': 'float32'}
+  config = ml_collections.ConfigDict(usual | fields | more)
+  return models.create(config, num_classes)
+
+
+def shapes(model, size=32):
+  """Shapes and dtypes of the logits and the variables: nothing is computed."""
+  image = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
+  return jax.eval_shape(
+    lambda key, image: model.init_with_output(key, image, train=False),
+    jax.random.key(0),
+    image,
+  )
+
+
+@pytest.mark.parametrize(
+  'fields, num_classes, expected',
+  [
+    (PREACT | {'width': 64}, 10, 11_172_170),
+    (PREACT | {'width': 64}, 100, 11_218_340),
+    (WRN | {'depth': 28, 'width': 10}, 10, 36_479_194),
+    (WRN | {'depth': 28, 'width': 10}, 100, 36_536_884),
+  ],
+)
+def test_parameters_are_as_many_as_in_the_literature(
+  fields, num_classes, expected
+):
+  logits, variables = shapes(make(fields, num_classes))
+  assert sum(x.size for x in jax.tree.leaves(variables['params'])) == expected
+  assert logits.shape == (2, num_classes)
+
+
+@pytest.mark.parametrize('fields', [WRN, PREACT])
+def test_only_the_computation_is_bfloat16(fields):
+  model = make(fields, dtype='bfloat16')
+  logits, variables = shapes(model)
+  assert logits.dtype == jnp.float32, 'the loss would be rounded to bfloat16'
+  assert {x.dtype for x in jax.tree.leaves(variables)} == {jnp.dtype('float32')}
+  assert variables.keys() == {'params', 'batch_stats'}
+  program = str(
+    jax.make_jaxpr(lambda v, x: model.apply(v, x, train=False))(
+      variables, jnp.zeros((1, 8, 8, 3))
+    )
+  )
+  convolutions = [
+    line for line in program.splitlines() if '= conv_general_dilated[' in line
+  ]
+  assert len(convolutions) > 5
+  for line in convolutions:
+    assert 'bf16[' in line.partition('=')[0], f'not in bfloat16: {line}'
+
+
+def feature_maps(model, size):
+  """Heights of what each block gives."""
+  heights = {}
+
+  def note(next_call, args, kwargs, context):
+    out = next_call(*args, **kwargs)
+    if type(context.module).__name__ == 'PreActBlock':
+      heights[context.module.name] = out.shape
+    return out
+
+  with nn.intercept_methods(note):
+    shapes(model, size)
+  return list(heights.values())
+
+
+@pytest.mark.parametrize('stride', [1, 2])
+@pytest.mark.parametrize(
+  'fields, expected',
+  [
+    (WRN | {'depth': 16, 'width': 2}, [(32, 32), (16, 64), (8, 128)]),
+    (PREACT, [(32, 2), (16, 4), (8, 8), (4, 16)]),
+  ],
+)
+def test_each_stage_halves_the_image(fields, expected, stride):
+  found = feature_maps(make(fields, stem_stride=stride), size=32)
+  # Two blocks in each stage of both.
+  assert found == [
+    (2, side // stride, side // stride, channels)
+    for side, channels in expected
+    for _ in range(2)
+  ], 'a stem with stride 2 quarters the pixels, each later stage again'
+
+
+@pytest.mark.parametrize('field', ['width', 'stem_stride', 'depth'])
+@pytest.mark.parametrize('value', [0, -1, 1.5, True, None])
+def test_a_bad_number_names_its_field(field, value):
+  with pytest.raises(ValueError, match=rf'config\.model\.{field}={value}'):
+    make(WRN | {field: value})
+
+
+@pytest.mark.parametrize('depth', [1, 4, 18, 27])
+def test_a_depth_that_no_wide_resnet_has(depth):
+  with pytest.raises(ValueError, match=rf'config\.model\.depth={depth}.*6n'):
+    make(WRN | {'depth': depth})
+
+
+@pytest.mark.parametrize(
+  'fields, message',
+  [
+    (WRN | {'name': 'vgg'}, r"config\.model\.name='vgg'.*wide_resnet"),
+    (WRN | {'dtype': 'float16'}, r"config\.model\.dtype='float16'.*bfloat16"),
+    (WRN | {'num_classes': 3}, r'config\.model\.num_classes is not a field'),
+    (
+      WRN | {'name': 'preact_resnet18'},
+      r'config\.model\.depth is not a field of preact_resnet18',
+    ),
+    (
+      PREACT | {'name': 'wide_resnet'},
+      r'config\.model\.depth is missing: wide_resnet needs it',
+    ),
+  ],
+)
+def test_a_bad_description_names_its_field(fields, message):
+  with pytest.raises(ValueError, match=message):
+    make(fields)
+
+
+@pytest.fixture(scope='module')
+def small():
+  """A small network, some variables for it, and images."""
+  model = make(WRN)
+  images = jax.random.normal(jax.random.key(1), (4, 8, 8, 1)) * 2 + 1
+  rng = np.random.default_rng(0)
+  # Not init, which takes XLA seconds to compile.
+  variables = jax.tree.map(
+    lambda x: rng.uniform(0.1, 0.5, x.shape).astype(np.float32),
+    jax.eval_shape(
+      functools.partial(model.init, train=False), jax.random.key(0), images
+    ),
+  )
+  return model, variables, images
+
+
+@pytest.mark.parametrize('size, features', [(3, 64), (1, 256)])
+def test_convolutions_begin_as_he_et_al_say(size, features):
+  conv = layers.conv(features, size, 1, jnp.float32)
+  images = jnp.zeros((1, 8, 8, 96))
+  variables: Any = conv.init(jax.random.key(0), images)
+  kernel = variables['params']['kernel']
+  assert kernel.shape == (size, size, 96, features)
+  expected = np.sqrt(2 / (size * size * features))
+  assert np.std(kernel) == pytest.approx(expected, rel=0.02)
+  assert abs(np.mean(kernel)) < 0.02 * expected
+  assert scipy.stats.kstest(np.ravel(kernel) / expected, 'norm').pvalue > 0.01
+
+
+def convolve(images, kernel):
+  """A 3x3 convolution, by its definition."""
+  padded = np.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)))
+  windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), (1, 2))
+  return np.einsum('bxyirc,rcio->bxyo', windows, kernel)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 3))
+def run(model, variables, images, train):
+  """The logits and the statistics after them."""
+  logits, state = model.apply(
+    variables, images, train=train, mutable=['batch_stats']
+  )
+  return logits, state['batch_stats']
+
+
+def test_running_statistics_move_a_tenth_of_the_way(small):
+  model, variables, images = small
+  _, stats = run(model, variables, images, True)
+  kernel = variables['params']['Conv_0']['kernel']
+  stem = convolve(np.asarray(images), np.asarray(kernel))
+  before = variables['batch_stats']['PreActBlock_0']['BatchNorm_0']
+  after = stats['PreActBlock_0']['BatchNorm_0']
+  batch = {'mean': stem.mean((0, 1, 2)), 'var': stem.var((0, 1, 2))}
+  for name, value in batch.items():
+    np.testing.assert_allclose(
+      after[name],
+      0.9 * before[name] + 0.1 * value,
+      rtol=1e-4,
+      atol=1e-5,
+      err_msg=f'{name}: momentum 0.1 in the words of torch',
+    )
+
+
+def with_other_statistics(variables):
+  other = jax.tree.map(lambda x: 2 * x, variables['batch_stats'])
+  return variables | {'batch_stats': other}
+
+
+def test_training_normalises_by_the_batch(small):
+  model, variables, images = small
+  logits, _ = run(model, variables, images, True)
+  same, _ = run(model, with_other_statistics(variables), images, True)
+  np.testing.assert_array_equal(logits, same)
+  moved = images.at[1:].multiply(3)
+  other, _ = run(model, variables, moved, True)
+  assert np.abs(other[0] - logits[0]).max() > 1e-3, 'the batch does not matter'
+
+
+def test_evaluation_uses_the_running_statistics_and_keeps_them(small):
+  model, variables, images = small
+  logits, stats = run(model, variables, images, False)
+  jax.tree.map(np.testing.assert_array_equal, stats, variables['batch_stats'])
+  moved, _ = run(model, variables, images.at[1:].multiply(3), False)
+  np.testing.assert_allclose(
+    moved[0], logits[0], rtol=1e-5, err_msg='the rest of the batch matters'
+  )
+  other, _ = run(model, with_other_statistics(variables), images, False)
+  assert np.abs(other - logits).max() > 1e-3, 'the statistics are not used'

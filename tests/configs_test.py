@@ -1,0 +1,229 @@
+import ast
+import importlib
+import pathlib
+import re
+import sys
+
+import jax
+import pytest
+from absl import flags
+from ml_collections import config_flags
+
+import jaxmix
+from configs import common
+from jaxmix.classification import data, models, task
+from launch.config import check_config, flatten
+from launch.plan import Plan
+
+FOLDER = pathlib.Path(__file__).resolve().parents[1] / 'configs'
+NAMES = sorted(
+  path.stem
+  for path in FOLDER.glob('*.py')
+  if path.stem not in ('__init__', 'common')
+)
+PAPER = {
+  'cifar10_preact': (1, 1, 1, 1),
+  'cifar10_wrn': (3, 1, 1, 1),
+  'cifar100_preact': (1, 1, 1, 1),
+  'cifar100_wrn': (3, 1, 1, 1),
+}
+
+every_config = pytest.mark.parametrize('name', NAMES)
+every_method = pytest.mark.parametrize('method', common.METHODS)
+every_paper = pytest.mark.parametrize('name', PAPER)
+
+
+def module(name):
+  return importlib.import_module(f'configs.{name}')
+
+
+def test_no_recipe_is_missing():
+  assert {*PAPER, 'quickstart'} <= set(NAMES)
+
+
+@pytest.fixture
+def parse(monkeypatch):
+  """Reads a config as the command line does."""
+
+  def parse(name, arg='', **fields):
+    path = FOLDER / f'{name}.py'
+    command = ['main', f'--config={path}{arg and ":"}{arg}']
+    command += [f'--config.{field}={value}' for field, value in fields.items()]
+    monkeypatch.setattr(sys, 'argv', command)  # ml_collections looks there
+    values = flags.FlagValues()
+    config = config_flags.DEFINE_config_file('config', flag_values=values)
+    values(command)
+    return config.value
+
+  return parse
+
+
+@every_config
+def test_configs_import_nothing_heavy(name):
+  tree = ast.parse((FOLDER / f'{name}.py').read_text())
+  imported = set()
+  for node in ast.walk(tree):
+    if isinstance(node, ast.Import):
+      imported |= {alias.name for alias in node.names}
+    elif isinstance(node, ast.ImportFrom):
+      imported.add(node.module)
+  assert imported <= {'ml_collections', 'configs.common', 'typing'}
+
+
+@every_config
+def test_the_header_tells_how_to_run_it(name):
+  header = module(name).__doc__ or ''
+  command = 'python -m launch.main --config=configs/([a-z0-9_]+).py'
+  assert set(re.findall(command, header)) == {name}
+  assert ':method=' in header and ':smoke' in header
+  for method in common.METHODS:
+    assert re.search(rf'\b{method}\b', header), f'{method} is not offered'
+
+
+@every_config
+@every_method
+def test_every_method_of_every_config_is_whole(name, method):
+  config = module(name).get_config(f'method={method}')
+  check_config(config)
+  expected = {
+    'random_mix': ('mixup', 'cutmix', 'resizemix', 'fmix'),
+    'none': ('identity',),
+  }.get(method, (method,))
+  assert config.mix.candidates == expected
+  info = data.info(config.data)
+  models.create(config.model, info.num_classes)
+  mix = jax.eval_shape(
+    lambda key: jaxmix.draw_random_mix(
+      key, (2, *info.image_shape), **config.mix.to_dict()
+    ),
+    jax.random.key(0),
+  )
+  assert mix.lam.shape == (2,)
+
+
+@every_config
+@every_method
+def test_methods_differ_in_nothing_but_the_mix(name, method):
+  usual = flatten(module(name).get_config())
+  other = flatten(module(name).get_config(f'method={method}'))
+  assert usual.keys() == other.keys(), 'a method lacks fields of another'
+  changed = {field for field in usual if usual[field] != other[field]}
+  assert changed <= {'mix.candidates', 'mix.weights'}
+  assert bool(changed) == (method != 'random_mix')
+
+
+@every_paper
+def test_recipes_are_those_of_the_paper(name):
+  config = module(name).get_config()
+  assert config.epochs == 200 and config.batch_size == 256
+  assert config.optimizer.to_dict() == {
+    'name': 'sgd',
+    'lr': 0.1,
+    'schedule': 'cosine',
+    'warmup_epochs': 0,
+    'momentum': 0.9,
+    'nesterov': False,
+    'weight_decay': 5e-4,
+  }
+  assert config.augment.to_dict() == {'pad': 4, 'flip': True}
+  assert config.mix.weights == PAPER[name]
+  assert set(config.mix.alpha.to_dict().values()) == {1}
+  assert config.mix.scale == (0.1, 0.8)
+  assert config.label_smoothing == 0
+  assert not config.data.train_examples and not config.data.test_examples
+  data_name, family = name.split('_')
+  assert config.data.name == data_name
+  expected = {
+    'wrn': {'name': 'wide_resnet', 'depth': 28, 'width': 10},
+    'preact': {'name': 'preact_resnet18', 'width': 64},
+  }[family]
+  usual = {'stem_stride': 1, 'dtype': 'bfloat16'}
+  assert config.model.to_dict() == expected | usual
+
+
+@every_paper
+def test_headers_state_weights_and_numbers(name):
+  weights = ', '.join(map(str, PAPER[name]))
+  header = module(name).__doc__ or ''
+  assert f'[{weights}]' in header.splitlines()[0]
+  best = {
+    'cifar10_preact': '97.22',
+    'cifar10_wrn': '98.02',
+    'cifar100_preact': '82.14',
+    'cifar100_wrn': '84.84',
+  }[name]
+  assert f'random_mix {best}' in header
+
+
+@every_config
+def test_smoke_is_small_but_the_real_network(name):
+  config, smoke = module(name).get_config(), module(name).get_config('smoke')
+  check_config(smoke)
+  plan = Plan(
+    smoke.epochs,
+    data.info(smoke.data).train_examples,
+    smoke.batch_size,
+    smoke.steps_per_call,
+  )
+  assert plan.total_steps == 4 and smoke.batch_size <= 8
+  assert data.info(smoke.data).test_examples <= 100
+  assert smoke.model == config.model and smoke.mix == config.mix
+
+
+@every_config
+@pytest.mark.parametrize(
+  'arg, message',
+  [
+    ('smok', "'smok'.*smoke, method=random_mix|"),
+    ('smoke,width=3', "'width=3'"),
+    ('method=cutout', 'method=cutout.*cutmix'),
+    ('method', 'method='),
+    ('smoke,smoke', "'smoke' is given twice"),
+  ],
+)
+def test_an_unknown_argument_is_named(name, arg, message):
+  with pytest.raises(ValueError, match=message):
+    module(name).get_config(arg)
+
+
+@every_config
+def test_flags_override_and_the_argument_selects(parse, name):
+  config = parse(name, 'smoke,method=cutmix', **{'optimizer.lr': 0.05})
+  assert config.is_locked
+  assert config.optimizer.lr == 0.05
+  assert config.batch_size == 8 and config.mix.candidates == ('cutmix',)
+
+
+@every_config
+@pytest.mark.parametrize('field', ['optimizer.lrr', 'epoch', 'mix.alpha.mixu'])
+def test_a_flag_with_a_typing_error_is_refused(parse, name, field):
+  with pytest.raises((AttributeError, KeyError), match=field.split('.')[-1]):
+    parse(name, **{field: '1'})
+
+
+@every_config
+def test_a_locked_config_takes_no_new_fields(parse, name):
+  config = parse(name)
+  with pytest.raises((AttributeError, KeyError), match='lrr'):
+    config.optimizer.lrr = 1
+
+
+def test_the_quickstart_stays_small():
+  config = module('quickstart').get_config()
+  params, _ = jax.eval_shape(
+    lambda key: task.init(config, key), jax.random.key(0)
+  )
+  count = sum(x.size for x in jax.tree.leaves(params))
+  assert count < 100_000, 'it is meant for two CPU cores'
+
+
+def test_the_sweep_of_the_quickstart_can_be_run():
+  rows = []
+  module('quickstart').sweep(
+    lambda arg=None, **fields: rows.append((arg, fields))
+  )
+  assert len(rows) == len(set(map(str, rows))) == 6
+  for arg, fields in rows:
+    config = module('quickstart').get_config(arg).lock()
+    config.update_from_flattened_dict(fields)
+    check_config(config)

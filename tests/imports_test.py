@@ -1,0 +1,210 @@
+"""Who may import whom: the arrows of the design, read from the source.
+
+The rules are those of house.md. A folder that does not exist yet has no
+rules to break; one that exists must have files, so that a rename cannot
+switch its rules off.
+"""
+
+import ast
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+STDLIB = set(sys.stdlib_module_names)
+CORE = {'numpy', 'jax'}
+OURS = {'jaxmix', 'jaxretrieval', 'launch', 'configs'}
+TRAINER = CORE | {
+  'flax',
+  'optax',
+  'grain',
+  'tensorflow_datasets',
+  'ml_collections',
+  'sklearn',  # the digits of the quickstart
+  'tqdm',
+  'PIL',
+}
+
+# Folder or file: (what it may import beside the standard library, and what of
+# ours). The first that fits a file is its rule.
+RULES = {
+  'jaxmix/classification': (
+    TRAINER,
+    {'jaxmix', 'jaxmix.classification'},
+  ),
+  # Pictures of the modes: run as a program, never imported by the library.
+  'jaxmix/gallery.py': (CORE | {'PIL', 'sklearn', 'matplotlib'}, {'jaxmix'}),
+  'jaxmix': (CORE, {'jaxmix._src'}),
+  'jaxretrieval/losses.py': (CORE, set()),
+  'jaxretrieval/mining.py': (CORE, set()),
+  'jaxretrieval/recall.py': (CORE, set()),
+  'jaxretrieval/extract.py': (
+    TRAINER | {'transformers', 'torch'},
+    {'jaxretrieval'},
+  ),
+  'jaxretrieval': (TRAINER, {'jaxretrieval'}),
+  'launch': (
+    CORE
+    | {'optax', 'orbax', 'grain', 'ml_collections', 'absl'}
+    | {'tensorboardX', 'matplotlib', 'tqdm', 'etils'},
+    {'launch'},
+  ),
+  'configs': ({'ml_collections'}, {'configs.common'}),
+}
+
+# Each of these is touched in one place only, wherever else it might be allowed.
+ONE_PLACE = {
+  'orbax': 'launch/checkpoint.py',
+  'tensorboardX': 'launch/writers.py',
+  'jax.distributed': 'launch/mesh.py',
+  'transformers': 'jaxretrieval/extract.py',
+}
+
+
+def sources(folder):
+  path = ROOT / folder
+  files = [path] if path.is_file() else sorted(path.rglob('*.py'))
+  return [str(f.relative_to(ROOT)) for f in files]
+
+
+FILES = sorted({f for folder in RULES for f in sources(folder)})
+
+
+def imports(file):
+  """Every module a file imports, at the top or within a function."""
+  tree = ast.parse((ROOT / file).read_text(), file)
+  package = file.removesuffix('.py').split('/')[:-1]
+  found = []
+  for node in ast.walk(tree):
+    if isinstance(node, ast.Import):
+      found += [(node.lineno, alias.name) for alias in node.names]
+    elif isinstance(node, ast.ImportFrom):
+      base = node.module or ''
+      if node.level:
+        above = package[: len(package) - node.level + 1]
+        base = '.'.join([*above, base]).rstrip('.')
+      found += [(node.lineno, f'{base}.{alias.name}') for alias in node.names]
+    elif isinstance(node, ast.Call) and calls_import(node):
+      name = node.args[0]
+      if isinstance(name, ast.Constant) and isinstance(name.value, str):
+        found.append((node.lineno, name.value))
+  return found
+
+
+def calls_import(node):
+  name = node.func
+  called = name.attr if isinstance(name, ast.Attribute) else None
+  called = name.id if isinstance(name, ast.Name) else called
+  return called in ('import_module', '__import__') and bool(node.args)
+
+
+def rule_of(file):
+  return next(f for f in RULES if file == f or file.startswith(f + '/'))
+
+
+def within(module, package):
+  return module == package or module.startswith(package + '.')
+
+
+def allowed(module, file):
+  outside, ours = RULES[rule_of(file)]
+  top = module.split('.')[0]
+  if top not in OURS:
+    return top in STDLIB or top in outside
+  if within(module, 'jaxmix._src') and ours != {'jaxmix._src'}:
+    return False  # the public names only
+  return any(within(module, package) for package in ours)
+
+
+@pytest.mark.parametrize('file', FILES)
+def test_imports_follow_the_arrows(file):
+  wrong = [(n, m) for n, m in imports(file) if not allowed(m, file)]
+  assert not wrong, (
+    f'{file} imports {wrong} (line, module); allowed for {rule_of(file)}: '
+    f'{RULES[rule_of(file)]}'
+  )
+
+
+@pytest.mark.parametrize('package', ONE_PLACE)
+def test_one_place_each(package):
+  places = [
+    (file, line)
+    for file in FILES
+    for line, module in imports(file)
+    if within(module, package) and file != ONE_PLACE[package]
+  ]
+  assert not places, f'{package} belongs in {ONE_PLACE[package]} alone'
+
+
+def test_meshes_are_made_in_one_place():
+  # Attribute access, so that `import jax; jax.make_mesh(...)` is seen as well.
+  wrong = []
+  for file in FILES:
+    if file in ('launch/mesh.py',):
+      continue
+    for node in ast.walk(ast.parse((ROOT / file).read_text())):
+      if isinstance(node, ast.Attribute):
+        name = ast.unparse(node)
+        if name in ('jax.make_mesh', 'jax.distributed'):
+          wrong.append((file, node.lineno, name))
+  assert not wrong, f'meshes and processes belong in launch/mesh.py: {wrong}'
+
+
+@pytest.mark.parametrize(
+  'folder',
+  ['jaxmix', 'jaxmix/_src', 'jaxmix/classification']
+  + ['jaxretrieval', 'launch', 'configs'],
+)
+def test_what_exists_has_files(folder):
+  if not (ROOT / folder).exists():
+    pytest.skip(f'{folder} is not there yet')
+  assert sources(folder), f'{folder} has no source: its rules check nothing'
+
+
+def test_nobody_imports_the_tests():
+  wrong = [
+    (file, module)
+    for file in FILES
+    for _, module in imports(file)
+    if module.split('.')[0] in ('tests', 'benchmarks', 'examples')
+  ]
+  assert not wrong
+
+
+@pytest.mark.parametrize(
+  'file, module, good',
+  [
+    ('jaxmix/_src/mix.py', 'flax.linen', False),
+    ('jaxmix/_src/mix.py', 'jaxmix.classification.data', False),
+    ('jaxmix/_src/mix.py', 'jaxmix._src.boxes.inside', True),
+    ('jaxmix/classification/task.py', 'jaxmix._src.mix', False),
+    ('jaxmix/classification/task.py', 'jaxmix.random_mix', True),
+    ('jaxmix/classification/task.py', 'launch.loop', False),
+    ('launch/loop.py', 'jaxmix', False),
+    ('launch/loop.py', 'flax', False),
+    ('configs/quickstart.py', 'jax', False),
+    ('configs/quickstart.py', 'configs.common.METHODS', True),
+    ('configs/quickstart.py', 'configs.cifar100_wrn', False),
+    ('jaxretrieval/recall.py', 'jaxretrieval.data', False),
+    ('jaxretrieval/extract.py', 'transformers', True),
+    ('jaxretrieval/search.py', 'transformers', False),
+  ],
+)
+def test_the_rules_themselves(file, module, good):
+  assert allowed(module, file) == good
+
+
+def test_the_library_brings_jax_alone():
+  heavy = ['flax', 'optax', 'tensorflow_datasets', 'grain', 'tensorflow']
+  heavy += ['torch', 'scipy.stats', 'sklearn', 'ml_collections', 'orbax']
+  code = (
+    'import sys, jaxmix\n'
+    f'print([name for name in {heavy} if name in sys.modules])'
+  )
+  out = subprocess.run(
+    [sys.executable, '-c', code], capture_output=True, text=True, cwd=ROOT
+  )
+  assert out.returncode == 0, out.stderr
+  assert out.stdout.strip() == '[]', f'import jaxmix brings {out.stdout}'

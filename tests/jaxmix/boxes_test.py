@@ -1,0 +1,52 @@
+import jax
+import numpy as np
+import pytest
+from scipy import stats
+
+from jaxmix._src.boxes import draw_pixel, inside, share_outside
+from tests.jaxmix import drawn, reference
+
+
+def test_pixels_are_uniform_and_axes_independent():
+  space, count = (32, 7), 200_000
+  pixel = np.asarray(
+    drawn.quick(draw_pixel, static_argnums=(1, 2))(
+      jax.random.key(0), count, space
+    )
+  )
+  assert pixel.dtype == np.int32 and pixel.shape == (count, 2)
+  table = np.zeros(space)
+  np.add.at(table, tuple(pixel.T), 1)  # an index out of range raises here
+  for axis in range(2):
+    p = reference.p_value(stats.chisquare(table.sum(1 - axis)))
+    assert p > 1e-4, f'axis {axis}: centres are not uniform (p={p:.1e})'
+  p = reference.p_value(stats.chi2_contingency(table))
+  assert p > 1e-4, f'row and column depend on each other (p={p:.1e})'
+
+
+@pytest.mark.parametrize('space', [(11,), (5, 8), (3, 4, 5)])
+def test_inside_and_share(space):
+  rng = np.random.default_rng(0)
+  corners = rng.integers(0, np.array(space) + 1, (50, 2, len(space)))
+  box = np.sort(corners, 1).transpose(0, 2, 1).astype(np.int32)
+  box[0] = 0  # an empty box
+  box[1] = np.stack([np.zeros(len(space)), space], 1)  # the whole image
+  want = np.zeros((50, *space), bool)
+  for i, sides in enumerate(box):
+    want[i][tuple(slice(*side) for side in sides)] = True
+  got = np.asarray(jax.jit(inside, static_argnums=1)(box, space))
+  np.testing.assert_array_equal(got, want)
+  share = np.asarray(jax.jit(share_outside, static_argnums=1)(box, space))
+  assert share.dtype == np.float32
+  np.testing.assert_allclose(
+    share, 1 - reference.box_share(box, space), atol=1e-6
+  )
+  assert share[0] == 1, 'an empty box leaves less than everything'
+  assert share.min() >= 0, (
+    f'a full box leaves {share[1]}: lam is negative, and so are labels'
+  )
+
+
+def test_lone_pixel():
+  pixel = drawn.quick(draw_pixel, static_argnums=(1, 2))
+  assert (np.asarray(pixel(jax.random.key(1), 9, (1, 1))) == 0).all()

@@ -1,0 +1,351 @@
+"""Bad arguments: the message names the argument, its value, and what may be."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxmix
+from tests.jaxmix import drawn
+
+KEY = jax.random.key(0)
+SHAPE = (4, 6, 5, 3)
+IMAGES = jnp.zeros(SHAPE)
+LABELS = jnp.array([0, 1, 2, 0])
+MIX = jaxmix.Mix(
+  jnp.ones(4), jnp.arange(4, dtype=jnp.int32), jnp.zeros(4, jnp.int32)
+)
+ALL_MIXES = {**drawn.MIX, 'random_mix': jaxmix.random_mix}
+ALL_DRAWS = {
+  **drawn.DRAW,
+  'random_mix': jaxmix.draw_random_mix,
+  'identity': jaxmix.draw_identity,
+}
+
+
+def raises(error, words, call):
+  with pytest.raises(error) as info:
+    call()
+  message = str(info.value)
+  for word in words:
+    assert word in message, f'{word!r} is missing in {message!r}'
+
+
+def trace(draw, **options):
+  """Runs the checks of a draw without compiling what comes before them."""
+  return jax.eval_shape(lambda key: draw(key, SHAPE, **options), KEY)
+
+
+BAD_KEYS = {
+  '0': 0,
+  'None': None,
+  'int32[4]': jnp.arange(4, dtype=jnp.int32),
+  'float32[4, 6, 5, 3]': IMAGES,
+  'key<fry>[2]': jax.random.split(KEY),
+  'uint32[2, 2]': np.zeros((2, 2), np.uint32),
+}
+
+
+@pytest.mark.parametrize('name', ALL_MIXES)
+@pytest.mark.parametrize('shown', BAD_KEYS)
+def test_keys(name, shown):
+  raises(
+    TypeError,
+    ['key must be', 'jax.random.key', shown, '(key, images, labels)'],
+    lambda: ALL_MIXES[name](BAD_KEYS[shown], IMAGES, LABELS, num_classes=3),
+  )
+
+
+@pytest.mark.parametrize('name', ALL_DRAWS)
+def test_keys_of_draws(name):
+  raises(TypeError, ['key must be'], lambda: ALL_DRAWS[name](7, SHAPE))
+
+
+def test_old_keys_are_keys():
+  partner = jaxmix.draw_identity(jax.random.PRNGKey(0), SHAPE).partner
+  assert partner.tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize('name', ALL_DRAWS)
+def test_common_choices(name):
+  draw = ALL_DRAWS[name]
+  raises(
+    ValueError,
+    ['granularity', "'pixel'", "'batch'", "'sample'"],
+    lambda: draw(KEY, SHAPE, granularity='pixel'),
+  )
+  raises(
+    ValueError,
+    ['rank 3 or more', '[6, 5]', 'batch axis', 'channel axis'],
+    lambda: draw(KEY, (6, 5)),
+  )
+  raises(
+    ValueError, ['empty axis', '[4, 0, 5, 3]'], lambda: draw(KEY, (4, 0, 5, 3))
+  )
+  if name != 'identity':
+    raises(
+      ValueError,
+      ['pairing', "'swap'", "'permutation'", "'roll'", "'flip'"],
+      lambda: trace(draw, pairing='swap'),
+    )
+
+
+@pytest.mark.parametrize('name', ['mixup', 'cutmix', 'fmix', 'random_mix'])
+@pytest.mark.parametrize(
+  'alpha, error, words',
+  [
+    (0, ValueError, ['alpha', '0.0', 'above 0']),
+    (-0.5, ValueError, ['alpha', '-0.5', 'above 0']),
+    (np.inf, ValueError, ['alpha', 'inf', 'finite']),
+    (np.nan, ValueError, ['alpha', 'nan', 'finite']),
+    ('much', TypeError, ['alpha', "'much'", 'number']),
+    (None, TypeError, ['alpha', 'None', 'number']),
+    ((0.2, 0.4), TypeError, ['alpha', '(0.2, 0.4)', 'number']),
+  ],
+)
+def test_alpha(name, alpha, error, words):
+  raises(error, words, lambda: trace(ALL_DRAWS[name], alpha=alpha))
+
+
+def test_alpha_by_mode():
+  def draw(alpha):
+    return lambda: trace(jaxmix.draw_random_mix, alpha=alpha)
+
+  raises(
+    ValueError,
+    ['alpha', "'resizemix'", "'mixup'", "'cutmix'", "'fmix'"],
+    draw({'resizemix': 0.2}),
+  )
+  raises(
+    ValueError, ['alpha', "'mixup'", '-1.0', 'above 0'], draw({'mixup': -1})
+  )
+
+
+@pytest.mark.parametrize('name', ['resizemix', 'random_mix'])
+@pytest.mark.parametrize(
+  'option, value, words',
+  [
+    ('scale', (0, 0.8), ['scale', '(0, 0.8)', '0 < low']),
+    ('scale', (0.9, 0.8), ['scale', '(0.9, 0.8)', 'low <= high']),
+    ('scale', (0.1, 1.5), ['scale', '(0.1, 1.5)', 'high <= 1']),
+    ('scale', (np.nan, 0.5), ['scale', 'nan']),
+    ('scale', (0.1, 0.5, 0.8), ['scale', '(0.1, 0.5, 0.8)', 'two numbers']),
+    ('scale', 0.5, ['scale', '0.5', 'two numbers']),
+    ('scale', ('a', 'b'), ['scale', "'a'", 'two numbers']),
+    ('method', 'lanczos', ['method', "'lanczos'", "'nearest'", "'cubic'"]),
+  ],
+)
+def test_resizemix(name, option, value, words):
+  draw = ALL_DRAWS[name]
+  raises(ValueError, words, lambda: trace(draw, **{option: value}))
+
+
+@pytest.mark.parametrize('name', ['fmix', 'random_mix'])
+@pytest.mark.parametrize(
+  'option, value, error, words',
+  [
+    ('spectrum', 'pink', ValueError, ["'pink'", "'isotropic'", "'official'"]),
+    ('max_soft', 0.6, ValueError, ['max_soft', '0.6', '[0, 0.5]']),
+    ('max_soft', -0.1, ValueError, ['max_soft', '-0.1', '[0, 0.5]']),
+    ('max_soft', np.nan, ValueError, ['max_soft', 'nan']),
+    ('decay_power', 0, ValueError, ['decay_power', '0', 'above 0']),
+    ('decay_power', np.inf, ValueError, ['decay_power', 'inf']),
+    ('decay_power', 'steep', (TypeError, ValueError), ['decay_power', 'steep']),
+    ('max_soft', 'very', (TypeError, ValueError), ['max_soft', 'very']),
+  ],
+)
+def test_fmix(name, option, value, error, words):
+  draw = ALL_DRAWS[name]
+  raises(error, words, lambda: trace(draw, **{option: value}))
+
+
+@pytest.mark.parametrize('name', ['fmix', 'random_mix'])
+def test_fmix_has_at_most_three_axes(name):
+  raises(
+    ValueError,
+    ['one to three', '[2, 3, 3, 3, 3, 1]'],
+    lambda: ALL_DRAWS[name](KEY, (2, 3, 3, 3, 3, 1)),
+  )
+
+
+@pytest.mark.parametrize(
+  'options, error, words',
+  [
+    ({'candidates': ()}, ValueError, ['candidates', '()', 'one or more']),
+    ({'candidates': 'mixup'}, ValueError, ['candidates', "'mixup'"]),
+    (
+      {'candidates': ('mixup', 'mosaic')},
+      ValueError,
+      ['candidate', "'mosaic'", "'identity'", "'mixup'", "'fmix'"],
+    ),
+    ({'weights': (1, 2, 3)}, ValueError, ['weights', '(1, 2, 3)', '4']),
+    ({'weights': (1, 2, -1, 1)}, ValueError, ['weights', '-1', '0 or more']),
+    ({'weights': (1, np.nan, 1, 1)}, ValueError, ['weights', 'nan', 'finite']),
+    ({'weights': (1, np.inf, 1, 1)}, ValueError, ['weights', 'inf', 'finite']),
+    ({'weights': (0, 0, 0, 0)}, ValueError, ['weights', 'all zero']),
+    ({'weights': {'mixup': 3}}, TypeError, ['weights', 'mixup', 'sequence']),
+    ({'weights': '3111'}, TypeError, ['weights', "'3111'", 'sequence']),
+    ({'weights': 3}, (TypeError, ValueError), ['weights', '3']),
+    ({'weights': np.ones((4, 1))}, ValueError, ['weights', '4']),
+  ],
+)
+def test_random_mix(options, error, words):
+  draw = jaxmix.draw_random_mix
+  raises(error, words, lambda: trace(draw, **options))
+
+
+def test_traced_weights_of_another_length():
+  def draw(weights):
+    return jaxmix.draw_random_mix(KEY, SHAPE, weights=weights).lam
+
+  raises(
+    ValueError,
+    ['weights', '4'],
+    lambda: jax.eval_shape(draw, jnp.ones(3)),
+  )
+
+
+@pytest.mark.parametrize(
+  'images, hard, error, words',
+  [
+    ([[1.0]], False, TypeError, ['images', 'array', 'list']),
+    (jnp.zeros((4, 3)), False, ValueError, ['rank 3', '[4, 3]']),
+    (jnp.zeros(SHAPE, int), False, TypeError, ['int32', 'uint8', 'hard=True']),
+    (jnp.zeros(SHAPE, bool), False, TypeError, ['bool', 'uint8', 'hard=True']),
+    (
+      jnp.zeros((5, 6, 5, 3)),
+      False,
+      ValueError,
+      ['batch of 4', '[5, 6, 5, 3]'],
+    ),
+  ],
+)
+def test_apply(images, hard, error, words):
+  raises(error, words, lambda: jaxmix.apply(MIX, images, hard=hard))
+
+
+@pytest.mark.parametrize('mode', drawn.MODES)
+@pytest.mark.parametrize('shape', [(7, 9, 12, 3, 1), (7, 9, 2)])
+def test_apply_to_another_rank(mode, shape):
+  mix = drawn.row(drawn.modes()[mode, 'batch'], 0)
+  raises(
+    ValueError,
+    ['other spatial axes', str(list(shape))],
+    lambda: jaxmix.apply(mix, jnp.zeros(shape)),
+  )
+
+
+@pytest.mark.parametrize('mode', ['resizemix', 'fmix'])
+def test_apply_to_another_size(mode):
+  mix = drawn.row(drawn.modes()[mode, 'batch'], 0)
+  raises(
+    ValueError,
+    ['other spatial axes', '[7, 9, 11, 2]'],
+    lambda: jaxmix.apply(mix, jnp.zeros((7, 9, 11, 2))),
+  )
+
+
+@pytest.mark.parametrize(
+  'labels, classes, error, words',
+  [
+    ([0, 1, 2, 0], 3, TypeError, ['labels', 'array', 'list']),
+    (LABELS[:3], 3, ValueError, ['labels', '[3]', '4 images']),
+    (LABELS[:, None, None], 3, ValueError, ['labels', '[4, 1, 1]', '[batch]']),
+    (LABELS, None, ValueError, ['num_classes', 'mixed_cross_entropy']),
+    (LABELS, 0, ValueError, ['num_classes=0', '1 or more']),
+    (LABELS, 2.0, ValueError, ['num_classes=2.0', 'integer']),
+    (LABELS, 2, ValueError, ['labels', '[0, 2)', 'num_classes=2', '2']),
+    (LABELS - 1, 3, ValueError, ['labels', '[0, 3)', '-1']),
+    (LABELS * 1.0, 3, TypeError, ['labels', 'integers', 'float32']),
+    (LABELS > 0, 3, TypeError, ['labels', 'integers', 'bool']),
+    (jnp.zeros((4, 3), int), None, TypeError, ['labels', 'floating', 'int32']),
+    (jnp.zeros((4, 3)), 5, ValueError, ['num_classes=5', '[4, 3]']),
+  ],
+)
+@pytest.mark.parametrize('way', ['mix_labels', 'random_mix'])
+def test_labels(way, labels, classes, error, words):
+  if way == 'mix_labels':
+    raises(
+      error,
+      words,
+      lambda: jaxmix.mix_labels(MIX, labels, num_classes=classes),
+    )
+  else:
+    raises(
+      error,
+      words,
+      lambda: jaxmix.random_mix(
+        KEY, IMAGES, labels, num_classes=classes, candidates=('identity',)
+      ),
+    )
+
+
+@pytest.mark.parametrize('smoothing', [-0.1, 1.1, np.nan])
+def test_label_smoothing(smoothing):
+  words = ['label_smoothing', str(smoothing), '[0, 1]']
+  raises(
+    ValueError,
+    words,
+    lambda: jaxmix.mix_labels(
+      MIX, LABELS, num_classes=3, label_smoothing=smoothing
+    ),
+  )
+  raises(
+    ValueError,
+    words,
+    lambda: jaxmix.mixed_cross_entropy(
+      jnp.zeros((4, 3)), LABELS, MIX, label_smoothing=smoothing
+    ),
+  )
+
+
+@pytest.mark.parametrize(
+  'logits, labels, error, words',
+  [
+    (jnp.zeros(4), LABELS, ValueError, ['logits', '[4]', '[batch, classes]']),
+    (
+      jnp.zeros((4, 3)),
+      jnp.zeros((4, 3)),
+      ValueError,
+      ['labels', '[4, 3]', 'mix_labels'],
+    ),
+    (jnp.zeros((4, 3)), LABELS[:2], ValueError, ['labels', '[2]', '4']),
+    (jnp.zeros((4, 2)), LABELS, ValueError, ['labels', '[0, 2)', '2']),
+    (jnp.zeros((4, 3)), LABELS * 1.0, TypeError, ['labels', 'float32']),
+  ],
+)
+def test_mixed_cross_entropy(logits, labels, error, words):
+  raises(error, words, lambda: jaxmix.mixed_cross_entropy(logits, labels, MIX))
+
+
+def test_messages_end_like_sentences():
+  with pytest.raises(ValueError) as info:
+    jaxmix.draw_cutmix(KEY, SHAPE, alpha=-1)
+  assert re.fullmatch(r'\S.*\.', str(info.value))
+
+
+def test_checks_under_jit_know_shapes_but_not_values():
+  def mix(alpha, labels):
+    mixed = jaxmix.mix_labels(MIX, labels, num_classes=3)
+    return jaxmix.draw_mixup(KEY, SHAPE, alpha=alpha).lam, mixed
+
+  lam, mixed = jax.eval_shape(mix, jnp.float32(-1), LABELS + 7)
+  assert lam.shape == (4,) and mixed.shape == (4, 3)
+  with pytest.raises(ValueError, match='labels'):
+    jax.eval_shape(mix, jnp.float32(1), LABELS[:3])
+
+
+def test_known_labels_are_checked_inside_jit_too():
+  # A batch that is a constant of the program, as in a test or a benchmark.
+  def loss(logits):
+    return jaxmix.mixed_cross_entropy(logits, LABELS, MIX)
+
+  def labels(logits):
+    return jaxmix.mix_labels(MIX, LABELS, num_classes=logits.shape[1])
+
+  for call in (loss, labels):
+    jax.eval_shape(call, jnp.zeros((4, 3)))
+    with pytest.raises(ValueError, match=r'labels must lie in \[0, 2\)'):
+      jax.eval_shape(call, jnp.zeros((4, 2)))

@@ -1,0 +1,179 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+import jaxmix
+from jaxmix._src.cutmix import cut_box
+from tests.jaxmix import drawn, reference
+
+MANY = 200_000
+
+
+def test_published_example():
+  # By hand: half the side, 16 of 32, centred on row 0 and on column 31.
+  box = cut_box(jnp.array([0.75]), jnp.array([[0, 31]]), (32, 32))
+  assert box.tolist() == [[[0, 8], [23, 32]]]
+
+
+@pytest.mark.parametrize(
+  'space', [(32, 32), (224, 224), (31, 17), (7, 96), (21,), (6, 9, 5)]
+)
+def test_box_is_the_published_one(space):
+  rng = np.random.default_rng(0)
+  ends = [0, 1, 1e-7, 1e-3, 0.25, 0.5, 0.75, 1 - 1e-3, np.nextafter(1, 0)]
+  lam = np.concatenate([ends, rng.random(20_000)]).astype(np.float32)
+  centre = rng.integers(0, space, (len(lam), len(space))).astype(np.int32)
+  got = np.asarray(jax.jit(cut_box, static_argnums=2)(lam, centre, space))
+  want, side = reference.cut_box(lam, centre, space)
+  differs = (got != want).any(-1)
+  unclear = reference.near_integer(side)
+  assert not (differs & ~unclear).any(), (
+    'the box differs from the published law where float32 is no excuse'
+  )
+  assert differs.mean() < 1e-3
+  low, high = got[..., 0], got[..., 1]
+  assert (0 <= low).all() and (low <= high).all()
+  assert (high <= space).all(), 'a box reaches out of the image'
+  assert (got[lam == 1][..., 0] == got[lam == 1][..., 1]).all(), (
+    'lam=1 cuts something'
+  )
+
+
+@pytest.mark.parametrize('space', [(64,), (64, 64), (64, 64, 64)])
+def test_volume_is_the_share_in_any_dimension(space):
+  # Catches the square root of the 2-D formula used for 1-D and 3-D data.
+  lam = np.linspace(0.1, 0.9, 81).astype(np.float32)
+  centre = np.full((len(lam), len(space)), 32, np.int32)
+  box = np.asarray(cut_box(jnp.asarray(lam), jnp.asarray(centre), space))
+  share = reference.box_share(box, space)
+  # Each side is rounded down to an even number: at most 2 of 64 too short.
+  lost = len(space) * 2 / 64
+  assert (share <= 1 - lam + 1e-6).all() and (share > 1 - lam - lost).all()
+  # Where the root is a whole even number nothing is lost but to rounding.
+  exact = np.float32(1 - 0.5 ** len(space))
+  middle = jnp.asarray(centre[:1])
+  half = np.asarray(cut_box(jnp.array([exact]), middle, space))
+  assert half.tolist() == [[[16, 48]] * len(space)]
+
+
+@functools.cache
+def boxes(side):
+  shape = (MANY, side, side, 1)
+  draw = functools.partial(
+    jaxmix.draw_cutmix, shape=shape, granularity='sample', pairing='roll'
+  )
+  mix = drawn.quick(draw)(jax.random.key(side))
+  return np.asarray(mix.box), np.asarray(mix.lam)
+
+
+# Of 400 000 draws of the published code (mixing.md, 1.2). Thresholds are about
+# five standard errors of 200 000 draws, and the rounding of the numbers.
+QUANTILES = {
+  32: (0.7008, (0.367, 0.578, 0.719, 0.850, 0.965)),
+  224: (0.6821, (0.342, 0.556, 0.696, 0.831, 0.961)),
+}
+
+
+@pytest.mark.parametrize('side', [32, 224])
+def test_label_weights_have_the_published_law(side):
+  box, lam = boxes(side)
+  np.testing.assert_allclose(
+    lam,
+    1 - reference.box_share(box, (side, side)),
+    atol=1e-6,
+    err_msg='lam is not the clipped area (keras-cv is off by .18 here)',
+  )
+  mean, quantiles = QUANTILES[side]
+  assert abs(lam.mean() - mean) < 0.003
+  got = np.quantile(lam, [0.05, 0.25, 0.5, 0.75, 0.95])
+  np.testing.assert_allclose(got, quantiles, atol=0.006)
+
+
+def test_empty_boxes_are_as_rare_as_published():
+  for side, low, high in ((32, 0.0035, 0.0047), (224, 0.00001, 0.0003)):
+    box, _ = boxes(side)
+    rate = (reference.box_share(box, (side, side)) == 0).mean()
+    assert low < rate < high, f'{side}x{side}: {rate:.3%} of boxes are empty'
+
+
+@pytest.mark.parametrize(
+  'side, centre, corner', [(32, 0.457, 0.135), (224, 0.494, 0.126)]
+)
+def test_pixels_are_pasted_as_often_as_published(side, centre, corner):
+  box, _ = boxes(side)
+
+  def pasted(row, column):
+    pixel = np.array([row, column])
+    return ((box[..., 0] <= pixel) & (pixel < box[..., 1])).all(1).mean()
+
+  middle, last = side // 2, side - 1
+  assert abs(pasted(middle, middle) - centre) < 0.007
+  # The box stops before centre + half: the first corner is likelier.
+  corners = [pasted(0, 0), pasted(0, last), pasted(last, 0), pasted(last, last)]
+  assert abs(pasted(0, 0) - corner) < 0.006, f'corners: {corners}'
+  assert max(corners) - min(corners) < 0.03
+
+
+@pytest.mark.parametrize('side', [32])
+def test_law_against_an_independent_simulation(side):
+  rng = np.random.default_rng(1)
+  centre = rng.integers(0, side, (MANY, 2))
+  want, _ = reference.cut_box(rng.random(MANY), centre, (side, side))
+  box, lam = boxes(side)
+  share = reference.box_share(want, (side, side))
+  p = reference.p_value(stats.ks_2samp(1 - lam, share))
+  assert p > 1e-4, f'label weights have another law (p={p:.1e})'
+  for axis in range(2):
+    for end in range(2):
+      counts = [
+        np.bincount(b[:, axis, end], minlength=side + 1) for b in (box, want)
+      ]
+      used = np.sum(counts, 0) > 0
+      p = reference.p_value(stats.chi2_contingency(np.array(counts)[:, used]))
+      assert p > 1e-4, f'axis {axis}, end {end}: another law (p={p:.1e})'
+
+
+def test_one_box_a_batch_has_the_same_law():
+  draw = functools.partial(jaxmix.draw_cutmix, shape=(2, 32, 32, 1))
+  keys = jax.random.split(jax.random.key(2), 20_000)
+  mixes = drawn.quick(jax.vmap(draw))(keys)
+  box, lam = np.asarray(mixes.box), np.asarray(mixes.lam)
+  assert (box[:, 0] == box[:, 1]).all(), 'a batch has more than one box'
+  p = reference.p_value(stats.ks_2samp(lam[:, 0], boxes(32)[1]))
+  assert p > 1e-4, f'per batch and per sample differ in law (p={p:.1e})'
+
+
+def test_boxes_of_a_batch_are_independent():
+  box, lam = boxes(32)
+  for name, value in {
+    'lam': lam,
+    'first row': box[:, 0, 0],
+    'first column': box[:, 1, 0],
+  }.items():
+    r = np.corrcoef(value[:-1], value[1:])[0, 1]
+    assert abs(r) * np.sqrt(MANY) < 4.5, (
+      f'{name} of neighbouring samples correlates ({r:.4f})'
+    )
+
+
+def test_alpha_reaches_the_ratio(monkeypatch):
+  # A Beta that answers its own parameter shows which alpha was asked for.
+  def beta(key, a, b, shape, dtype):
+    assert a == b
+    return jnp.full(shape, a, dtype)
+
+  monkeypatch.setattr(jax.random, 'beta', beta)
+  draw = functools.partial(
+    jaxmix.draw_cutmix,
+    shape=(500, 32, 32, 1),
+    alpha=0.75,
+    granularity='sample',
+  )
+  lam = np.asarray(drawn.quick(draw)(jax.random.key(4)).lam)
+  assert lam.min() == 0.75 and lam.max() < 1, (
+    'boxes are not those of the ratio drawn, clipped at the border'
+  )

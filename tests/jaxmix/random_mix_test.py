@@ -1,0 +1,411 @@
+import functools
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+import jaxmix
+from jaxmix._src.mixup import draw_mixup
+from tests.jaxmix import drawn, reference
+from tests.jaxmix.drawn import GRANULARITIES, MODES
+
+MANY = 20_000
+SMALL = (8, 8, 1)
+
+
+def one_hot(mode):
+  return tuple(float(mode == m) for m in MODES)
+
+
+@functools.cache
+def both_ways():
+  """Each mode by itself, and as the one RandomMix may choose, same key."""
+  shape, key = drawn.IMAGES, jax.random.key(5)
+  options = {
+    'cutmix': {'pairing': 'roll'},
+    'resizemix': {'scale': (0.2, 0.6), 'pairing': 'derangement'},
+    'fmix': {'spectrum': 'official', 'decay_power': 2.0},
+    'mixup': {'pairing': 'flip'},
+  }
+
+  # Two programs: in one XLA would compute what is written alike only once.
+  def alone(key):
+    return {
+      (mode, granularity): drawn.DRAW[mode](
+        key, shape, granularity=granularity, **options[mode]
+      )
+      for mode in MODES
+      for granularity in GRANULARITIES
+    }
+
+  def chosen(key):
+    return {
+      (mode, granularity): jaxmix.draw_random_mix(
+        key,
+        shape,
+        weights=one_hot(mode),
+        granularity=granularity,
+        **options[mode],
+      )
+      for mode in MODES
+      for granularity in GRANULARITIES
+    }
+
+  return drawn.quick(alone)(key), drawn.quick(chosen)(key)
+
+
+@pytest.mark.parametrize('granularity', GRANULARITIES)
+@pytest.mark.parametrize('mode', MODES)
+def test_one_weight_is_that_mode_bit_for_bit(mode, granularity):
+  alone, chosen = (way[mode, granularity] for way in both_ways())
+  assert (np.asarray(chosen.mode) == MODES.index(mode)).all()
+  for name in ('lam', 'partner', 'mask', 'box', 'source'):
+    want, got = getattr(alone, name), getattr(chosen, name)
+    assert jax.tree.structure(want) == jax.tree.structure(got), name
+    jax.tree.map(np.testing.assert_array_equal, want, got)
+  images = np.random.default_rng(0).normal(size=drawn.IMAGES)
+  images = images.astype(np.float32)
+  run = jax.jit(jaxmix.apply)
+  np.testing.assert_array_equal(run(alone, images), run(chosen, images))
+
+
+def draw_small(key, weights, shape, granularity):
+  mix = jaxmix.draw_random_mix(
+    key, shape, weights=weights, granularity=granularity, pairing='roll'
+  )
+  return mix.mode, mix.lam
+
+
+@functools.cache
+def program(granularity):
+  """One program for every list of weights: they are an argument."""
+  if granularity == 'sample':
+    draw = functools.partial(
+      draw_small, shape=(MANY, *SMALL), granularity=granularity
+    )
+    return drawn.quick(draw)
+  draw = functools.partial(
+    draw_small, shape=(1, *SMALL), granularity=granularity
+  )
+  many = drawn.quick(jax.vmap(draw, in_axes=(0, None)))
+
+  # Keys as a training loop makes them, one a step.
+  def run(root, weights):
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(root, jnp.arange(MANY))
+    return [x[:, 0] for x in many(keys, weights)]
+
+  return run
+
+
+@functools.cache
+def draws(granularity, weights):
+  mode, lam = program(granularity)(jax.random.key(6), jnp.asarray(weights))
+  return np.asarray(mode), np.asarray(lam)
+
+
+PAPER = (3.0, 1.0, 1.0, 1.0)
+
+
+@pytest.mark.parametrize('granularity', GRANULARITIES)
+@pytest.mark.parametrize(
+  'weights', [PAPER, (0.01, 0.02, 0.03, 0.04), (300.0, 20.0, 1.0, 50.0)]
+)
+def test_modes_are_as_frequent_as_their_weights(weights, granularity):
+  mode, _ = draws(granularity, weights)
+  share = np.array(weights) / np.sum(weights)
+  p = reference.p_value(
+    stats.chisquare(np.bincount(mode, minlength=4), MANY * share)
+  )
+  assert p > 1e-4, (
+    f'{np.bincount(mode, minlength=4) / MANY} instead of {share} (p={p:.1e})'
+  )
+
+
+@pytest.mark.parametrize('granularity', GRANULARITIES)
+@pytest.mark.parametrize(
+  'weights',
+  [
+    (0.0, 1.0, 1.0, 1.0),
+    (1.0, 1.0, 1.0, 0.0),
+    (0.0, 0.0, 0.3, 0.0),
+    (1e-3, 0.0, 0.0, 7.0),
+    (0.1, 0.2, 0.0, 0.0),
+  ],
+)
+def test_weight_zero_is_never_drawn(weights, granularity):
+  mode, _ = draws(granularity, weights)
+  forbidden = np.flatnonzero(np.array(weights) == 0)
+  assert not np.isin(mode, forbidden).any(), 'a mode of weight 0 was drawn'
+
+
+@pytest.mark.parametrize('granularity', GRANULARITIES)
+def test_lambda_does_not_know_the_mode(granularity):
+  # Were one random number used for both, lambda given 'mixup' would not be
+  # uniform; the marginals alone would not show it.
+  mode, lam = draws(granularity, PAPER)
+  p = reference.p_value(stats.kstest(lam[mode == 0], 'uniform'))
+  assert p > 1e-4, f'lambda depends on the choice of the mode (p={p:.1e})'
+
+
+def test_modes_do_not_know_the_step():
+  mode, lam = draws('batch', PAPER)
+  table = [np.bincount(mode[parity::2], minlength=4) for parity in (0, 1)]
+  p = reference.p_value(stats.chi2_contingency(table))
+  assert p > 1e-4, f'even and odd steps differ (p={p:.1e})'
+  check_neighbours(mode, lam)
+
+
+def check_neighbours(mode, lam):
+  table = np.zeros((4, 4))
+  np.add.at(table, (mode[:-1], mode[1:]), 1)
+  p = reference.p_value(stats.chi2_contingency(table))
+  assert p > 1e-4, f'the mode depends on the neighbour (p={p:.1e})'
+  r = np.corrcoef(lam[:-1], lam[1:])[0, 1]
+  assert abs(r) * np.sqrt(MANY) < 4.5, f'lambda depends on the neighbour: {r}'
+
+
+def test_rows_are_independent():
+  check_neighbours(*draws('sample', PAPER))
+
+
+@pytest.mark.parametrize('mode', range(4), ids=MODES)
+def test_samples_have_the_law_of_batches(mode):
+  (batch_mode, batch_lam), (row_mode, lam) = (
+    draws(g, PAPER) for g in GRANULARITIES
+  )
+  p = reference.p_value(
+    stats.ks_2samp(batch_lam[batch_mode == mode], lam[row_mode == mode])
+  )
+  assert p > 1e-4, f'lambda per sample has another law (p={p:.1e})'
+
+
+def test_scaled_weights_are_the_same_draw():
+  base = draws('sample', PAPER)
+  twice = draws('sample', tuple(2 * w for w in PAPER))
+  np.testing.assert_array_equal(base[0], twice[0])
+
+
+# Cheap candidates from here on: the choice is the same code for all.
+CHEAP = ('identity', 'mixup', 'identity', 'mixup')
+
+
+@pytest.mark.parametrize('granularity', GRANULARITIES)
+def test_known_weights_choose_as_traced_ones(granularity):
+  weights = (1.0, 0.0, 2.0, 1.5)  # known zeros are left out of the program
+  shape = (50, 4, 4, 1)
+
+  def draw(key, weights):
+    return jaxmix.draw_random_mix(
+      key, shape, candidates=CHEAP, weights=weights, granularity=granularity
+    )
+
+  @drawn.quick
+  def both(keys, traced):
+    known = jax.lax.map(lambda key: draw(key, weights), keys)
+    return known, jax.lax.map(lambda key: draw(key, traced), keys)
+
+  known, traced = both(
+    jax.random.split(jax.random.key(7), 200), jnp.asarray(weights)
+  )
+  assert set(np.unique(known.mode)) == {0, 2, 3}
+  np.testing.assert_array_equal(known.mode, traced.mode)
+  np.testing.assert_array_equal(known.lam, traced.lam)
+
+
+def test_share_of_identity_is_the_share_left_unmixed():
+  # prob=p of other libraries; one of them squares it (kornia#4649).
+  draw = functools.partial(
+    jaxmix.draw_random_mix,
+    shape=(MANY, 2, 2, 1),
+    candidates=('identity', 'mixup'),
+    weights=(0.7, 0.3),
+    granularity='sample',
+    pairing='roll',
+  )
+  mix = drawn.quick(draw)(jax.random.key(8))
+  mixed = np.asarray(mix.lam) < 1
+  np.testing.assert_array_equal(mixed, np.asarray(mix.mode) == 1)
+  error = np.sqrt(0.3 * 0.7 / MANY)
+  assert abs(mixed.mean() - 0.3) < 4.5 * error
+
+
+def left_half(key, shape, *, granularity):
+  """Keeps the left half; says that everyone's partner is sample 0."""
+  assert granularity in GRANULARITIES and jnp.issubdtype(
+    key.dtype, jax.dtypes.prng_key
+  )
+  batch, height, width, _ = shape
+  mask = jnp.arange(width) < width // 2
+  return jaxmix.Mix(
+    lam=jnp.full(batch, (width // 2) / width),
+    partner=jnp.zeros(batch, jnp.int32),
+    mode=jnp.full(batch, 9, jnp.int32),
+    mask=jnp.broadcast_to(mask, (1, height, width)),
+  )
+
+
+@pytest.mark.parametrize('granularity', GRANULARITIES)
+@pytest.mark.parametrize('candidates', [(left_half,), ('identity', left_half)])
+def test_your_own_candidate(candidates, granularity):
+  shape = (6, 4, 6, 1)
+  index = candidates.index(left_half)
+  images = jnp.broadcast_to(jnp.arange(6.0)[:, None, None, None], shape)
+
+  def run(key):
+    mix = jaxmix.draw_random_mix(
+      key, shape, candidates=candidates, granularity=granularity
+    )
+    return mix, jaxmix.apply(mix, images)
+
+  keys = jax.random.split(jax.random.key(9), 60)
+  mixes, out = drawn.quick(lambda keys: jax.lax.map(run, keys))(keys)
+  partner, mode = np.asarray(mixes.partner), np.asarray(mixes.mode)
+  assert (np.sort(partner, 1) == np.arange(6)).all(), (
+    "the candidate's partner was taken instead of the pairing's"
+  )
+  mine = mode == index
+  assert mine.any() and mode.max() < len(candidates)
+  out = np.asarray(out)[..., 0]
+  own = np.broadcast_to(np.arange(6)[None], mode.shape)
+  want = np.empty((*mode.shape, 4, 6))
+  want[..., :3], want[..., 3:] = (x[..., None, None] for x in (own, partner))
+  np.testing.assert_array_equal(out[mine], want[mine])
+  assert (np.asarray(mixes.lam)[mine] == 0.5).all()
+
+
+def test_a_candidate_listed_twice_is_two_candidates():
+  draw = functools.partial(
+    jaxmix.draw_random_mix,
+    shape=(3000, 2, 2, 1),
+    candidates=('mixup', draw_mixup, 'mixup'),
+    granularity='sample',
+  )
+  mode = np.asarray(drawn.quick(draw)(jax.random.key(10)).mode)
+  assert (
+    reference.p_value(stats.chisquare(np.bincount(mode, minlength=3))) > 1e-4
+  )
+
+
+ALPHAS = {
+  'one for all': (0.75, {'mixup': 0.75, 'cutmix': 0.75, 'fmix': 0.75}),
+  'by mode': ({'fmix': 0.5, 'cutmix': 0.75}, {'fmix': 0.5, 'cutmix': 0.75}),
+}
+
+
+@pytest.fixture(scope='module')
+def draws_by_alpha():
+  """Draws where Beta(a, a) is always a: lambda shows which alpha was asked."""
+
+  def beta(key, a, b, shape, dtype):
+    assert a == b
+    return jnp.full(shape, a, dtype)
+
+  def draw(key):
+    return {
+      name: jaxmix.draw_random_mix(
+        key, (300, 16, 16, 1), alpha=alpha, granularity='sample'
+      )
+      for name, (alpha, _) in ALPHAS.items()
+    }
+
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(jax.random, 'beta', beta)
+    return drawn.quick(draw)(jax.random.key(11))
+
+
+@pytest.mark.parametrize('name', ALPHAS)
+def test_alpha_reaches_its_mode(draws_by_alpha, name):
+  mix, (_, want) = draws_by_alpha[name], ALPHAS[name]
+  lam, mode = np.asarray(mix.lam), np.asarray(mix.mode)
+  for index, candidate in enumerate(MODES):
+    seen = lam[mode == index]
+    if candidate in want:
+      # CutMix boxes are clipped at the border: only more may be kept.
+      assert seen.min() == want[candidate], f'{candidate}: {seen.min()}'
+      assert candidate == 'cutmix' or seen.max() == want[candidate]
+    else:  # Beta(1, 1), or ResizeMix, which has no alpha
+      assert len(set(seen.tolist())) > 10, f'{candidate} got an alpha'
+
+
+# What the program is made of.
+
+LARGE = (16, 24, 20, 3)
+
+
+def call(key, images, labels, alpha=1.0):
+  return jaxmix.random_mix(key, images, labels, num_classes=10, alpha=alpha)
+
+
+ARGUMENTS = (
+  jax.random.key(0),
+  jax.ShapeDtypeStruct(LARGE, jnp.float32),
+  jax.ShapeDtypeStruct(LARGE[:1], jnp.int32),
+)
+
+
+@functools.cache
+def compiled_text():
+  return drawn.quick(call).lower(*ARGUMENTS).compile().as_text() or ''
+
+
+def test_one_switch_and_no_image_passes_through_it():
+  lines = [x for x in compiled_text().splitlines() if ' conditional(' in x]
+  assert len(lines) == 1, f'{len(lines)} conditionals in the compiled program'
+  result = lines[0].split(' conditional(')[0].split('=', 1)[1]
+  sizes = [
+    np.prod([int(n) for n in dims.split(',') if n])
+    for dims in re.findall(r'[a-z]+\d*\[([\d,]*)\]', result)
+  ]
+  assert sizes and max(sizes) < np.prod(LARGE[:-1]), (
+    f'a branch returns as much as the images: {result}'
+  )
+
+
+def uncounted_loops(text):
+  """While loops whose number of rounds XLA does not know.
+
+  On a CPU threefry is a loop, too, and so is FMix's bisection: both are counted
+  loops, which XLA marks `known_trip_count`. A rejection sampler goes on until
+  every number is accepted, and cannot be marked.
+  """
+  loops = [x for x in text.splitlines() if re.search(r' while\(', x)]
+  assert loops, 'the text of the program is not read rightly'
+  return sum('known_trip_count' not in x for x in loops)
+
+
+def test_alpha_one_draws_without_rejection():
+  assert uncounted_loops(compiled_text()) == 0
+  # Beta is built on one primitive, the gamma sampler: seen before compiling,
+  # for the whole of RandomMix; and compiled, for a Mixup.
+  primitives = [
+    str(jax.make_jaxpr(functools.partial(call, alpha=a))(*ARGUMENTS))
+    for a in (1.0, 0.2)
+  ]
+  assert ['random_gamma' in p for p in primitives] == [False, True]
+  loops = [
+    uncounted_loops(
+      drawn.quick(functools.partial(draw_mixup, shape=(2, 4, 3), alpha=a))
+      .lower(jax.random.key(0))
+      .compile()
+      .as_text()
+    )
+    for a in (1.0, 0.2)
+  ]
+  assert loops[0] == 0 < loops[1], (
+    f'uncounted loops at alpha 1 and .2: {loops}; if .2 has none, this test '
+    'cannot tell a rejection sampler any more'
+  )
+
+
+def test_works_where_float64_is_enabled():
+  with jax.enable_x64(True):
+    draw = functools.partial(
+      jaxmix.draw_random_mix,
+      shape=(3, 4, 4, 1),
+      candidates=('identity', 'cutmix'),
+    )
+    mix = drawn.quick(draw)(jax.random.key(0))
+  assert mix.lam.dtype == np.float32
