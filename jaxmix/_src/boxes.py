@@ -3,6 +3,8 @@
 A box holds the pixels from start up to, but without, stop.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 
@@ -16,7 +18,7 @@ def draw_pixel(key: jax.Array, count: int, space: tuple[int, ...]) -> jax.Array:
   # Drawn flat: XLA's CPU compiler takes seconds over a random array of several
   # axes. A uniform number is a multiple of 2^-23 below 1, so the product stays
   # below the length.
-  drawn = jax.random.uniform(key, (count * len(space),))
+  drawn = jax.random.uniform(key, (count * len(space),), jnp.float32)
   drawn = drawn.reshape(count, len(space)) * jnp.asarray(space, jnp.float32)
   return drawn.astype(jnp.int32)
 
@@ -45,8 +47,6 @@ def share_outside(box: jax.Array, space: tuple[int, ...]) -> jax.Array:
   >>> share_outside(jnp.array([[[0, 2], [1, 3]]]), (4, 4)).tolist()
   [0.75]
   """
-  area = jnp.prod(box[..., 1] - box[..., 0], axis=-1).astype(jnp.float32)
-  total = 1.0
-  for length in space:
-    total *= length
-  return 1 - area / total
+  area = jnp.prod(box[..., 1] - box[..., 0], axis=-1)
+  total = math.prod(space)
+  return (total - area).astype(jnp.float32) / total

@@ -7,7 +7,7 @@ dtypes are checked and the values are left to `jaxmix.mix_labels` and
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -110,7 +110,8 @@ def check_labels(labels: Any, batch: int, num_classes: int | None) -> jax.Array:
       raise ValueError(
         f'num_classes={num_classes} but labels have shape {shape}.'
       )
-  return jnp.asarray(labels)
+  # Narrow integers cannot count to every number of classes.
+  return jnp.asarray(labels, jnp.int32 if integer else None)
 
 
 def check_num_classes(num_classes: Any) -> None:
@@ -125,7 +126,8 @@ def check_label_range(labels: Any, num_classes: int) -> None:
   """Raises ValueError if a label that is known lies outside [0, K)."""
   if not is_concrete(labels) or labels.size == 0:
     return
-  low, high = int(np.min(labels)), int(np.max(labels))
+  known = np.asarray(labels)  # under jit, jnp would trace even a constant
+  low, high = int(known.min()), int(known.max())
   if low < 0 or high >= num_classes:
     raise ValueError(
       f'labels must lie in [0, {num_classes}) for num_classes={num_classes}; '
@@ -147,15 +149,18 @@ def check_alpha(alpha: Any, name: str = 'alpha') -> None:
     )
 
 
-def check_unit_interval(name: str, value: float, high: float) -> None:
-  """Raises ValueError unless `0 <= value <= high`."""
-  if not 0 <= value <= high:
-    raise ValueError(f'{name}={value!r} must lie in [0, {high}].')
+def check_number(name: str, value: Any, low: float, high: float) -> None:
+  """Raises unless `value` is a number with `low <= value <= high`."""
+  if not isinstance(value, int | float | np.number):
+    raise TypeError(f'{name}={value!r} must be a number.')
+  if not low <= value <= high:
+    raise ValueError(f'{name}={value!r} must lie in [{low}, {high}].')
 
 
 def check_weights(weights: Any, count: int) -> np.ndarray | jax.Array:
   """Gives the weights of `count` candidates as a float array `[count]`."""
-  if isinstance(weights, Mapping) or isinstance(weights, str):
+  is_sequence = isinstance(weights, Sequence) or np.ndim(weights) > 0
+  if isinstance(weights, str) or not is_sequence:
     raise TypeError(
       f'weights={weights!r} must be a sequence of numbers, one per candidate.'
     )

@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from jaxmix._src.boxes import draw_pixel, share_outside
 from jaxmix._src.checks import (
@@ -108,8 +109,8 @@ def draw_cutmix(
 
 def cutmix(
   key: jax.Array,
-  images: jax.Array,
-  labels: jax.Array,
+  images: ArrayLike,
+  labels: ArrayLike,
   *,
   num_classes: int | None = None,
   alpha: Any = 1.0,

@@ -5,14 +5,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from jaxmix._src import fourier
 from jaxmix._src.checks import (
   GRANULARITIES,
   check_choice,
   check_key,
+  check_number,
   check_shape,
-  check_unit_interval,
 )
 from jaxmix._src.mix import Mix, apply
 from jaxmix._src.pairing import draw_partner
@@ -142,7 +143,7 @@ def draw_fmix(
     alpha: above 0; 1 makes the ratio uniform.
     spectrum: `'isotropic'`, what the paper describes, or `'official'`, what its
       code does (see `jaxmix._src.fourier.official_field`).
-    decay_power: above 0; the larger, the smoother the masks.
+    decay_power: from 0.001 to 1000; the larger, the smoother the masks.
     max_soft: in [0, 0.5]; above 0 the masks have a soft border (and are found
       by a sort).
     pairing: see `jaxmix.draw_partner`.
@@ -162,15 +163,14 @@ def draw_fmix(
   check_key(key)
   check_choice('granularity', granularity, GRANULARITIES)
   check_choice('spectrum', spectrum, SPECTRA)
-  check_unit_interval('max_soft', max_soft, 0.5)
+  check_number('max_soft', max_soft, 0, 0.5)
+  check_number('decay_power', decay_power, 1e-3, 1e3)
   batch, space = check_shape(shape)
   if len(space) > 3:
     raise ValueError(
       f'fmix takes one to three spatial axes; got images of shape '
       f'{list(shape)}.'
     )
-  if not 0 < decay_power < math.inf:
-    raise ValueError(f'decay_power={decay_power!r} must be above 0.')
   pair_key, _, key = jax.random.split(key, 3)
   ratio_key, coin_key, noise_key = jax.random.split(key, 3)
   count = batch if granularity == 'sample' else 1
@@ -187,7 +187,9 @@ def draw_fmix(
     make_field = fourier.official_field
   # Drawn flat: XLA's CPU compiler takes seconds over a random array of several
   # axes.
-  noise = jax.random.normal(noise_key, (count * math.prod(noise_shape),))
+  noise = jax.random.normal(
+    noise_key, (count * math.prod(noise_shape),), jnp.float32
+  )
   noise = noise.reshape(count, *noise_shape)
   field = make_field(noise, space, decay_power)
   if max_soft:
@@ -204,8 +206,8 @@ def draw_fmix(
 
 def fmix(
   key: jax.Array,
-  images: jax.Array,
-  labels: jax.Array,
+  images: ArrayLike,
+  labels: ArrayLike,
   *,
   num_classes: int | None = None,
   alpha: Any = 1.0,
@@ -224,7 +226,7 @@ def fmix(
     num_classes: `K`, for integer labels.
     alpha: above 0; 1 makes the ratio uniform.
     spectrum: `'isotropic'` (the paper) or `'official'` (its code).
-    decay_power: above 0; the larger, the smoother the masks.
+    decay_power: from 0.001 to 1000; the larger, the smoother the masks.
     max_soft: in [0, 0.5], the softness of the border.
     pairing: see `jaxmix.draw_partner`.
     granularity: `'batch'` (one mask for all) or `'sample'`.

@@ -116,9 +116,10 @@ def official_field(
     float32 `[n, *space]`.
   """
   frequency = _official_frequencies(space)
-  amplitude = np.maximum(frequency, 1 / max(space)) ** -float(decay_power)
-  # The scale of a field is of no account, but float32 has to hold it.
-  amplitude = amplitude[:2, ..., None] / amplitude.max()
+  # The scale of a field is of no account, but float32 has to hold it: the
+  # frequency is counted from the lowest.
+  times = np.maximum(frequency * max(space), 1)[:2, ..., None]
+  amplitude = times ** -float(decay_power)
   spectrum = noise * amplitude.astype(np.float32)
   spectrum = jax.lax.complex(spectrum[:, 0], spectrum[:, 1])
   axes = range(1, len(space) + 1)
@@ -141,8 +142,9 @@ def _kept_frequencies(
   slope = 2 * decay_power - len(space)
   highest = 0.5
   if slope > 0:
-    times = (_NEGLECTED_VARIANCE * slope) ** (-1 / slope)
-    highest = min(highest, math.ceil(times) / max(space))
+    log_times = -math.log(_NEGLECTED_VARIANCE * slope) / slope
+    if log_times < math.log(max(space)):
+      highest = min(highest, math.ceil(math.exp(log_times)) / max(space))
   kept = []
   for axis, length in enumerate(space):
     most = math.ceil(highest * length)

@@ -16,6 +16,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from jaxmix._src.boxes import inside
 from jaxmix._src.checks import check_images, check_shape
@@ -42,8 +43,10 @@ class Mix:
       `[..., 1]` come from the partner. None: no box.
     source: for each spatial axis int32 `[B, length]`: the partner's index that
       each row (column, ...) reads. None: the same index.
-    method: how a resized partner is sampled: `'nearest'` reads at `source`;
+    method: how a partner with a `source` is read: `'nearest'` at `source`;
       `'linear'` and `'cubic'` interpolate it to the size of the box.
+    resized: bool `[B]`: whose partner `'linear'` or `'cubic'` applies to; the
+      others' are read at `source`. None: everybody's.
   """
 
   lam: jax.Array
@@ -52,10 +55,11 @@ class Mix:
   mask: jax.Array | None = None
   box: jax.Array | None = None
   source: tuple[jax.Array, ...] | None = None
+  resized: jax.Array | None = None
   method: str = dataclasses.field(default='nearest', metadata={'static': True})
 
 
-def apply(mix: Mix, images: jax.Array, *, hard: bool = False) -> jax.Array:
+def apply(mix: Mix, images: ArrayLike, *, hard: bool = False) -> jax.Array:
   """Mixes a batch as `mix` says: RandomMix, equations (1) and (2).
 
   Where a pixel comes from one image alone it is copied, not computed: exact in
@@ -73,7 +77,7 @@ def apply(mix: Mix, images: jax.Array, *, hard: bool = False) -> jax.Array:
 
   Raises:
     TypeError: an integer dtype other than uint8 without `hard=True`.
-    ValueError: rank below 3, or another shape than the one drawn for.
+    ValueError: rank below 3, or a shape that the draw does not fit.
 
   >>> import jaxmix
   >>> mix = jaxmix.draw_cutmix(jax.random.key(0), (8, 32, 32, 3))
@@ -121,17 +125,17 @@ def _partner_pixels(mix: Mix, images: jax.Array, hard: bool) -> jax.Array:
   promise = 'promise_in_bounds'
   if mix.source is None:
     return images.at[mix.partner].get(mode=promise)
+  nearest = images.at[_open_grid(mix.partner, *mix.source)].get(mode=promise)
   if mix.method == 'nearest' or hard:
-    return images.at[_open_grid(mix.partner, *mix.source)].get(mode=promise)
-  other = images.at[mix.partner].get(mode=promise)
-  resized = jnp.stack(
-    [jnp.any(s != jnp.arange(s.shape[1]), axis=1) for s in mix.source]
-  ).any(axis=0)
+    return nearest
+  if mix.resized is None:
+    return _interpolate(mix, images)
+  resized = mix.resized.reshape([-1] + [1] * (images.ndim - 1))
   # Two matmuls over all pixels: worth a branch when nothing was resized.
   return jax.lax.cond(
     jnp.any(resized),
-    lambda: _interpolate(other, mix, resized),
-    lambda: other,
+    lambda: jnp.where(resized, _interpolate(mix, images), nearest),
+    lambda: nearest,
   )
 
 
@@ -146,28 +150,30 @@ def _open_grid(partner: jax.Array, *source: jax.Array) -> tuple[jax.Array, ...]:
   return tuple(grid)
 
 
-def _interpolate(images: jax.Array, mix: Mix, resized: jax.Array) -> jax.Array:
-  """`jax.image.resize` of each image into its box, one program for all sizes.
+def _interpolate(mix: Mix, images: jax.Array) -> jax.Array:
+  """`jax.image.resize` of each partner into its box, one program for all sizes.
 
-  Images that were not resized pass unchanged, up to rounding.
+  What lies outside the box is of no account.
   """
+  assert mix.box is not None
   space = images.shape[1:-1]
-  axes = tuple(range(len(space)))
-  start, stop = mix.box[..., 0], mix.box[..., 1]  # type: ignore[index]
-  length = jnp.asarray(space, jnp.float32)
-  scale = jnp.where(resized[:, None], (stop - start) / length, 1.0)
-  shift = jnp.where(resized[:, None], start, 0).astype(jnp.float32)
+  start, stop = mix.box[..., 0], mix.box[..., 1]
+  size = jnp.maximum(stop - start, 1)  # an empty box is not looked at
   placed = jax.vmap(
     lambda image, scale, shift: jax.image.scale_and_translate(
       image.astype(jnp.float32),
       image.shape,
-      axes,
+      tuple(range(len(space))),
       scale,
       shift,
       method=mix.method,
       antialias=True,
     )
-  )(images, scale, shift)
+  )(
+    images[mix.partner],
+    size / jnp.asarray(space, jnp.float32),
+    start.astype(jnp.float32),
+  )
   if images.dtype == np.uint8:
     placed = jnp.clip(jnp.round(placed), 0, 255)
   return placed.astype(images.dtype)

@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from jaxmix._src.checks import (
   GRANULARITIES,
@@ -60,8 +61,8 @@ def draw_mixup(
 
 def mixup(
   key: jax.Array,
-  images: jax.Array,
-  labels: jax.Array,
+  images: ArrayLike,
+  labels: ArrayLike,
   *,
   num_classes: int | None = None,
   alpha: Any = 1.0,

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from jaxmix._src.checks import (
   GRANULARITIES,
@@ -125,13 +126,13 @@ def draw_random_mix(
     drawn = jax.lax.switch(choice[0], branches, key)
   else:
     drawn = _choose_rows(choice, [branch(key) for branch in branches])
-  return dataclasses.replace(drawn, partner=partner, mode=mode, method=method)
+  return dataclasses.replace(drawn, partner=partner, mode=mode)
 
 
 def random_mix(
   key: jax.Array,
-  images: jax.Array,
-  labels: jax.Array,
+  images: ArrayLike,
+  labels: ArrayLike,
   *,
   num_classes: int | None = None,
   candidates: Sequence[Candidate] = PAPER,
@@ -196,6 +197,17 @@ def draw_identity(
 ) -> Mix:
   """The candidate that leaves every sample as it is.
 
+  Args:
+    key: random key, which is not used.
+    shape: `[B, *spatial, C]`, the shape of the images.
+    granularity: as for the other draws; both give the same.
+
+  Returns:
+    A `Mix` with `lam` 1 and nothing from anybody.
+
+  Raises:
+    ValueError, TypeError: an argument is of a wrong type or unknown.
+
   >>> draw_identity(jax.random.key(0), (2, 8, 8, 3)).lam.tolist()
   [1.0, 1.0]
   """
@@ -203,7 +215,7 @@ def draw_identity(
   check_choice('granularity', granularity, GRANULARITIES)
   batch, _ = check_shape(shape)
   return Mix(
-    lam=jnp.ones(batch),
+    lam=jnp.ones(batch, jnp.float32),
     partner=jnp.arange(batch, dtype=jnp.int32),
     mode=jnp.zeros(batch, jnp.int32),
   )
@@ -254,7 +266,7 @@ def _choose(key: jax.Array, count: int, chances: Any) -> jax.Array:
   # Dividing makes the last bounds exactly 1, which a uniform number never is:
   # a weight of zero is never drawn, not even at the end of the list.
   bounds = bounds / bounds[-1]
-  drawn = jax.random.uniform(key, (count, 1))
+  drawn = jax.random.uniform(key, (count, 1), jnp.float32)
   return jnp.sum(drawn >= bounds[:-1], axis=1, dtype=jnp.int32)
 
 
@@ -277,6 +289,9 @@ def _alike(
   mask_dtype = bool if all(m.dtype == bool for m in masks) else jnp.float32
   has_box = any(plan.box is not None for plan in plans)
   has_source = any(plan.source is not None for plan in plans)
+  methods = {plan.method for plan in plans} - {'nearest'}
+  if len(methods) > 1:
+    raise ValueError(f'candidates resize by different methods: {methods}.')
 
   def alike(draw: Draw, key: jax.Array) -> Mix:
     mix = draw(key)
@@ -291,10 +306,30 @@ def _alike(
         jnp.broadcast_to(jnp.arange(n, dtype=jnp.int32), (batch, n))
         for n in space
       )
+    resized = mix.resized
+    if methods and resized is None:
+      resized = jnp.full(batch, mix.method != 'nearest')
     zeros = jnp.zeros(batch, jnp.int32)
-    return Mix(mix.lam, zeros, zeros, mask, box, source)
+    method = next(iter(methods), 'nearest')
+    same = Mix(mix.lam, zeros, zeros, mask, box, source, resized, method)
+    return jax.tree.map(functools.partial(_depend_on, key), same)
 
   return [functools.partial(alike, draw) for draw in draws]
+
+
+def _depend_on(key: jax.Array, part: jax.Array) -> jax.Array:
+  """Gives `part`, but as something computed from `key`.
+
+  Inside `shard_map` the branches of a switch must agree on what differs between
+  devices, and with a key for each device a constant does not. XLA drops the
+  addition.
+  """
+  if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+    key = jax.random.key_data(key)
+  zero = key.ravel()[0] * 0
+  return (
+    part ^ (zero > 0) if part.dtype == bool else part + zero.astype(part.dtype)
+  )
 
 
 def _choose_rows(choice: jax.Array, mixes: Sequence[Mix]) -> Mix:

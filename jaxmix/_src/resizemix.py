@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from jaxmix._src.boxes import draw_pixel, share_outside
 from jaxmix._src.checks import (
@@ -144,8 +145,8 @@ def check_scale(scale: tuple[float, float]) -> tuple[float, float]:
 
 def resizemix(
   key: jax.Array,
-  images: jax.Array,
-  labels: jax.Array,
+  images: ArrayLike,
+  labels: ArrayLike,
   *,
   num_classes: int | None = None,
   scale: tuple[float, float] = (0.1, 0.8),

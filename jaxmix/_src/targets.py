@@ -2,18 +2,19 @@
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from jaxmix._src.checks import (
   check_label_range,
   check_labels,
-  check_unit_interval,
+  check_number,
 )
 from jaxmix._src.mix import Mix
 
 
 def mix_labels(
   mix: Mix,
-  labels: jax.Array,
+  labels: ArrayLike,
   *,
   num_classes: int | None = None,
   label_smoothing: float = 0.0,
@@ -40,7 +41,7 @@ def mix_labels(
   >>> mix_labels(mix, jnp.array([0, 2]), num_classes=3).tolist()
   [[0.75, 0.0, 0.25], [0.0, 0.0, 1.0]]
   """
-  check_unit_interval('label_smoothing', label_smoothing, 1)
+  check_number('label_smoothing', label_smoothing, 0, 1)
   labels = check_labels(labels, mix.partner.shape[0], num_classes)
   if labels.ndim == 1:
     assert num_classes is not None
@@ -56,8 +57,8 @@ def mix_labels(
 
 
 def mixed_cross_entropy(
-  logits: jax.Array,
-  labels: jax.Array,
+  logits: ArrayLike,
+  labels: ArrayLike,
   mix: Mix,
   *,
   label_smoothing: float = 0.0,
@@ -86,11 +87,12 @@ def mixed_cross_entropy(
   >>> round(float(loss[0]), 4)
   0.6931
   """
-  check_unit_interval('label_smoothing', label_smoothing, 1)
+  check_number('label_smoothing', label_smoothing, 0, 1)
   if jnp.ndim(logits) != 2:
     raise ValueError(
       f'logits must be [batch, classes]; got shape {list(jnp.shape(logits))}.'
     )
+  logits = jnp.asarray(logits)
   batch, num_classes = logits.shape
   if jnp.ndim(labels) != 1:
     raise ValueError(
@@ -111,4 +113,5 @@ def mixed_cross_entropy(
   if label_smoothing:
     even = -jnp.mean(log_probs, axis=1)
     loss = (1 - label_smoothing) * loss + label_smoothing * even
-  return jnp.where(known & known[mix.partner], loss, jnp.nan)
+  # A product, so that the gradient is NaN as well.
+  return loss * jnp.where(known & known[mix.partner], 1.0, jnp.nan)

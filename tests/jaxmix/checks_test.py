@@ -150,7 +150,7 @@ def test_resizemix(name, option, value, words):
     ('max_soft', 0.6, ValueError, ['max_soft', '0.6', '[0, 0.5]']),
     ('max_soft', -0.1, ValueError, ['max_soft', '-0.1', '[0, 0.5]']),
     ('max_soft', np.nan, ValueError, ['max_soft', 'nan']),
-    ('decay_power', 0, ValueError, ['decay_power', '0', 'above 0']),
+    ('decay_power', 0, ValueError, ['decay_power', '0', '0.001']),
     ('decay_power', np.inf, ValueError, ['decay_power', 'inf']),
     ('decay_power', 'steep', (TypeError, ValueError), ['decay_power', 'steep']),
     ('max_soft', 'very', (TypeError, ValueError), ['max_soft', 'very']),

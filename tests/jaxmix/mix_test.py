@@ -229,6 +229,7 @@ def test_a_bad_pixel_stays_where_it_is_if_others_are_resized(method):
     mode=jnp.array([0, 1], jnp.int32),
     box=box,
     source=source,
+    resized=jnp.array([False, True]),
     method=method,
   )
   images = np.random.default_rng(2).normal(size=(2, *space, 1))
