@@ -28,6 +28,9 @@ PAPER = {
   'cifar100_wrn': (3, 1, 1, 1),
 }
 
+# How ml_collections imports a config.
+pytestmark = pytest.mark.filterwarnings('ignore:the load_module')
+
 every_config = pytest.mark.parametrize('name', NAMES)
 every_method = pytest.mark.parametrize('method', common.METHODS)
 every_paper = pytest.mark.parametrize('name', PAPER)

@@ -101,6 +101,14 @@ def whole(tmp_path_factory):
   return workdir
 
 
+@pytest.fixture(scope='module')
+def plain(tmp_path_factory):
+  """The same without mixing."""
+  workdir = tmp_path_factory.mktemp('plain')
+  fit(task, make_config('method=none'), workdir)
+  return workdir
+
+
 def test_a_run_that_was_stopped_ends_in_the_same_bits(whole, tmp_path):
   rng = random.Random(0)
   step = rng.randint(8, 80)
@@ -126,25 +134,28 @@ def test_a_run_that_was_stopped_ends_in_the_same_bits(whole, tmp_path):
   assert rows_without_time(whole) == rows_without_time(tmp_path)
 
 
-def test_streamed_images_give_the_run_of_resident_ones(whole, tmp_path):
-  config = make_config(**{'data.feed': 'streamed'})
+def test_streamed_images_give_the_run_of_resident_ones(plain, tmp_path):
+  config = make_config('method=none', **{'data.feed': 'streamed'})
   fit(task, config, tmp_path)
-  assert_same_state(final_state(config, whole), final_state(config, tmp_path))
-  assert rows_without_time(whole) == rows_without_time(tmp_path)
+  assert_same_state(final_state(config, plain), final_state(config, tmp_path))
+  assert rows_without_time(plain) == rows_without_time(tmp_path)
+
+
+def train_losses(workdir):
+  rows = read_metrics(workdir)
+  return [row['train/loss'] for row in rows if 'train/loss' in row]
 
 
 def check_learning(workdir):
-  rows = read_metrics(workdir)
-  losses = [row['train/loss'] for row in rows if 'train/loss' in row]
+  losses = train_losses(workdir)
   assert len(losses) == 34 and all(map(math.isfinite, losses))
   assert np.mean(losses[-5:]) < np.mean(losses[:5]) - 0.5, losses
   final = final_metrics(workdir)
   assert final is not None
   assert final['clean/top1'] > 0.8, 'chance is 0.1'
   assert final['clean/top1'] <= final['clean/top5'] <= 1
-  assert (
-    final['clean/top1_low'] < final['clean/top1'] < final['clean/top1_high']
-  )
+  assert final['clean/top1_low'] < final['clean/top1']
+  assert final['clean/top1'] < final['clean/top1_high']
 
 
 def test_random_mix_learns_digits(whole):
@@ -155,10 +166,9 @@ def test_random_mix_learns_digits(whole):
   assert min(lambdas) > 0 and max(lambdas) < 1, 'nothing was mixed'
 
 
-def test_plain_training_learns_digits(tmp_path):
-  fit(task, make_config('method=none'), tmp_path)
-  check_learning(tmp_path)
-  for row in read_metrics(tmp_path):
+def test_plain_training_learns_digits(plain):
+  check_learning(plain)
+  for row in read_metrics(plain):
     assert row.get('train/lambda', 1) == 1, 'something was mixed'
 
 
@@ -208,10 +218,8 @@ def test_smoke_of_wrn_28_10_on_cifar100(from_the_archive, tmp_path):
 def test_eight_devices_train(tmp_path):
   config = make_config(epochs=0.3)
   results = fit(task, config, tmp_path)
-  losses = [
-    r['train/loss'] for r in read_metrics(tmp_path) if 'train/loss' in r
-  ]
-  assert losses and all(map(math.isfinite, losses))
+  losses = train_losses(tmp_path)
+  assert len(losses) >= 3 and all(map(math.isfinite, losses))
   assert math.isfinite(results['clean/loss'])
   (start_,) = json.loads((tmp_path / 'env.json').read_text())
   assert len(start_['devices']) == 8
