@@ -1,6 +1,7 @@
 """Checkpoints of a run; the one place where orbax is used."""
 
 import pathlib
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -75,8 +76,9 @@ class Checkpoints:
   def restore(self, target: TrainState) -> tuple[int, TrainState] | None:
     """Restores the newest checkpoint that can be read.
 
-    Newer ones that cannot (a full disk, a cut file) are deleted with a warning
-    once an older one is restored: the run computes the same steps again.
+    Newer ones that cannot (a cut file) are moved to the folder `damaged` beside
+    this one, with a warning, once an older one is restored: the run computes
+    the same steps again.
 
     Args:
       target: a state of `jax.ShapeDtypeStruct`s with shardings.
@@ -98,10 +100,8 @@ class Checkpoints:
         continue
       self._check(manifest)
       for damaged in broken:
-        logging.warning(
-          'checkpoint %d is deleted, going on from %d', damaged, step
-        )
-        self._manager.delete(damaged)
+        aside = self._set_aside(damaged)
+        logging.warning('it is now %s; going on from %d', aside, step)
       return step, state
     if broken:
       step, error = next(iter(broken.items()))
@@ -110,6 +110,14 @@ class Checkpoints:
         f'{self._manager.directory} can be read; step {step}: {error}'
       ) from error
     return None
+
+  def _set_aside(self, step: int) -> pathlib.Path:
+    folder = pathlib.Path(self._manager.directory)
+    aside = folder.parent / 'damaged' / f'{step}-{time.time_ns()}'
+    aside.parent.mkdir(exist_ok=True)
+    (folder / str(step)).rename(aside)
+    self._manager.reload()
+    return aside
 
   def _read(self, step: int, target: TrainState):
     restored = self._manager.restore(

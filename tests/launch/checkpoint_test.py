@@ -103,6 +103,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(folder, caplog):
   assert step == 8
   assert_same(state, 8)
   assert 'checkpoint 12' in caplog.text, 'nobody is told'
+  assert [p.name[:3] for p in (folder.parent / 'damaged').iterdir()] == ['12-']
   # The run comes by step 12 again.
   checkpoints = Checkpoints(folder, 9, MINE)
   checkpoints.save(12, make_state(12))
