@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -18,15 +18,16 @@ from jaxmix._src.checks import (
   check_shape,
   check_weights,
 )
+from jaxmix._src.choice import Draw, alike, choose, choose_rows
 from jaxmix._src.cutmix import draw_cutmix
 from jaxmix._src.fmix import draw_fmix
+from jaxmix._src.identity import draw_identity
 from jaxmix._src.mix import Mix, apply
 from jaxmix._src.mixup import draw_mixup
 from jaxmix._src.pairing import draw_partner
 from jaxmix._src.resizemix import METHODS, draw_resizemix
 from jaxmix._src.targets import mix_labels
 
-Draw = Callable[..., Mix]
 Candidate = str | Draw
 
 MODES = ('identity', 'mixup', 'cutmix', 'resizemix', 'fmix')
@@ -119,13 +120,13 @@ def draw_random_mix(
     return dataclasses.replace(draws[0](key), partner=partner, mode=mode)
 
   count = batch if granularity == 'sample' else 1
-  choice = _choose(mode_key, count, chances[used])
+  choice = choose(mode_key, count, chances[used])
   mode = jnp.broadcast_to(jnp.asarray(used, jnp.int32)[choice], (batch,))
-  branches = _alike(draws, key, tuple(shape))
+  branches = alike(draws, key, tuple(shape))
   if granularity == 'batch':
     drawn = jax.lax.switch(choice[0], branches, key)
   else:
-    drawn = _choose_rows(choice, [branch(key) for branch in branches])
+    drawn = choose_rows(choice, [branch(key) for branch in branches])
   return dataclasses.replace(drawn, partner=partner, mode=mode)
 
 
@@ -192,35 +193,6 @@ def random_mix(
   return apply(mix, images), mix_labels(mix, labels, num_classes=num_classes)
 
 
-def draw_identity(
-  key: jax.Array, shape: tuple[int, ...], *, granularity: str = 'batch'
-) -> Mix:
-  """The candidate that leaves every sample as it is.
-
-  Args:
-    key: random key, which is not used.
-    shape: `[B, *spatial, C]`, the shape of the images.
-    granularity: as for the other draws; both give the same.
-
-  Returns:
-    A `Mix` with `lam` 1 and nothing from anybody.
-
-  Raises:
-    ValueError, TypeError: an argument is of a wrong type or unknown.
-
-  >>> draw_identity(jax.random.key(0), (2, 8, 8, 3)).lam.tolist()
-  [1.0, 1.0]
-  """
-  check_key(key)
-  check_choice('granularity', granularity, GRANULARITIES)
-  batch, _ = check_shape(shape)
-  return Mix(
-    lam=jnp.ones(batch, jnp.float32),
-    partner=jnp.arange(batch, dtype=jnp.int32),
-    mode=jnp.zeros(batch, jnp.int32),
-  )
-
-
 def _draw_functions(
   candidates: Sequence[Candidate],
   alpha: Any,
@@ -258,88 +230,3 @@ def _draw_functions(
       bound['alpha'] = value
     draws.append(functools.partial(named[candidate], **bound))
   return draws
-
-
-def _choose(key: jax.Array, count: int, chances: Any) -> jax.Array:
-  """`count` indices, each with a probability in proportion to its chance."""
-  bounds = jnp.cumsum(jnp.asarray(chances, jnp.float32))
-  # Dividing makes the last bounds exactly 1, which a uniform number never is:
-  # a weight of zero is never drawn, not even at the end of the list.
-  bounds = bounds / bounds[-1]
-  drawn = jax.random.uniform(key, (count, 1), jnp.float32)
-  return jnp.sum(drawn >= bounds[:-1], axis=1, dtype=jnp.int32)
-
-
-def _alike(
-  draws: Sequence[Draw], key: jax.Array, shape: tuple[int, ...]
-) -> list[Callable[[jax.Array], Mix]]:
-  """The draws with one structure, so that `switch` can choose among them.
-
-  A part that only some of them have is filled with what changes nothing: a
-  mask of ones, an empty box, a source that reads the same index. The parts are
-  small; no image passes through the switch.
-  """
-  batch, space = check_shape(shape)
-  plans = [jax.eval_shape(draw, key) for draw in draws]
-  masks = [plan.mask for plan in plans if plan.mask is not None]
-  mask_shape = None
-  if masks:
-    mask_shape = np.broadcast_shapes(*(mask.shape for mask in masks))
-  # Bool masks stay bool unless somebody blends; no mask means no blending.
-  mask_dtype = bool if all(m.dtype == bool for m in masks) else jnp.float32
-  has_box = any(plan.box is not None for plan in plans)
-  has_source = any(plan.source is not None for plan in plans)
-  methods = {plan.method for plan in plans} - {'nearest'}
-  if len(methods) > 1:
-    raise ValueError(f'candidates resize by different methods: {methods}.')
-
-  def alike(draw: Draw, key: jax.Array) -> Mix:
-    mix = draw(key)
-    mask, box, source = mix.mask, mix.box, mix.source
-    if mask_shape is not None:
-      mask = jnp.ones((), bool) if mask is None else mask
-      mask = jnp.broadcast_to(mask, mask_shape).astype(mask_dtype)
-    if has_box and box is None:
-      box = jnp.zeros((batch, len(space), 2), jnp.int32)
-    if has_source and source is None:
-      source = tuple(
-        jnp.broadcast_to(jnp.arange(n, dtype=jnp.int32), (batch, n))
-        for n in space
-      )
-    resized = mix.resized
-    if methods and resized is None:
-      resized = jnp.full(batch, mix.method != 'nearest')
-    zeros = jnp.zeros(batch, jnp.int32)
-    method = next(iter(methods), 'nearest')
-    same = Mix(mix.lam, zeros, zeros, mask, box, source, resized, method)
-    return jax.tree.map(functools.partial(_depend_on, key), same)
-
-  return [functools.partial(alike, draw) for draw in draws]
-
-
-def _depend_on(key: jax.Array, part: jax.Array) -> jax.Array:
-  """Gives `part`, but as something computed from `key`.
-
-  Inside `shard_map` the branches of a switch must agree on what differs between
-  devices, and with a key for each device a constant does not. XLA drops the
-  addition.
-  """
-  if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
-    key = jax.random.key_data(key)
-  zero = key.ravel()[0] * 0
-  return (
-    part ^ (zero > 0) if part.dtype == bool else part + zero.astype(part.dtype)
-  )
-
-
-def _choose_rows(choice: jax.Array, mixes: Sequence[Mix]) -> Mix:
-  """Takes row `i` of every part from `mixes[choice[i]]`."""
-
-  def select(*parts: jax.Array) -> jax.Array:
-    result = parts[0]
-    for index, part in enumerate(parts[1:], 1):
-      chosen = (choice == index).reshape([-1] + [1] * (part.ndim - 1))
-      result = jnp.where(chosen, part, result)
-    return result
-
-  return jax.tree.map(select, *mixes)
