@@ -8,6 +8,7 @@ run that has not finished is counted but has no value: `–`.
 import json
 import os
 import pathlib
+import re
 import statistics
 import sys
 from collections.abc import Iterator, Sequence
@@ -24,11 +25,13 @@ class RunFolder(NamedTuple):
   """One run: its config without the seed, its rows, how it ended.
 
   Attributes:
+    row: the folder's name without its seed: the row of the sweep it is.
     fields: the config by dotted path, less the seed and what does not matter.
     rows: the rows of metrics.jsonl.
     final: the metrics of the last evaluation, None if the run has not ended.
   """
 
+  row: str
   fields: dict[str, Any]
   rows: list[Row]
   final: dict[str, float] | None
@@ -43,6 +46,7 @@ def find_runs(folder: pathlib.Path) -> Iterator[RunFolder]:
       workdir = pathlib.Path(path)
       fields = flatten(json.loads((workdir / 'config.json').read_text()))
       yield RunFolder(
+        re.sub(r',?seed=\d+', '', workdir.name),
         {
           name: value
           for name, value in fields.items()
@@ -65,6 +69,11 @@ def group_runs(runs: Sequence[RunFolder]) -> dict[str, list[RunFolder]]:
   for run in runs:
     parts = (f'{n}={run.fields[n]}' for n in apart if n in run.fields)
     groups.setdefault(', '.join(parts) or 'all runs', []).append(run)
+  # A sweep has shorter names for them, if they are its rows.
+  rows = [{run.row for run in runs} for runs in groups.values()]
+  short = [row.pop() for row in rows if len(row) == 1]
+  if len(set(short)) == len(groups) and all('=' in name for name in short):
+    return dict(zip(short, groups.values(), strict=True))
   return groups
 
 
@@ -131,7 +140,7 @@ def plot_curves(groups: dict[str, list[RunFolder]], path: pathlib.Path) -> None:
       )
     axis.set(xlabel='epoch', ylabel=f'{name} ({unit})')
     axis.grid(alpha=0.3)
-  axes[0][0].legend(fontsize='small')
+  axes[0][0].legend(fontsize='small', title='mean ± one std')
   figure.tight_layout()
   figure.savefig(path, dpi=150)
   plt.close(figure)

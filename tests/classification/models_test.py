@@ -69,19 +69,25 @@ def test_only_the_computation_is_bfloat16(fields):
     assert 'bf16[' in line.partition('=')[0], f'not in bfloat16: {line}'
 
 
-def feature_maps(model, size):
-  """Heights of what each block gives."""
-  heights = {}
+def outputs(model, kind, size=32):
+  """Arguments and results of the layers of a kind."""
+  found = []
 
   def note(next_call, args, kwargs, context):
     out = next_call(*args, **kwargs)
-    if type(context.module).__name__ == 'PreActBlock':
-      heights[context.module.name] = out.shape
+    if type(context.module).__name__ == kind:
+      found.append((args[0], out))
     return out
 
   with nn.intercept_methods(note):
     shapes(model, size)
-  return list(heights.values())
+  return found
+
+
+@pytest.mark.parametrize('fields', [WRN, PREACT])
+def test_the_mean_over_the_pixels_is_not_rounded(fields):
+  ((features, _),) = outputs(make(fields, dtype='bfloat16'), 'Dense')
+  assert features.dtype == jnp.float32
 
 
 @pytest.mark.parametrize('stride', [1, 2])
@@ -93,9 +99,9 @@ def feature_maps(model, size):
   ],
 )
 def test_each_stage_halves_the_image(fields, expected, stride):
-  found = feature_maps(make(fields, stem_stride=stride), size=32)
+  blocks = outputs(make(fields, stem_stride=stride), 'PreActBlock')
   # Two blocks in each stage of both.
-  assert found == [
+  assert [out.shape for _, out in blocks] == [
     (2, side // stride, side // stride, channels)
     for side, channels in expected
     for _ in range(2)

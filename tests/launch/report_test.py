@@ -75,3 +75,15 @@ def test_several_folders_make_one_table(tmp_path, capsys):
 def test_no_runs_is_an_error(folders, capsys):
   assert report.main(folders) == 2
   assert capsys.readouterr().err.startswith('error: no folder with runs')
+
+
+def test_rows_of_a_sweep_keep_their_names(tmp_path):
+  for method in ('none', 'cutmix'):
+    for seed in (0, 1):
+      folder = tmp_path / f'method={method},seed={seed}'
+      write_run(folder, [0.5], mix={'candidates': [method]}, seed=seed)
+  groups = report.group_runs(list(report.find_runs(tmp_path)))
+  assert {name: len(runs) for name, runs in groups.items()} == {
+    'method=none': 2,
+    'method=cutmix': 2,
+  }
