@@ -44,8 +44,11 @@ def make_loss(config: Any, mesh: Mesh) -> Any:
     raise ValueError(
       f'config.label_smoothing={config.label_smoothing} must lie in [0, 1)'
     )
-  if config.augment.pad < 0:
-    raise ValueError(f'config.augment.pad={config.augment.pad} must be >= 0')
+  if not 0 <= config.augment.pad < min(info.image_shape[:2]):
+    raise ValueError(
+      f'config.augment.pad={config.augment.pad} must be 0 or more and less '
+      f'than the side of the {info.name} images, {info.image_shape[:2]}'
+    )
 
   def score(
     logits: jax.Array, labels: jax.Array, lam: jax.Array, partner: jax.Array
@@ -97,8 +100,8 @@ def make_mixing(
 
   The mixing runs on each device's part of the batch, so it moves no pixels
   between devices: partners are found within the part (and counted from its
-  beginning), and the key is the same everywhere, so one mode and one lambda
-  hold for the whole batch.
+  beginning). The key is the same everywhere, so one mode and one lambda hold
+  for the whole batch; with granularity 'sample' every device has its own.
 
   Raises:
     ValueError: what `jaxmix.draw_random_mix` refuses, naming config.mix.
@@ -115,9 +118,15 @@ def make_mixing(
     jax.eval_shape(mix_images, jax.random.key(0), images)
   except (TypeError, ValueError) as error:
     raise ValueError(f'config.mix: {error}') from error
+
+  def mix_part(key: jax.Array, images: jax.Array) -> Any:
+    if mix_config.granularity == 'sample':
+      key = jax.random.fold_in(key, jax.lax.axis_index('data'))
+    return mix_images(key, images)
+
   rows, everywhere = PartitionSpec('data'), PartitionSpec()
   return jax.shard_map(
-    mix_images,
+    mix_part,
     mesh=mesh,
     in_specs=(everywhere, rows),
     out_specs=rows,

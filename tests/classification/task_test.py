@@ -206,6 +206,8 @@ def test_one_device_talks_to_no_other(mixing):
     ({'model.name': 'vgg'}, r"config\.model\.name='vgg'"),
     ({'model.width': 0}, r'config\.model\.width=0'),
     ({'augment.pad': -1}, r'config\.augment\.pad=-1'),
+    ({'augment.pad': 8}, r'config\.augment\.pad=8 .*less'),
+    ({'augment.pad': 99}, r'config\.augment\.pad=99'),
     ({'label_smoothing': 1.0}, r'config\.label_smoothing=1\.0'),
     ({'label_smoothing': float('nan')}, r'config\.label_smoothing=nan'),
     ({'data.feed': 'carrier'}, r"config\.data\.feed='carrier'.*resident"),
