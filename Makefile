@@ -14,7 +14,7 @@ run: .venv/installed
 
 # Twice: on one device, and with eight fake ones where sharding is the subject.
 test: .venv/installed
-	$(BIN)/python -m pytest -m "not devices and not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not devices and not slow"
 	JAX_NUM_CPU_DEVICES=8 $(BIN)/python -m pytest -m "devices and not slow" tests
 
 test-slow: .venv/installed

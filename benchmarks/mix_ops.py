@@ -56,7 +56,7 @@ def time_modes(shape: tuple[int, ...], rounds: int) -> Times:
       functools.partial(function, granularity='sample'),
     )
   if importlib.util.find_spec('torch'):
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]
 
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     planes = torch.from_numpy(np.array(images).transpose(0, 3, 1, 2).copy())

@@ -49,7 +49,7 @@ def scipy_fmix_mask(
 
 def torch_modes(images: Any) -> dict[str, Any]:
   """The four modes in torch on the CPU, for images `[B, C, H, W]`."""
-  import torch
+  import torch  # pyright: ignore[reportMissingImports]
 
   rng = np.random.default_rng(0)
   batch, _, height, width = images.shape

@@ -45,11 +45,20 @@ _EXPECTED = (ValueError, OSError, ImportError, FloatingPointError)
 
 def main(argv: Sequence[str]) -> None:
   """Trains what the flags say."""
-  del argv
+  refuse_arguments(argv)
   check_config(CONFIG.value)
   task = load_task(CONFIG.value.task)
   metrics = fit(task, CONFIG.value, pathlib.Path(WORKDIR.value))
   print(show_metrics(metrics))
+
+
+def refuse_arguments(argv: Sequence[str]) -> None:
+  """Raises ValueError if there are arguments that are no flags."""
+  if argv[1:]:
+    raise ValueError(
+      f'unknown argument {argv[1]!r}: flags begin with --, and a variant of '
+      'the config follows a colon, --config=FILE.py:method=cutmix'
+    )
 
 
 def run(main: Callable[[Sequence[str]], None]) -> None:

@@ -84,6 +84,8 @@ def table(groups: dict[str, list[RunFolder]]) -> str:
     for runs in groups.values()
     for run in runs
     for name in run.final or ()
+    # The bounds of one run's interval have no use as a mean over seeds.
+    if not name.endswith(('_low', '_high'))
   }
   lines = [
     ['config', 'finished', *metrics],

@@ -24,6 +24,8 @@ def make_train_steps(
   schedule: optax.Schedule,
   select: Callable[[PyTree, PyTree], PyTree],
   mesh: Mesh,
+  *,
+  looped: bool | None = None,
 ) -> TrainSteps:
   """Returns the jitted `train_steps(state, data, block, key)`.
 
@@ -37,6 +39,8 @@ def make_train_steps(
     schedule: the learning rate by step, for the metrics.
     select: the batch of one step from `(data, item of the block)`.
     mesh: the devices; the state lies on each, batches are split over 'data'.
+    looped: whether the steps are one program with a loop, or one call each.
+      None: a loop, but not on a CPU.
 
   Returns:
     A function that returns the new state and the metrics of each step, `[K]`:
@@ -78,9 +82,9 @@ def make_train_steps(
   placed = functools.partial(
     jax.jit, donate_argnums=0, out_shardings=replicated(mesh)
   )
-  if mesh.devices.flat[0].platform == 'cpu':
-    return _one_by_one(placed(train_step))
-  return placed(in_one_call)
+  if looped is None:
+    looped = mesh.devices.flat[0].platform != 'cpu'
+  return placed(in_one_call) if looped else _one_by_one(placed(train_step))
 
 
 def _one_by_one(train_step: TrainSteps) -> TrainSteps:

@@ -30,7 +30,7 @@ from launch.timing import show_metrics
 
 def main(argv: Sequence[str]) -> None:
   """Runs the sweep that the flags name; exits with 1 if a row diverged."""
-  del argv
+  launch_main.refuse_arguments(argv)
   flag = flags.FLAGS['config']
   path, _, arg = config_flags.get_config_filename(flag).partition(':')
   overrides = config_flags.get_override_values(flag)

@@ -17,7 +17,7 @@ os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 # Subprocesses of the tests (trainers, benchmarks) share the compiled programs.
 os.environ.setdefault(
   'JAX_COMPILATION_CACHE_DIR',
-  str(pathlib.Path(tempfile.gettempdir()) / 'jaxmix_test_cache'),
+  str(pathlib.Path(tempfile.gettempdir()) / f'jaxmix_test_cache_{os.getuid()}'),
 )
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.1')
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES', '-1')

@@ -47,6 +47,11 @@ def check_key(key: Any) -> None:
 
 def check_shape(shape: Sequence[int]) -> tuple[int, tuple[int, ...]]:
   """Splits the shape `[B, *spatial, C]` of images into `(B, spatial)`."""
+  if hasattr(shape, 'shape'):
+    raise TypeError(
+      'shape must be the shape of the images, a tuple of integers; got an '
+      f'array of shape {list(shape.shape)}: pass images.shape.'  # type: ignore
+    )
   shape = tuple(shape)
   if len(shape) < 3:
     raise ValueError(

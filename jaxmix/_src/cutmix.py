@@ -100,7 +100,8 @@ def draw_cutmix(
   box = cut_box(ratio, centre, space)
   box = jnp.broadcast_to(box, (batch, len(space), 2))
   return Mix(
-    lam=share_outside(box, space),
+    # NaN, where alpha is traced and out of range, must not become a box.
+    lam=share_outside(box, space) + 0 * ratio,
     partner=draw_partner(pair_key, batch, pairing=pairing),
     mode=jnp.zeros(batch, jnp.int32),
     box=box,

@@ -23,6 +23,7 @@ from jaxmix._src.targets import mix_labels
 SPECTRA = ('isotropic', 'official')
 
 
+@jax.jit  # eagerly, its loop would be compiled again at every call
 def top_mask(field: jax.Array, count: jax.Array) -> jax.Array:
   """Exactly the `count` largest pixels of each field, without a sort.
 
@@ -197,7 +198,10 @@ def draw_fmix(
   else:
     mask = top_mask(field, kept)
   return Mix(
-    lam=jnp.broadcast_to(kept / pixels, (batch,)).astype(jnp.float32),
+    # NaN, where alpha is traced and out of range, must not become a count.
+    lam=jnp.broadcast_to(kept / pixels + 0 * ratio, (batch,)).astype(
+      jnp.float32
+    ),
     partner=draw_partner(pair_key, batch, pairing=pairing),
     mode=jnp.zeros(batch, jnp.int32),
     mask=mask,

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from jaxmix._src.checks import check_choice
+from jaxmix._src.checks import check_choice, check_key
 
 PAIRINGS = ('permutation', 'roll', 'flip', 'derangement')
 
@@ -34,6 +34,7 @@ def draw_partner(
   >>> draw_partner(jax.random.key(0), 4, pairing='roll').tolist()
   [3, 0, 1, 2]
   """
+  check_key(key)
   check_choice('pairing', pairing, PAIRINGS)
   samples = jnp.arange(batch, dtype=jnp.int32)
   if pairing == 'roll':

@@ -17,6 +17,7 @@ from jaxmix._src.checks import (
   check_key,
   check_shape,
   check_weights,
+  is_concrete,
 )
 from jaxmix._src.choice import Draw, alike, choose, choose_rows
 from jaxmix._src.cutmix import draw_cutmix
@@ -123,10 +124,17 @@ def draw_random_mix(
   choice = choose(mode_key, count, chances[used])
   mode = jnp.broadcast_to(jnp.asarray(used, jnp.int32)[choice], (batch,))
   branches = alike(draws, key, tuple(shape))
-  if granularity == 'batch':
+  if granularity == 'batch' and is_concrete(choice):
+    drawn = branches[int(choice[0])](key)  # a switch would compile every time
+  elif granularity == 'batch':
     drawn = jax.lax.switch(choice[0], branches, key)
   else:
     drawn = choose_rows(choice, [branch(key) for branch in branches])
+  if not isinstance(chances, np.ndarray):
+    # Traced weights that cannot be drawn from: nothing may train on it.
+    total = jnp.sum(chances)
+    fit = jnp.all(chances >= 0) & (total > 0) & jnp.isfinite(total)
+    drawn = dataclasses.replace(drawn, lam=jnp.where(fit, drawn.lam, jnp.nan))
   return dataclasses.replace(drawn, partner=partner, mode=mode)
 
 
@@ -199,7 +207,8 @@ def _draw_functions(
   **options: dict[str, Any],
 ) -> list[Draw]:
   """The draw function of each candidate, with its options bound."""
-  if isinstance(candidates, str) or not len(candidates):
+  listed = isinstance(candidates, Sequence) and not isinstance(candidates, str)
+  if not listed or not candidates:
     raise ValueError(
       f'candidates={candidates!r} must be a sequence of one or more modes.'
     )

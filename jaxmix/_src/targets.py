@@ -99,6 +99,11 @@ def mixed_cross_entropy(
       f'labels must be integers [batch]; got shape {list(jnp.shape(labels))}. '
       'For dense labels use jaxmix.mix_labels and your own cross entropy.'
     )
+  if mix.partner.shape[0] != batch:
+    raise ValueError(
+      f'mix was drawn for a batch of {mix.partner.shape[0]}; got logits of '
+      f'shape {list(logits.shape)}.'
+    )
   labels = check_labels(labels, batch, num_classes)
   check_label_range(labels, num_classes)
   log_probs = jax.nn.log_softmax(logits.astype(jnp.float32))

@@ -409,3 +409,40 @@ def test_works_where_float64_is_enabled():
     )
     mix = drawn.quick(draw)(jax.random.key(0))
   assert mix.lam.dtype == np.float32
+
+
+def test_a_second_eager_call_compiles_nothing(caplog):
+  shape = (4, 8, 8, 1)
+  jaxmix.draw_random_mix(jax.random.key(0), shape, candidates=('fmix', 'mixup'))
+  with jax.log_compiles(), caplog.at_level('WARNING'):
+    for seed in range(6):
+      jaxmix.draw_random_mix(
+        jax.random.key(seed), shape, candidates=('fmix', 'mixup')
+      )
+  compiled = [r.message for r in caplog.records if 'Compiling' in r.message]
+  # Each mode has its own few operations, met once.
+  slow = [m for m in compiled if 'cond' in m or 'while' in m or 'scan' in m]
+  assert not slow, f'compiled again in every call of a notebook: {slow}'
+
+
+@pytest.mark.parametrize('weights', [[0.0, 0.0], [1.0, np.nan], [2.0, -1.0]])
+def test_traced_weights_that_cannot_be_drawn_from_give_nan(weights):
+  draw = jax.jit(
+    lambda weights: jaxmix.draw_random_mix(
+      jax.random.key(0),
+      (4, 8, 8, 1),
+      candidates=('mixup', 'cutmix'),
+      weights=weights,
+    )
+  )
+  assert np.isnan(draw(jnp.array(weights)).lam).all()
+
+
+@pytest.mark.parametrize('mode', ['mixup', 'cutmix', 'fmix'])
+def test_a_traced_alpha_out_of_range_gives_nan(mode):
+  draw = jax.jit(
+    lambda alpha: getattr(jaxmix, f'draw_{mode}')(
+      jax.random.key(0), (2, 4, 4, 1), alpha=alpha
+    )
+  )
+  assert np.isnan(draw(-1.0).lam).all(), 'it would train on swapped labels'

@@ -166,3 +166,12 @@ def test_a_bad_label_under_jit_cannot_train_silently():
       f'{loss.__name__}: the loss is NaN but its gradient is {grad[3]}: the '
       'sample is dropped and the run goes on'
     )
+
+
+@pytest.mark.parametrize(('batch', 'drawn'), [(8, 1), (1, 8), (7, 8)])
+def test_a_mix_of_another_batch_is_refused(batch, drawn):
+  ones = jnp.ones(drawn)
+  mix = jaxmix.Mix(ones, jnp.zeros(drawn, int), jnp.zeros(drawn, int))
+  labels = jnp.zeros(batch, int)
+  with pytest.raises(ValueError, match=f'batch of {drawn}'):
+    jaxmix.mixed_cross_entropy(jnp.ones((batch, 3)), labels, mix)

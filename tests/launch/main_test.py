@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from launch import main as launch_main
 from launch.loop import fit
 from launch.writers import read_metrics
 from tests.launch import toy_task
@@ -89,3 +90,8 @@ def test_mistakes_are_one_line(tmp_path, fields, message):
   (line,) = err.splitlines()
   assert code == 2 and line.startswith('error: ')
   assert re.search(message, line)
+
+
+def test_an_argument_that_is_no_flag_is_refused():
+  with pytest.raises(ValueError, match="unknown argument 'method=cutmix'"):
+    launch_main.refuse_arguments(['launch.main', 'method=cutmix'])

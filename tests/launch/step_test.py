@@ -12,7 +12,7 @@ from tests.launch import toy_task
 from tests.launch.toy_config import get_config
 
 
-def parts(steps_per_call, mesh=None, loss=None):
+def parts(steps_per_call, mesh=None, loss=None, looped=None):
   config = get_config()
   mesh = mesh or make_mesh()
   # 32 steps: eight at a time leave no rest to compile.
@@ -23,12 +23,15 @@ def parts(steps_per_call, mesh=None, loss=None):
   init_key, key = make_keys(config.seed, mesh)
   init = make_init(toy_task, config, optimizer, mesh)
   loss = loss or toy_task.make_loss(config, mesh)
-  train_steps = make_train_steps(loss, optimizer, schedule, feed.select, mesh)
+  train_steps = make_train_steps(
+    loss, optimizer, schedule, feed.select, mesh, looped=looped
+  )
   return init, init_key, train_steps, feed, key
 
 
-def train(steps_per_call, mesh=None):
-  init, init_key, train_steps, feed, key = parts(steps_per_call, mesh)
+def train(steps_per_call, mesh=None, looped=None):
+  parts_ = parts(steps_per_call, mesh, looped=looped)
+  init, init_key, train_steps, feed, key = parts_
   state, losses = init(init_key), []
   for block in feed.blocks(0):
     state, metrics = train_steps(state, feed.data, block, key)
@@ -37,9 +40,10 @@ def train(steps_per_call, mesh=None):
   return jax.device_get(state), np.concatenate(losses)
 
 
-def test_the_steps_of_a_call_do_not_matter():
-  one, losses_one = train(1)
-  eight, losses_eight = train(8)
+@pytest.mark.parametrize('looped', [False, True])
+def test_the_steps_of_a_call_do_not_matter(looped):
+  one, losses_one = train(1, looped=False)
+  eight, losses_eight = train(8, looped=looped)
   np.testing.assert_allclose(losses_one, losses_eight, rtol=1e-5)
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
@@ -50,8 +54,9 @@ def test_the_steps_of_a_call_do_not_matter():
   assert losses_one[-5:].mean() < 0.6 * losses_one[:5].mean(), 'learns nothing'
 
 
-def test_the_old_state_is_donated():
-  init, init_key, train_steps, feed, key = parts(4)
+@pytest.mark.parametrize('looped', [False, True])
+def test_the_old_state_is_donated(looped):
+  init, init_key, train_steps, feed, key = parts(4, looped=looped)
   old = init(init_key)
   new, _ = train_steps(old, feed.data, next(feed.blocks(0)), key)
   alive = [x for x in jax.tree.leaves(old) if not x.is_deleted()]
