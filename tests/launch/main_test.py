@@ -53,7 +53,7 @@ def test_killed_three_ways_a_run_ends_in_the_same_bits(tmp_path):
   config = make_config(**FIELDS)  # 125 steps
   fit(toy_task, config, tmp_path / 'whole')
   workdir = tmp_path / 'killed'
-  seed = random.randrange(1000)
+  seed = 7
   rng = random.Random(seed)
   said = []
   for number, first, last in (
