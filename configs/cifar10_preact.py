@@ -19,57 +19,19 @@ about 50 images/s, so take a narrow one there, --config.model.width=16.
 
 from typing import Any
 
-from ml_collections import ConfigDict
-
-from configs.common import METHODS, make_smoke, mix_options, parse_arg
+from configs.common import METHODS, classification, parse_arg
 
 
 def get_config(arg: str | None = None) -> Any:
-  """The recipe of section 3.1.1, every field of it."""
-  choice = parse_arg(arg, smoke=False, method=METHODS)
-  config = ConfigDict()
-  config.task = 'jaxmix.classification.task'
-  config.seed = 0
-
-  config.epochs = 200.0
-  config.batch_size = 256
-  config.optimizer = {
-    'name': 'sgd',
-    'lr': 0.1,
-    'schedule': 'cosine',
-    'warmup_epochs': 0.0,
-    'momentum': 0.9,
-    'nesterov': False,
-    'weight_decay': 5e-4,
-  }
-  config.label_smoothing = 0.0
-
-  config.model = {
-    'name': 'preact_resnet18',
-    'width': 64,
-    'stem_stride': 1,
-    'dtype': 'bfloat16',
-  }
-  config.augment = {'pad': 4, 'flip': True}
-  config.mix = mix_options(choice.method, weights=(1.0, 1.0, 1.0, 1.0))
-
-  config.data = {
-    'name': 'cifar10',
-    'source': '',
-    'dir': '',
-    'download': False,
-    'feed': 'resident',
-    'train_examples': 0,
-    'test_examples': 0,
-  }
-  config.evals = {'clean': {'batch_size': 1000}}
-
-  config.steps_per_call = 32
-  config.log_every = 96
-  config.eval_every = 5.0
-  config.checkpoint_every = 5.0
-  config.keep_checkpoints = 2
-  config.tensorboard = True
-  if choice.smoke:
-    make_smoke(config)
-  return config
+  """Batch 256, 200 epochs, SGD from 0.1 by cosine: `common.classification`."""
+  return classification(
+    parse_arg(arg, smoke=False, method=METHODS),
+    data='cifar10',
+    model={
+      'name': 'preact_resnet18',
+      'width': 64,
+      'stem_stride': 1,
+      'dtype': 'bfloat16',
+    },
+    weights=(1.0, 1.0, 1.0, 1.0),
+  )

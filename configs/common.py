@@ -103,6 +103,60 @@ def mix_options(method: str, weights: tuple[float, ...]) -> dict[str, Any]:
   }
 
 
+def classification(
+  choice: Any, *, data: str, model: dict[str, Any], weights: tuple[float, ...]
+) -> Any:
+  """The recipe of RandomMix, section 3.1.1, every field of it.
+
+  Args:
+    choice: `method` and `smoke`, as `parse_arg` gives them.
+    data: the data set's name.
+    model: the block `config.model`.
+    weights: of mixup, cutmix, resizemix and fmix in RandomMix.
+  """
+  config = ConfigDict()
+  config.task = 'jaxmix.classification.task'
+  config.seed = 0
+
+  config.epochs = 200.0
+  config.batch_size = 256
+  config.optimizer = {
+    'name': 'sgd',
+    'lr': 0.1,
+    'schedule': 'cosine',
+    'warmup_epochs': 0.0,
+    'momentum': 0.9,
+    'nesterov': False,
+    'weight_decay': 5e-4,
+  }
+  config.label_smoothing = 0.0
+
+  config.model = model
+  config.augment = {'pad': 4, 'flip': True}
+  config.mix = mix_options(choice.method, weights)
+
+  config.data = {
+    'name': data,
+    'source': '',
+    'dir': '',
+    'download': False,
+    'feed': 'resident',
+    'train_examples': 0,
+    'test_examples': 0,
+  }
+  config.evals = {'clean': {'batch_size': 1000}}
+
+  config.steps_per_call = 32
+  config.log_every = 96
+  config.eval_every = 5.0
+  config.checkpoint_every = 5.0
+  config.keep_checkpoints = 2
+  config.tensorboard = True
+  if choice.smoke:
+    make_smoke(config)
+  return config
+
+
 def make_smoke(config: Any) -> None:
   """Shrinks a run to four steps of the real model on real data."""
   config.batch_size = 8

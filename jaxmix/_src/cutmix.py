@@ -7,14 +7,8 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxmix._src.boxes import draw_pixel, share_outside
-from jaxmix._src.checks import (
-  GRANULARITIES,
-  check_choice,
-  check_key,
-  check_shape,
-)
+from jaxmix._src.draws import start_draw
 from jaxmix._src.mix import Mix, apply
-from jaxmix._src.pairing import draw_partner
 from jaxmix._src.ratio import draw_ratio
 from jaxmix._src.targets import mix_labels
 
@@ -89,12 +83,10 @@ def draw_cutmix(
   >>> draw_cutmix(jax.random.key(0), (4, 32, 32, 3)).box.shape
   (4, 2, 2)
   """
-  check_key(key)
-  check_choice('granularity', granularity, GRANULARITIES)
-  batch, space = check_shape(shape)
-  pair_key, _, key = jax.random.split(key, 3)
+  batch, space, count, partner, key = start_draw(
+    key, shape, pairing=pairing, granularity=granularity
+  )
   ratio_key, centre_key = jax.random.split(key)
-  count = batch if granularity == 'sample' else 1
   ratio = draw_ratio(ratio_key, count, alpha)
   centre = draw_pixel(centre_key, count, space)
   box = cut_box(ratio, centre, space)
@@ -102,7 +94,7 @@ def draw_cutmix(
   return Mix(
     # NaN, where alpha is traced and out of range, must not become a box.
     lam=share_outside(box, space) + 0 * ratio,
-    partner=draw_partner(pair_key, batch, pairing=pairing),
+    partner=partner,
     mode=jnp.zeros(batch, jnp.int32),
     box=box,
   )

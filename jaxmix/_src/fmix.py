@@ -8,15 +8,9 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxmix._src import fourier
-from jaxmix._src.checks import (
-  GRANULARITIES,
-  check_choice,
-  check_key,
-  check_number,
-  check_shape,
-)
+from jaxmix._src.checks import check_choice, check_number
+from jaxmix._src.draws import start_draw
 from jaxmix._src.mix import Mix, apply
-from jaxmix._src.pairing import draw_partner
 from jaxmix._src.ratio import draw_ratio
 from jaxmix._src.targets import mix_labels
 
@@ -161,20 +155,18 @@ def draw_fmix(
   >>> bool(jnp.allclose(mix.mask.mean(), mix.lam))
   True
   """
-  check_key(key)
-  check_choice('granularity', granularity, GRANULARITIES)
   check_choice('spectrum', spectrum, SPECTRA)
   check_number('max_soft', max_soft, 0, 0.5)
   check_number('decay_power', decay_power, 1e-3, 1e3)
-  batch, space = check_shape(shape)
+  batch, space, count, partner, key = start_draw(
+    key, shape, pairing=pairing, granularity=granularity
+  )
   if len(space) > 3:
     raise ValueError(
       f'fmix takes one to three spatial axes; got images of shape '
       f'{list(shape)}.'
     )
-  pair_key, _, key = jax.random.split(key, 3)
   ratio_key, coin_key, noise_key = jax.random.split(key, 3)
-  count = batch if granularity == 'sample' else 1
   ratio = draw_ratio(ratio_key, count, alpha)
   pixels = math.prod(space)
   wanted = ratio * pixels
@@ -202,7 +194,7 @@ def draw_fmix(
     lam=jnp.broadcast_to(kept / pixels + 0 * ratio, (batch,)).astype(
       jnp.float32
     ),
-    partner=draw_partner(pair_key, batch, pairing=pairing),
+    partner=partner,
     mode=jnp.zeros(batch, jnp.int32),
     mask=mask,
   )

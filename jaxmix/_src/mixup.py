@@ -6,14 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxmix._src.checks import (
-  GRANULARITIES,
-  check_choice,
-  check_key,
-  check_shape,
-)
+from jaxmix._src.draws import start_draw
 from jaxmix._src.mix import Mix, apply
-from jaxmix._src.pairing import draw_partner
 from jaxmix._src.ratio import draw_ratio
 from jaxmix._src.targets import mix_labels
 
@@ -45,15 +39,13 @@ def draw_mixup(
   >>> draw_mixup(jax.random.key(0), (4, 8, 8, 3)).mask.shape
   (1, 1, 1)
   """
-  check_key(key)
-  check_choice('granularity', granularity, GRANULARITIES)
-  batch, space = check_shape(shape)
-  pair_key, _, key = jax.random.split(key, 3)
-  count = batch if granularity == 'sample' else 1
+  batch, space, count, partner, key = start_draw(
+    key, shape, pairing=pairing, granularity=granularity
+  )
   lam = draw_ratio(key, count, alpha)
   return Mix(
     lam=jnp.broadcast_to(lam, (batch,)),
-    partner=draw_partner(pair_key, batch, pairing=pairing),
+    partner=partner,
     mode=jnp.zeros(batch, jnp.int32),
     mask=lam.reshape([count] + [1] * len(space)),
   )

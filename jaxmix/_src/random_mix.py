@@ -21,6 +21,7 @@ from jaxmix._src.checks import (
 )
 from jaxmix._src.choice import Draw, alike, choose, choose_rows
 from jaxmix._src.cutmix import draw_cutmix
+from jaxmix._src.draws import split_key
 from jaxmix._src.fmix import draw_fmix
 from jaxmix._src.identity import draw_identity
 from jaxmix._src.mix import Mix, apply
@@ -114,14 +115,14 @@ def draw_random_mix(
     functools.partial(draws[i], shape=tuple(shape), granularity=granularity)
     for i in used
   ]
-  pair_key, mode_key, _ = jax.random.split(key, 3)
+  pair_key, choice_key, _ = split_key(key)
   partner = draw_partner(pair_key, batch, pairing=pairing)
   if len(draws) == 1:
     mode = jnp.full(batch, used[0], jnp.int32)
     return dataclasses.replace(draws[0](key), partner=partner, mode=mode)
 
   count = batch if granularity == 'sample' else 1
-  choice = choose(mode_key, count, chances[used])
+  choice = choose(choice_key, count, chances[used])
   mode = jnp.broadcast_to(jnp.asarray(used, jnp.int32)[choice], (batch,))
   branches = alike(draws, key, tuple(shape))
   if granularity == 'batch' and is_concrete(choice):

@@ -5,14 +5,9 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxmix._src.boxes import draw_pixel, share_outside
-from jaxmix._src.checks import (
-  GRANULARITIES,
-  check_choice,
-  check_key,
-  check_shape,
-)
+from jaxmix._src.checks import check_choice
+from jaxmix._src.draws import start_draw
 from jaxmix._src.mix import Mix, apply
-from jaxmix._src.pairing import draw_partner
 from jaxmix._src.targets import mix_labels
 
 METHODS = ('nearest', 'linear', 'cubic')
@@ -108,14 +103,12 @@ def draw_resizemix(
   >>> bool(((mix.lam > 0.35) & (mix.lam < 1)).all())
   True
   """
-  check_key(key)
-  check_choice('granularity', granularity, GRANULARITIES)
   check_choice('method', method, METHODS)
   low, high = check_scale(scale)
-  batch, space = check_shape(shape)
-  pair_key, _, key = jax.random.split(key, 3)
+  batch, space, count, partner, key = start_draw(
+    key, shape, pairing=pairing, granularity=granularity
+  )
   scale_key, centre_key = jax.random.split(key)
-  count = batch if granularity == 'sample' else 1
   drawn = jax.random.uniform(
     scale_key, (count,), jnp.float32, minval=low, maxval=high
   )
@@ -124,7 +117,7 @@ def draw_resizemix(
   box = paste_box(drawn, centre, space)
   return Mix(
     lam=share_outside(box, space),
-    partner=draw_partner(pair_key, batch, pairing=pairing),
+    partner=partner,
     mode=jnp.zeros(batch, jnp.int32),
     box=box,
     source=shrink_source(drawn, box[..., 0], space),
