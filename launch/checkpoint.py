@@ -1,11 +1,13 @@
 """Checkpoints of a run; the one place where orbax is used."""
 
+import contextlib
 import pathlib
 import time
 from collections.abc import Mapping
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 
@@ -145,3 +147,48 @@ class Checkpoints:
     """Waits until everything is saved, and frees the threads that save."""
     self.wait()
     self._manager.close()
+
+
+def read_newest(
+  folder: pathlib.Path,
+) -> tuple[int, dict[str, Any], dict[str, Any]]:
+  """Reads the newest checkpoint without knowing what it holds.
+
+  Returns:
+    `(step, manifest, state)`; the state as nested dicts of numpy arrays.
+
+  Raises:
+    FileNotFoundError: there are no checkpoints.
+    ValueError: the newest one cannot be read.
+  """
+  manager = ocp.CheckpointManager(
+    folder.absolute(),
+    options=ocp.CheckpointManagerOptions(read_only=True, create=False),
+    item_handlers={
+      'state': ocp.PyTreeCheckpointHandler(),
+      'manifest': ocp.JsonCheckpointHandler(),
+    },
+  )
+  with contextlib.closing(manager):
+    step = manager.latest_step() if folder.is_dir() else None
+    if step is None:
+      raise FileNotFoundError(f'{folder} holds no checkpoint yet')
+    try:
+      shapes = manager.item_metadata(step)['state'].tree
+      restored = manager.restore(
+        step,
+        args=ocp.args.Composite(
+          state=ocp.args.PyTreeRestore(
+            restore_args=jax.tree.map(
+              lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes
+            )
+          ),
+          manifest=ocp.args.JsonRestore(),
+        ),
+      )
+    # Whatever orbax and tensorstore raise for damaged files.
+    except Exception as error:
+      raise ValueError(
+        f'checkpoint {step} in {folder} cannot be read: {error}'
+      ) from error
+  return step, restored['manifest'], restored['state']

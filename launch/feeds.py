@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from launch.mesh import block_sharded, replicated
+from launch.mesh import batch_sharded, block_sharded, replicated
 from launch.plan import Plan
 from launch.task import PyTree, RandomAccess
 
@@ -30,7 +30,8 @@ class Feed(NamedTuple):
   Attributes:
     data: what every call of the compiled step reads besides its block.
     select: `select(data, item)` is the batch of one step, where `item` is the
-      block at that step; runs inside the compiled step.
+      block at that step, its rows split over the devices; runs inside the
+      compiled step.
     blocks: `blocks(step)` yields the blocks of all calls from `step` on, on the
       device.
   """
@@ -113,6 +114,8 @@ def resident_feed(
 ) -> Feed:
   """Returns a feed whose data lie on the device; blocks are int32 `[K, B]`.
 
+  A batch has the arrays whole as well, under 'resident'.
+
   Args:
     arrays: host arrays `[N, ...]`, copied to every device once.
     seed: seed of the order.
@@ -127,9 +130,16 @@ def resident_feed(
       yield jax.device_put(rows, block_sharded(mesh))
       step += count
 
+  def select(data, rows):
+    batch = jax.lax.with_sharding_constraint(
+      {name: array[rows] for name, array in data.items()}, batch_sharded(mesh)
+    )
+    # The arrays themselves cost nothing: what no loss reads is no argument.
+    return {**batch, 'resident': data}
+
   return Feed(
     data=jax.device_put(dict(arrays), replicated(mesh)),
-    select=lambda data, rows: jax.tree.map(lambda x: x[rows], data),
+    select=select,
     blocks=blocks,
   )
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from launch.mesh import batch_sharded, replicated
+from launch.mesh import replicated
 from launch.state import TrainState
 from launch.task import Loss, PyTree
 
@@ -52,9 +52,7 @@ def make_train_steps(
   gradient = jax.value_and_grad(loss, has_aux=True)
 
   def train_step(state, data, item, key):
-    batch = jax.lax.with_sharding_constraint(
-      select(data, item), batch_sharded(mesh)
-    )
+    batch = select(data, item)
     (value, (model_state, metrics)), grads = gradient(
       state.params,
       state.model_state,

@@ -78,8 +78,9 @@ class Task(Protocol):
       A pure function `loss(params, model_state, batch, key)` that returns
       `(loss, (model_state, metrics))`: a scalar, the next model state, and a
       dict of scalars to log. `batch` has the arrays of `train_data`, `[B, ...]`
-      with B = `config.batch_size`, sharded over the axis 'data' of `mesh`;
-      `key` differs for every step. The names 'loss' and 'learning_rate' are
+      with B = `config.batch_size`, sharded over the axis 'data' of `mesh`,
+      and, if they are arrays, under 'resident' the whole `[N, ...]` ones, on
+      every device; `key` differs for every step. The names 'loss' and 'learning_rate' are
       taken by the run time.
     """
     ...

@@ -60,7 +60,8 @@ def batches(feed, step):
   for block in feed.blocks(step):
     for k in range(len(jax.tree.leaves(block)[0])):
       item = jax.tree.map(lambda x, k=k: x[k], block)
-      yield jax.device_get(feed.select(feed.data, item))
+      batch = feed.select(feed.data, item)
+      yield jax.device_get({n: x for n, x in batch.items() if n != 'resident'})
 
 
 class Many(toy_task.Rows):

@@ -1,0 +1,84 @@
+"""Writes the newest checkpoint as plain arrays, for use without the trainer.
+
+`python -m launch.export WORKDIR [OUT]` writes `OUT` (default `WORKDIR/export`):
+`arrays.npz` with the parameters and the model state under their paths, such as
+`params/block1/kernel`, and `export.json` with the config, the step and the
+versions. Neither orbax nor the optimizer is needed to read it, and no pickle.
+"""
+
+import json
+import pathlib
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+from launch.checkpoint import read_newest
+from launch.config import write_text
+
+
+def export(workdir: pathlib.Path, out: pathlib.Path) -> int:
+  """Exports the newest checkpoint of a run; returns its step.
+
+  Raises:
+    FileNotFoundError: `workdir` holds no run, or none with a checkpoint.
+    ValueError: the checkpoint cannot be read, or an array has a dtype that npz
+      files lack (bfloat16).
+  """
+  config = workdir / 'config.json'
+  if not config.exists():
+    raise FileNotFoundError(f'{workdir} holds no run: it has no config.json')
+  step, manifest, state = read_newest(workdir / 'checkpoints')
+  arrays = {
+    path: array
+    for part in ('params', 'model_state')
+    for path, array in _flatten(part, state[part])
+  }
+  strange = {
+    p: a.dtype for p, a in arrays.items() if a.dtype.kind not in 'biuf'
+  }
+  if strange:
+    raise ValueError(f'npz files cannot hold {strange}')
+  out.mkdir(parents=True, exist_ok=True)
+  part = out / 'arrays.npz.part'
+  with part.open('wb') as file:
+    np.savez(file, **arrays)
+  part.replace(out / 'arrays.npz')
+  described = {
+    'step': step,
+    'versions': manifest['versions'],
+    'config': json.loads(config.read_text()),
+  }
+  write_text(out / 'export.json', json.dumps(described, indent=2) + '\n')
+  return step
+
+
+def _flatten(path: str, tree: Any) -> Iterator[tuple[str, np.ndarray]]:
+  if isinstance(tree, Mapping):
+    for name, branch in tree.items():
+      yield from _flatten(f'{path}/{name}', branch)
+  elif tree is not None:
+    yield path, np.asarray(tree)
+
+
+def main(argv: Sequence[str]) -> int:
+  """Exports the run that `argv` names; returns the exit code."""
+  if not 1 <= len(argv) <= 2 or argv[0].startswith('-'):
+    print('usage: python -m launch.export WORKDIR [OUT]', file=sys.stderr)
+    return 2
+  workdir = pathlib.Path(argv[0])
+  out = pathlib.Path(argv[1]) if argv[1:] else workdir / 'export'
+  logging.set_verbosity(logging.ERROR)  # orbax has much to tell.
+  try:
+    step = export(workdir, out)
+  except (OSError, ValueError) as error:
+    print(f'error: {error}', file=sys.stderr)
+    return 2
+  print(f'{out}: step {step}')
+  return 0
+
+
+if __name__ == '__main__':
+  sys.exit(main(sys.argv[1:]))
