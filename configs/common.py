@@ -34,10 +34,10 @@ def parse_arg(arg: str | None, **defaults: Any) -> Any:
     for name, default in defaults.items()
   }
   given = set()
-  name = None
+  name = ''
   for item in arg.split(',') if arg else []:
-    if item and item not in defaults and isinstance(defaults.get(name), list):
-      if '=' not in item:
+    if isinstance(defaults.get(name), list) and item.isalnum():
+      if item not in defaults:
         values[name] = [*values[name], item]
         continue
     name, equals, text = item.partition('=')
@@ -235,10 +235,13 @@ def retrieval(
   config.model = {
     'hidden': (1024, 2048),
     'dropout': (0.2, 0.1, 0.0),
+    'output': 'relu',
     'dtype': 'float32',
     'feature_scale': 'rms',
     'center_text': True,
+    'text_noise': 0.0,
     'output_scale': 'glorot',
+    'output_bias': 'zero',
   }
   config.loss = loss_options(choice.loss)
   config.mining = {
@@ -256,7 +259,7 @@ def retrieval(
     'languages': languages,
     'sampling': 'image',
     'balance': 'language',
-    'train_images': 0,
+    'train_images': 64 if choice.smoke else 0,
     'on_overlap': 'refuse',
   }
   config.evals = {
@@ -280,5 +283,4 @@ def retrieval(
     config.epochs = 1.0
     config.batch_size = 16
     config.steps_per_call = 2
-    config.data.train_images = 64
   return config

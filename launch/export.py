@@ -44,7 +44,7 @@ def export(workdir: pathlib.Path, out: pathlib.Path) -> int:
   out.mkdir(parents=True, exist_ok=True)
   part = out / 'arrays.npz.part'
   with part.open('wb') as file:
-    np.savez(file, **arrays)
+    np.savez(file, allow_pickle=False, **arrays)
   part.replace(out / 'arrays.npz')
   described = {
     'step': step,

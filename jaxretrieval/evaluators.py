@@ -1,0 +1,113 @@
+"""Retrieval on a split, language by language, both ways."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxretrieval import models, recall
+from jaxretrieval.features import Split
+
+Evaluate = Callable[[Any, Any], dict[str, float]]
+
+
+def make(
+  model: models.TextHead, split: Split, languages: Sequence[str]
+) -> Evaluate:
+  """Makes an evaluator of a head on one split.
+
+  Args:
+    model: the head.
+    split: its images are the gallery, for all languages the same.
+    languages: whose captions are the queries.
+
+  Returns:
+    `evaluate(params, constants)`: for each language what `statistics` gives, as
+    `en/recall@10`; with several, `mean_not_en/recall@10` is the mean over those
+    that are not English.
+  """
+  rows = {name: caption_rows(split, name) for name in languages}
+  images = jax.device_put(split.images)
+  texts = {name: jax.device_put(split.texts[rows[name]]) for name in rows}
+
+  @jax.jit
+  def encode(params: Any, constants: Any, texts: Any) -> Any:
+    inputs = models.prepare_texts(texts, constants)
+    return model.apply({'params': params}, inputs, train=False)
+
+  prepare_images = jax.jit(models.prepare_images)
+
+  def evaluate(params: Any, constants: Any) -> dict[str, float]:
+    gallery = prepare_images(images, constants)
+    results = {}
+    for name, index in rows.items():
+      queries = encode(params, constants, texts[name])
+      found = both_ranks(queries, gallery, split.captions.image_index[index])
+      for metric, value in statistics(*found).items():
+        results[f'{name}/{metric}'] = value
+    return results | dict(_mean_not_english(results, languages))
+
+  return evaluate
+
+
+def caption_rows(split: Split, language: str) -> np.ndarray:
+  """The captions of a split in one language, ordered by image: int `[M]`.
+
+  Raises:
+    ValueError: there are none; lists what there is.
+  """
+  known = np.asarray(split.captions.languages)
+  rows = np.flatnonzero(known == language)
+  if not rows.size:
+    raise ValueError(
+      f'no captions in {language!r}: the split has {sorted(set(known))}'
+    )
+  return rows[np.argsort(split.captions.image_index[rows], kind='stable')]
+
+
+def both_ranks(
+  queries: jax.Array, gallery: jax.Array, image_index: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+  """Ranks of text to image and of image to text, see `recall.ranks`.
+
+  Args:
+    queries: texts `[M, D]`.
+    gallery: all images `[N, D]`.
+    image_index: `[M]`, the image of each text, in ascending order.
+
+  Returns:
+    Ranks of the M texts among the N images (`[G, K]` if all G images have the
+    same number K of texts, else `[M]`), and of the G images that have a text
+    among the M texts.
+  """
+  ids = np.arange(len(gallery), dtype=np.int32)
+  to_image = np.asarray(recall.ranks(queries, gallery, image_index, ids))
+  own, counts = np.unique(image_index, return_counts=True)
+  if (counts == counts[0]).all():
+    to_image = to_image.reshape(len(own), counts[0])
+  to_text = recall.ranks(gallery[own], queries, own, image_index)
+  return to_image, np.asarray(to_text)
+
+
+def statistics(to_image: np.ndarray, to_text: np.ndarray) -> dict[str, float]:
+  """What is told of the ranks of one language.
+
+  Returns:
+    `recall.summary` of text to image, and the recalls of image to text under
+    `text_recall@1`, `@5` and `@10`.
+  """
+  backwards = recall.summary(to_text)
+  return recall.summary(to_image) | {
+    f'text_recall@{k}': backwards[f'recall@{k}'] for k in (1, 5, 10)
+  }
+
+
+def _mean_not_english(
+  results: Mapping[str, float], languages: Sequence[str]
+) -> Iterator[tuple[str, float]]:
+  others = [name for name in languages if name != 'en']
+  if len(languages) > 1 and others:
+    for k in (1, 5, 10):
+      values = [results[f'{name}/recall@{k}'] for name in others]
+      yield f'mean_not_en/recall@{k}', float(np.mean(values))

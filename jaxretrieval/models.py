@@ -1,0 +1,282 @@
+"""The text head: from sentence features to the space of the image features."""
+
+import functools
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+DTYPES = {'bfloat16': jnp.bfloat16, 'float32': jnp.float32}
+FEATURE_SCALES = ('rms', 'none')
+OUTPUTS = ('relu', 'linear')
+OUTPUT_SCALES = ('glorot', 'match')
+OUTPUT_BIASES = ('zero', 'mean_image')
+
+
+class TextHead(nn.Module):
+  """Blocks of FC, dropout, ReLU and l2-norm, Aggarwal & Kale 2020, 3.1.
+
+  The last block has no l2-norm: its output stands in the space of pooled image
+  features, which are of any length. Biases start at 0, kernels as Glorot's
+  uniform.
+
+  Attributes:
+    dims: width of each block; the last is that of the image features.
+    dropout: rate of each block, in [0, 1).
+    output: `'relu'` as in the paper, for images whose features are 0 or more,
+      or `'linear'`, the last block without its ReLU.
+    dtype: of the matrix products; parameters and output are float32.
+  """
+
+  dims: tuple[int, ...]
+  dropout: tuple[float, ...]
+  output: str = 'relu'
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, text: jax.Array, *, train: bool) -> jax.Array:
+    """Maps texts `[B, Dt]` to `[B, dims[-1]]`; `train`: with dropout."""
+    x = text
+    for i, (dim, rate) in enumerate(zip(self.dims, self.dropout, strict=True)):
+      x = nn.Dense(
+        dim,
+        dtype=self.dtype,
+        kernel_init=nn.initializers.glorot_uniform(),
+        name=f'block{i + 1}',
+      )(x)
+      x = nn.Dropout(rate, deterministic=not train)(x)
+      x = x.astype(jnp.float32)
+      inner = i < len(self.dims) - 1
+      if inner or self.output == 'relu':
+        x = nn.relu(x)
+      if inner:
+        # A row of zeros stays one, with a gradient of zeros.
+        squares = jnp.sum(jnp.square(x), axis=-1, keepdims=True)
+        x = x * jax.lax.rsqrt(jnp.maximum(squares, 1e-12))
+    return x
+
+
+def create(model_config: Any, image_dim: int) -> TextHead:
+  """Builds the head that `config.model` describes.
+
+  Args:
+    model_config: `hidden`, the widths of all blocks but the last; `dropout`,
+      one rate for each block; `output`; `dtype` of the matrix products; and
+      what `scale_constants` and `init` read.
+    image_dim: the width of the last block.
+
+  Raises:
+    ValueError: a field has a value that cannot be built.
+  """
+  hidden, dropout = tuple(model_config['hidden']), model_config['dropout']
+  if any(type(dim) is not int or dim < 1 for dim in hidden):
+    raise ValueError(
+      f'config.model.hidden={hidden} must be whole numbers of 1 or more'
+    )
+  rates = len(hidden) + 1
+  if len(dropout) != rates or not all(0 <= rate < 1 for rate in dropout):
+    raise ValueError(
+      f'config.model.dropout={tuple(dropout)} must be {rates} rates in [0, 1), '
+      'one for each width of config.model.hidden and one for the last block'
+    )
+  _check_choice(model_config, 'dtype', DTYPES)
+  _check_choice(model_config, 'output', OUTPUTS)
+  return TextHead(
+    dims=(*hidden, image_dim),
+    dropout=tuple(dropout),
+    output=model_config['output'],
+    dtype=DTYPES[model_config['dtype']],
+  )
+
+
+def scale_constants(
+  model_config: Any, images: np.ndarray, texts: np.ndarray
+) -> dict[str, Any]:
+  """Computes what features are shifted and divided by, from training data.
+
+  Args:
+    model_config: `feature_scale`: `'rms'` divides all images by the one number
+      `sqrt(mean |image|^2)`, which keeps every ratio of distances and every
+      ranking; `'none'` leaves them as they are, and the losses see distances
+      of hundreds (docs/retrieval.md tells what that does). `center_text`:
+      whether the mean text is subtracted; sentence encoders put all languages
+      and meanings into a narrow cone.
+    images: `[N, Di]`.
+    texts: `[M, Dt]`.
+
+  Returns:
+    float32: `image_scale` `[]`; of the images before they are divided
+    `image_mean_square` `[]` and `image_mean` `[Di]`; `text_mean` `[Dt]`, and
+    `text_mean_square` `[]` of texts less that mean.
+
+  Raises:
+    ValueError: a field has another value, or all images are zero.
+  """
+  _check_choice(model_config, 'feature_scale', FEATURE_SCALES)
+  squares = np.einsum('nd,nd->n', images, images, dtype=np.float64)
+  mean_square = float(squares.mean())
+  if not mean_square > 0:
+    raise ValueError('all image features are zero')
+  rms = model_config['feature_scale'] == 'rms'
+  mean = np.zeros(texts.shape[1:], np.float32)
+  if model_config['center_text']:
+    mean = texts.mean(axis=0, dtype=np.float64).astype(np.float32)
+  centred = texts - mean
+  return {
+    'image_scale': np.float32(np.sqrt(mean_square) if rms else 1),
+    'image_mean_square': np.float32(mean_square),
+    'image_mean': images.mean(axis=0, dtype=np.float64).astype(np.float32),
+    'text_mean': mean,
+    'text_mean_square': np.float32(
+      np.einsum('md,md->m', centred, centred).mean()
+    ),
+  }
+
+
+def init(
+  model_config: Any,
+  key: jax.Array,
+  constants: Mapping[str, Any],
+  images: np.ndarray,
+  texts: np.ndarray,
+) -> Any:
+  """Draws the parameters of the head.
+
+  Args:
+    model_config: as in `create`; `output_scale`: `'glorot'`, or `'match'`,
+      which multiplies the last kernel by one number so that texts come out as
+      long as images are, on average; `output_bias`: `'zero'`, or
+      `'mean_image'`, where the head begins at the best constant.
+    key: a JAX key.
+    constants: of `scale_constants`.
+    images: a sample of the training images `[N, Di]`.
+    texts: a sample of the training texts `[M, Dt]`.
+
+  Raises:
+    ValueError: a field has another value.
+  """
+  _check_choice(model_config, 'output_scale', OUTPUT_SCALES)
+  _check_choice(model_config, 'output_bias', OUTPUT_BIASES)
+  model = create(model_config, images.shape[1])
+  inputs = prepare_texts(texts, constants)
+  params: Any = model.init(key, inputs, train=False)['params']
+  last = params[f'block{len(model.dims)}']
+  if model_config['output_scale'] == 'match':
+
+    def mean_square(x):
+      return jnp.mean(jnp.sum(jnp.square(x), axis=-1))
+
+    outputs = model.apply({'params': params}, inputs, train=False)
+    wanted = mean_square(prepare_images(images, constants))
+    # ReLU keeps a positive factor, and the biases are 0.
+    last['kernel'] *= jnp.sqrt(wanted / mean_square(outputs))
+  if model_config['output_bias'] == 'mean_image':
+    last['bias'] = constants['image_mean'] / constants['image_scale']
+  return params
+
+
+def prepare_images(images: Any, constants: Mapping[str, Any]) -> jax.Array:
+  """Returns images float32 `[N, Di]` as the losses and distances take them."""
+  return jnp.asarray(images, jnp.float32) / constants['image_scale']
+
+
+def prepare_texts(texts: Any, constants: Mapping[str, Any]) -> jax.Array:
+  """Returns texts float32 `[M, Dt]` as the head takes them."""
+  return jnp.asarray(texts, jnp.float32) - constants['text_mean']
+
+
+class Head(NamedTuple):
+  """A trained head, apart from the run that trained it.
+
+  Attributes:
+    config: the run's whole config, as plain dicts.
+    step: how many steps it was trained.
+    params: of `TextHead`.
+    constants: what `scale_constants` gave for the training set.
+  """
+
+  config: dict[str, Any]
+  step: int
+  params: dict[str, Any]
+  constants: dict[str, Any]
+
+  @property
+  def scale(self) -> float:
+    """What image features are divided by before distances are taken."""
+    return float(self.constants['image_scale'])
+
+  def encode(self, text: np.ndarray, *, batch_size: int = 1024) -> np.ndarray:
+    """Maps sentence features `[M, Dt]` to float32 `[M, Di]`.
+
+    The result stands among image features divided by `scale`.
+
+    Raises:
+      ValueError: Dt is not that of the training set.
+    """
+    expected = np.shape(self.constants['text_mean'])
+    if np.ndim(text) != 2 or np.shape(text)[1:] != expected:
+      raise ValueError(
+        f'sentence features must be [M, {expected[0]}], as in training: '
+        f'got {np.shape(text)}'
+      )
+    last = self.params[f'block{len(self.params)}']
+    model = create(self.config['model'], len(last['bias']))
+    parts = [np.zeros((0, model.dims[-1]), np.float32)]
+    for start in range(0, len(text), batch_size):
+      part = text[start : start + batch_size]
+      # One shape for all batches: one compilation.
+      padded = np.zeros((batch_size, *part.shape[1:]), np.float32)
+      padded[: len(part)] = part
+      out = _encode(model, self.params, self.constants, padded)
+      parts.append(np.asarray(out)[: len(part)])
+    return np.concatenate(parts)
+
+
+def load(folder: str | os.PathLike[str]) -> Head:
+  """Reads what `python -m launch.export` wrote.
+
+  Raises:
+    ValueError, FileNotFoundError: it is no export of a text head.
+  """
+  folder = pathlib.Path(folder)
+  exported = json.loads((folder / 'export.json').read_text())
+  with np.load(folder / 'arrays.npz', allow_pickle=False) as arrays:
+    trees = _unflatten(dict(arrays))
+  constants = trees.get('model_state', {})
+  if not {'image_scale', 'text_mean'} <= constants.keys():
+    raise ValueError(
+      f'{folder}: not the export of a text head (task: '
+      f'{exported["config"].get("task")})'
+    )
+  return Head(exported['config'], exported['step'], trees['params'], constants)
+
+
+def _unflatten(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+  tree: dict[str, Any] = {}
+  for path, array in arrays.items():
+    *parents, name = path.split('/')
+    node = tree
+    for parent in parents:
+      node = node.setdefault(parent, {})
+    node[name] = array
+  return tree
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _encode(model: TextHead, params: Any, constants: Any, texts: Any) -> Any:
+  inputs = prepare_texts(texts, constants)
+  return model.apply({'params': params}, inputs, train=False)
+
+
+def _check_choice(model_config: Any, field: str, allowed: Any) -> None:
+  if model_config[field] not in allowed:
+    raise ValueError(
+      f'config.model.{field}={model_config[field]!r} must be one of '
+      f'{", ".join(allowed)}'
+    )

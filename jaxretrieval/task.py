@@ -1,0 +1,294 @@
+"""Training a text head on frozen features, as a task of `launch.task`."""
+
+import functools
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, PartitionSpec
+
+from jaxretrieval import (
+  data,
+  evaluators,
+  features,
+  losses,
+  mining,
+  models,
+  sources,
+)
+
+# The fields of config.loss by its name. Lengths are squared, in its unit:
+# 'mean_square' is the mean squared norm of the training images, 'raw' that of
+# the features as they are stored.
+LOSSES = {
+  'm3l': {'objective', 'rho', 'alpha1', 'alpha2'},
+  'patr': {'eta', 'unit'},
+  'triplet': {'margin', 'unit'},
+  'info_nce': {'temperature', 'unit'},
+}
+UNITS = ('mean_square', 'raw')
+
+
+def train_data(config: Any) -> Mapping[str, np.ndarray]:
+  """The training features, a row for each image (or each caption)."""
+  return _training(config).arrays
+
+
+def init(config: Any, key: jax.Array) -> tuple[Any, Any]:
+  """Initial `(params, constants)`; the second never change in training."""
+  training = _training(config)
+  params = models.init(
+    config.model,
+    key,
+    training.constants,
+    training.split.images[:256],
+    training.split.texts[:256],
+  )
+  return params, jax.tree.map(jnp.asarray, training.constants)
+
+
+def make_loss(config: Any, mesh: Mesh) -> Any:
+  """A caption of each image through the head, negatives, and the loss."""
+  return make_batch_loss(config, _training(config).split.images.shape[1], mesh)
+
+
+def make_batch_loss(config: Any, image_dim: int, mesh: Mesh) -> Any:
+  """Makes the loss of `make_loss` for images of a known width.
+
+  Args:
+    config: `config.model`, `config.loss` and `config.mining`; no data is read.
+    image_dim: the width of the image features.
+    mesh: the devices.
+  """
+  model = models.create(config.model, image_dim)
+  if not 0 <= config.model.text_noise < np.inf:
+    raise ValueError(
+      f'config.model.text_noise={config.model.text_noise} must be 0 or more'
+    )
+  compare = make_comparison(config.loss)
+  mine = make_mining(config.mining, mesh)
+
+  def loss(params: Any, constants: Any, batch: Any, key: jax.Array) -> Any:
+    caption_key, bank_key, encode_key, mining_key = jax.random.split(key, 4)
+
+    def encode(texts: Any, key: jax.Array) -> Any:
+      noise_key, dropout_key = jax.random.split(key)
+      inputs = models.prepare_texts(texts, constants)
+      if config.model.text_noise:
+        inputs += _noise(noise_key, inputs, config.model.text_noise, constants)
+      return model.apply(
+        {'params': params}, inputs, train=True, rngs={'dropout': dropout_key}
+      )
+
+    texts, caption_ids = _draw_captions(caption_key, batch)
+    text = encode(texts, jax.random.fold_in(encode_key, 0))
+    image = models.prepare_images(batch['image'], constants)
+    anchors = mining.Items(text, batch['image_id'], caption_ids)
+    metrics = {'positive': jnp.mean(losses.squared_distance(text, image))}
+    if config.loss.name == 'info_nce':
+      same = anchors.image_ids[:, None] == anchors.image_ids[None, :]
+      same |= caption_ids[:, None] == caption_ids[None, :]
+      return compare(constants, text, image, same=same), (constants, metrics)
+    if config.mining.bank:
+      rows = batch['resident']
+      bank = models.prepare_images(rows['image'], constants)
+      gallery = mining.Items(bank, rows['image_id'])
+      picked = mine(mining_key, anchors, gallery, image)
+      negative = {name: array[picked.index] for name, array in rows.items()}
+      texts, ids = _draw_captions(bank_key, negative)
+      neg_text = encode(texts, jax.random.fold_in(encode_key, 1))
+      picked = picked._replace(valid=picked.valid & (ids != caption_ids))
+      neg_image = bank[picked.index]
+    else:
+      gallery = anchors._replace(features=image)
+      picked = mine(mining_key, anchors, gallery, image)
+      neg_image, neg_text = image[picked.index], text[picked.index]
+    value = compare(
+      constants, text, image, neg_image, neg_text, where=picked.valid
+    )
+    used = jnp.zeros(len(gallery.features)).at[picked.index].max(picked.valid)
+    metrics |= {
+      'negative': jnp.mean(losses.squared_distance(text, neg_image)),
+      'negative_text': jnp.mean(losses.squared_distance(text, neg_text)),
+      # Near 0 where a few images are the negative of all: a sign of collapse.
+      'distinct_negatives': jnp.sum(used) / len(text),
+      'valid': jnp.mean(picked.valid),
+    }
+    return value, (constants, metrics)
+
+  return loss
+
+
+def make_comparison(loss_config: Any) -> Callable[..., jax.Array]:
+  """Makes the loss of `config.loss`, in units of scaled features.
+
+  Returns:
+    `compare(constants, text, image, neg_image, neg_text, where=...)`, or
+    `compare(constants, text, image, same=...)` for InfoNCE.
+
+  Raises:
+    ValueError: the name or a field is unknown, missing or out of range.
+  """
+  fields = dict(loss_config)
+  name = fields.pop('name')
+  if name not in LOSSES:
+    raise ValueError(
+      f'config.loss.name={name!r} must be one of {", ".join(LOSSES)}'
+    )
+  if fields.keys() != LOSSES[name]:
+    raise ValueError(
+      f'config.loss has the fields {sorted(fields)}; {name} has '
+      f'{sorted(LOSSES[name])}'
+    )
+  unit = fields.pop('unit', 'raw')
+  if unit not in UNITS:
+    raise ValueError(f'config.loss.unit={unit!r} must be one of {UNITS}')
+  for field in ('eta', 'margin', 'temperature'):
+    if not 0 < fields.get(field, 1) < np.inf:
+      raise ValueError(f'config.loss.{field}={fields[field]!r} must be above 0')
+
+  def scaled(constants: Any, length: float) -> Any:
+    raw = constants['image_mean_square'] if unit == 'mean_square' else 1.0
+    return length * raw / constants['image_scale'] ** 2
+
+  def compare(
+    constants: Any, text: Any, image: Any, *negatives: Any, **options: Any
+  ) -> jax.Array:
+    if name == 'm3l':
+      return losses.m3l(text, image, *negatives, **options, **fields)
+    ((field, length),) = fields.items()
+    options[field] = scaled(constants, length)
+    function = getattr(losses, name)
+    return function(text, image, *negatives[:1], **options)
+
+  # What is wrong would be raised in the first step, without naming the config.
+  row = jax.ShapeDtypeStruct((2, 2), jnp.float32)
+  try:
+    rows = [row] * (2 if name == 'info_nce' else 4)
+    jax.eval_shape(
+      compare, {'image_mean_square': 1.0, 'image_scale': 1.0}, *rows
+    )
+  except ValueError as error:
+    raise ValueError(f'config.loss: {error}') from error
+  return compare
+
+
+def make_mining(mining_config: Any, mesh: Mesh) -> Callable[..., Any]:
+  """Makes `(key, anchors, gallery, positive) -> Negatives` of `config.mining`.
+
+  Each device picks for its own anchors, from the whole gallery, which is small
+  beside the distances to it. The picks are those of one device.
+
+  Raises:
+    ValueError: what `mining.select` refuses, naming config.mining.
+  """
+  options = {
+    'miner': mining_config.miner,
+    'ranks': tuple(mining_config.ranks),
+    'block_size': mining_config.block_size,
+  }
+  row = jax.ShapeDtypeStruct((2, 2), jnp.float32)
+  ids = jax.ShapeDtypeStruct((2,), jnp.int32)
+  items: Any = mining.Items(row, ids)  # pyright: ignore[reportArgumentType]
+  try:
+    jax.eval_shape(
+      functools.partial(mining.select, **options),
+      jax.ShapeDtypeStruct((2,), jnp.uint32),
+      items,
+      items,
+      positive=row,
+    )
+  except ValueError as error:
+    raise ValueError(f'config.mining: {error}') from error
+
+  def select(bits: Any, anchors: Any, gallery: Any, positive: Any) -> Any:
+    return mining.select(bits, anchors, gallery, positive=positive, **options)
+
+  rows, everywhere = PartitionSpec('data'), PartitionSpec()
+  select_rows = jax.shard_map(
+    select,
+    mesh=mesh,
+    in_specs=(rows, rows, everywhere, rows),
+    out_specs=rows,
+    check_vma=False,
+  )
+
+  def mine(key: Any, anchors: Any, gallery: Any, positive: Any) -> Any:
+    bits = jax.random.bits(key, (len(positive),), jnp.uint32)
+    return select_rows(bits, anchors, gallery, positive)
+
+  return mine
+
+
+def make_evaluators(config: Any, mesh: Mesh) -> dict[str, Any]:
+  """The retrieval evaluations of `config.evals`, by name."""
+  del mesh  # The galleries are small, and every device ranks them all.
+  training = _training(config)
+  model = models.create(config.model, training.split.images.shape[1])
+  return {
+    name: evaluators.make(model, split, languages)
+    for name, (split, languages) in training.evals.items()
+  }
+
+
+def _noise(key: jax.Array, inputs: Any, level: float, constants: Any) -> Any:
+  """Gaussian noise whose length is `level` times that of a text, on average."""
+  length = level * jnp.sqrt(constants['text_mean_square'] / inputs.shape[1])
+  # Flat: arrays of several axes are slow to compile on a CPU.
+  drawn = jax.random.normal(key, (inputs.size,))
+  return length * drawn.reshape(inputs.shape)
+
+
+def _draw_captions(key: jax.Array, batch: Any) -> tuple[jax.Array, jax.Array]:
+  """One caption for each row by its chance: features `[B, Dt]`, ids `[B]`."""
+  chance = jax.random.uniform(key, (len(batch['cdf']), 1))
+  slot = jnp.sum(chance >= batch['cdf'], axis=1, keepdims=True)
+  slot = jnp.minimum(slot, batch['cdf'].shape[1] - 1)
+  text = jnp.take_along_axis(batch['text'], slot[:, :, None], axis=1)[:, 0]
+  return text, jnp.take_along_axis(batch['caption'], slot, axis=1)[:, 0]
+
+
+class _Training(NamedTuple):
+  split: features.Split
+  arrays: dict[str, np.ndarray]
+  constants: dict[str, np.ndarray]
+  evals: dict[str, tuple[features.Split, tuple[str, ...]]]
+
+
+def _training(config: Any) -> _Training:
+  """What the four functions share, read once for all of them."""
+  fields = {name: config[name].to_dict() for name in ('data', 'evals', 'model')}
+  return _load(json.dumps(fields))
+
+
+@functools.lru_cache(maxsize=1)
+def _load(fields: str) -> _Training:
+  config = json.loads(fields)
+  wanted = config['data']
+  folder = sources.find(wanted)
+  info = features.read_info(folder)
+  split = features.read(folder, wanted['split'], languages=wanted['languages'])
+  split = data.first_images(split, wanted['train_images'])
+  evals = {}
+  for name, options in config['evals'].items():
+    # An empty name: the set that is trained on.
+    where = sources.find(options) if options['name'] else folder
+    eval_info = features.read_info(where)
+    data.check_same_encoders(info, eval_info)
+    languages = tuple(options['languages'])
+    eval_split = features.read(where, options['split'], languages=languages)
+    split = data.drop_overlap(
+      split, info, eval_split, eval_info, on_overlap=wanted['on_overlap']
+    )
+    evals[name] = eval_split, languages
+  arrays = data.training_arrays(
+    split,
+    wanted['languages'],
+    sampling=wanted['sampling'],
+    balance=wanted['balance'],
+  )
+  constants = models.scale_constants(config['model'], split.images, split.texts)
+  return _Training(split, arrays, constants, evals)

@@ -1,0 +1,447 @@
+"""The losses beside float64 numpy, finite differences and degenerate batches."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxretrieval import losses
+
+# Loss and options; how many arrays each takes.
+CASES = {
+  'm3l': (losses.m3l, {}),
+  'm3l-log': (losses.m3l, {'objective': 'log'}),
+  'm3l-rho2.5': (losses.m3l, {'rho': 2.5, 'alpha1': 2.0, 'alpha2': 0.25}),
+  'm3l-image-only': (losses.m3l, {'alpha2': 0.0, 'rho': 1}),
+  'm3l-log-text-only': (losses.m3l, {'alpha1': 0.0, 'objective': 'log'}),
+  'm3l-eps': (losses.m3l, {'eps': 0.1}),
+  'patr-inside': (losses.patr, {'eta': 3.0}),
+  'patr-outside': (losses.patr, {'eta': 0.01}),
+  'triplet': (losses.triplet, {'margin': 0.7}),
+  'info_nce': (losses.info_nce, {'temperature': 0.1}),
+  'info_nce-warm': (losses.info_nce, {'temperature': 2.0}),
+}
+MINED = [name for name in CASES if 'nce' not in name]
+COUNT = {losses.m3l: 4, losses.patr: 3, losses.triplet: 3, losses.info_nce: 2}
+
+
+def loss_of(name):
+  function, options = CASES[name]
+  return functools.partial(function, **options), COUNT[function]
+
+
+@functools.cache
+def quick(name):
+  """The jitted loss and its gradients in all features."""
+  loss, count = loss_of(name)
+  return jax.jit(jax.value_and_grad(loss, tuple(range(count)))), count
+
+
+def features(rows, dim, seed=0, scale=1.0):
+  """Four sets of rectified features of a mean squared norm `scale**2`."""
+  rng = np.random.default_rng(seed)
+  rows = np.maximum(rng.normal(size=(4, rows, dim)), 0) + 0.01
+  return list((rows * scale / np.sqrt(dim / 2)).astype(np.float32))
+
+
+# The reference: float64, one row after the other.
+
+
+def distance(x, y):
+  return sum((float(a) - float(b)) ** 2 for a, b in zip(x, y, strict=True))
+
+
+def expected(name, arrays, where=None, same=None):
+  function, options = CASES[name]
+  arrays = [np.asarray(x, np.float64) for x in arrays]
+  if function is losses.info_nce:
+    return expected_info_nce(*arrays, same, **options)
+  count = len(arrays[0])
+  counted = [i for i in range(count) if where is None or where[i]]
+  unit = np.mean([distance(arrays[1][i], 0 * arrays[1][i]) for i in counted])
+  rows = []
+  for i in counted:
+    d = [distance(arrays[0][i], other[i]) for other in arrays[1:]]
+    if function is losses.m3l:
+      rows.append(expected_m3l(d, unit, **options))
+    elif function is losses.patr:
+      rows.append(d[0] + max(0.0, options['eta'] - d[1]))
+    else:
+      rows.append(max(0.0, options['margin'] + d[0] - d[1]))
+  return np.mean(rows)
+
+
+def expected_m3l(d, unit, rho=4, alpha1=0.5, alpha2=1.0, eps=1e-6, **options):
+  positive, to_image, to_text = (x + eps * unit for x in d)
+  row = alpha1 * (positive / to_image) ** rho
+  row += alpha2 * (positive / to_text) ** rho
+  return np.log(row) if options.get('objective') == 'log' else row
+
+
+def expected_info_nce(text, image, same, temperature):
+  size = len(text)
+  total = 0.0
+  for a, b, mask in (
+    (text, image, same),
+    (image, text, None if same is None else same.T),
+  ):
+    for i in range(size):
+      others = [
+        j for j in range(size) if j == i or mask is None or not mask[i, j]
+      ]
+      logits = [-distance(a[i], b[j]) / temperature for j in others]
+      own = -distance(a[i], b[i]) / temperature
+      total += np.log(np.sum(np.exp(np.array(logits) - own)))
+  return total / (2 * size)
+
+
+def check_close(got, want, tolerance, message):
+  got, want = np.asarray(got, np.float64), np.asarray(want, np.float64)
+  error = np.max(np.abs(got - want)) / max(np.max(np.abs(want)), 1e-30)
+  assert error <= tolerance, f'{message}: off by {error:.2g}: {got}, {want}'
+
+
+@pytest.mark.parametrize('name', CASES)
+def test_a_loss_equals_float64_numpy(name):
+  loss, count = quick(name)
+  for dim in (3, 1280):
+    arrays = features(24, dim, seed=dim)[:count]
+    want = expected(name, arrays)
+    assert want > 0 or 'log' in name
+    got, _ = loss(*arrays)
+    assert got.dtype == jnp.float32 and got.shape == ()
+    check_close(got, want, 1e-6, f'{name}, {dim} features, float32')
+    with jax.enable_x64(True):
+      got, _ = loss(*(x.astype(np.float64) for x in arrays))
+      assert got.dtype == jnp.float64
+      check_close(got, want, 1e-12, f'{name}, {dim} features, float64')
+
+
+@pytest.mark.parametrize('name', CASES)
+@pytest.mark.parametrize('dtype', [jnp.bfloat16, jnp.float16])
+def test_narrow_features_are_compared_in_float32(name, dtype):
+  loss, count = quick(name)
+  # Raw ResNet features: the fourth power of a distance overflows a float16.
+  scale = 29.0 if name in MINED else 1.0
+  arrays = [jnp.asarray(x, dtype) for x in features(24, 1280, 1, scale)[:count]]
+  got, slopes = loss(*arrays)
+  assert got.dtype == jnp.float32
+  check_close(got, expected(name, arrays), 1e-6, f'{name} rounds to {dtype}')
+  for slope in slopes:
+    assert slope.dtype == dtype
+    assert np.isfinite(np.asarray(slope, np.float32)).all(), name
+
+
+def test_features_of_two_dtypes():
+  text, image = features(5, 8)[:2]
+  got = losses.squared_distance(jnp.asarray(text), image.astype(np.float16))
+  assert got.dtype == jnp.float32
+  image = image.astype(np.float16)
+  want = [distance(*pair) for pair in zip(text, image, strict=True)]
+  np.testing.assert_allclose(got, want, rtol=1e-6)
+
+
+@pytest.mark.parametrize('name', CASES)
+def test_gradients_equal_finite_differences(name):
+  function, options = CASES[name]
+  count = COUNT[function]
+  if function is losses.m3l and 'eps' not in options:
+    # The unit of eps is held constant, which a difference would see.
+    options = options | {'eps': 1e-13}
+  elif function is losses.m3l:
+    count = 1
+  with jax.enable_x64(True):
+    arrays = [x.astype(np.float64) for x in features(4, 3, seed=2)]
+    arrays = arrays[: COUNT[function]]
+    loss = functools.partial(function, **options)
+    slopes = jax.jit(jax.grad(loss, tuple(range(count))))(*arrays)
+    h = 1e-6
+    shifts = h * np.eye(12).reshape(12, 4, 3)
+    for i in range(count):
+
+      def at(x, i=i):
+        return loss(*arrays[:i], x, *arrays[i + 1 :])
+
+      up, down = jax.jit(jax.vmap(at))(
+        np.stack([arrays[i] + shifts, arrays[i] - shifts]).reshape(24, 4, 3)
+      ).reshape(2, 12)
+      want = (up - down).reshape(4, 3) / (2 * h)
+      assert np.abs(want).max() > 0 or (name == 'patr-outside' and i == 2)
+      np.testing.assert_allclose(
+        slopes[i], want, rtol=1e-6, atol=1e-8 * np.abs(want).max() + 1e-12
+      )
+
+
+@pytest.mark.parametrize('objective', ['ratio', 'log'])
+@pytest.mark.parametrize('factor', [2.0**-12, 1 / 29.0, 29.0, 1e4])
+def test_m3l_does_not_see_a_common_scale(objective, factor):
+  loss, _ = quick('m3l' if objective == 'ratio' else 'm3l-log')
+  arrays = features(24, 64, seed=3)
+  value, slopes = loss(*arrays)
+  scaled, other = loss(*(np.float32(factor) * x for x in arrays))
+  check_close(scaled, value, 2e-6, 'M3L changes with the scale')
+  # Euler: so all features together have no gradient along themselves.
+  for slope, slope_scaled in zip(slopes, other, strict=True):
+    check_close(factor * slope_scaled, slope, 1e-5, 'the gradient is not 1/c')
+  # eps is small here, but not in the image's gradient: its unit is constant.
+  along = sum(np.sum(x * s) for x, s in zip(arrays, slopes, strict=True))
+  assert abs(along) < 1e-4
+
+
+def test_m3l_depends_on_the_scale_of_one_side():
+  loss, _ = quick('m3l')
+  text, image, neg_image, neg_text = features(24, 64, seed=3)
+  a, _ = loss(text, image, neg_image, neg_text)
+  b, _ = loss(text / 29, image, neg_image, neg_text / 29)
+  assert b > 100 * a, 'small texts beside raw images: the literal recipe'
+
+
+@pytest.mark.parametrize(
+  ('function', 'radius', 'value'),
+  [(losses.patr, 'eta', 1100.0), (losses.triplet, 'margin', 150.0)],
+)
+def test_a_radius_scales_with_the_square(function, radius, value):
+  # 1100 is 1.3 of the mean squared norm of raw ResNet features.
+  arrays = features(24, 64, seed=4, scale=29.0)[:3]
+  want = function(*arrays, **{radius: value})
+  for c in (1 / 29, 2.0, 100.0):
+    got = function(
+      *(np.float32(c) * x for x in arrays), **{radius: value * c**2}
+    )
+    check_close(got, c**2 * want, 2e-6, f'{function.__name__} at scale {c}')
+  if function is losses.patr:
+    assert losses.patr(*arrays) == want, 'eta is 1100 in the paper'
+
+
+def test_info_nce_scales_with_the_temperature():
+  text, image = features(24, 64, seed=5)[:2]
+  want = losses.info_nce(text, image, temperature=0.1)
+  got = losses.info_nce(29 * text, 29 * image, temperature=0.1 * 29**2)
+  check_close(got, want, 2e-6, 'InfoNCE at another scale')
+
+
+def test_the_log_objective_is_the_log_of_the_ratio():
+  arrays = features(24, 16, seed=6)
+  rows = []
+  for i in range(24):
+    row = [x[i : i + 1] for x in arrays]
+    # One row alone is its own unit of eps.
+    ratio = losses.m3l(*row, eps=1e-9)
+    log = losses.m3l(*row, eps=1e-9, objective='log')
+    check_close(jnp.exp(log), ratio, 2e-6, f'row {i}')
+    rows.append(ratio)
+  log = losses.m3l(*arrays, eps=1e-9, objective='log')
+  check_close(log, np.mean(np.log(rows)), 1e-6, 'log is the mean of logs')
+  ratio = losses.m3l(*arrays, eps=1e-9)
+  check_close(ratio, np.mean(rows), 1e-6, 'ratio is the mean of ratios')
+
+
+# Degenerate batches.
+
+
+def zeros(x):
+  return 0 * x
+
+
+DEGENERATE = {
+  'the text is its image': lambda t, i, ni, nt: (i, i, ni, nt),
+  'the text is the negative image': lambda t, i, ni, nt: (ni, i, ni, nt),
+  'the captions are identical': lambda t, i, ni, nt: (t, i, ni, t),
+  'both images are identical': lambda t, i, ni, nt: (t, i, i, nt),
+  'both pairs are identical': lambda t, i, ni, nt: (t, i, i, t),
+  'everything is one point': lambda t, i, ni, nt: (t, t, t, t),
+  'one row is everywhere': lambda *x: tuple(a[:1].repeat(6, 0) for a in x),
+  'all texts are 0 (dead ReLU)': lambda t, i, ni, nt: (
+    zeros(t),
+    i,
+    ni,
+    zeros(nt),
+  ),
+  'everything is 0': lambda *x: tuple(zeros(a) for a in x),
+}
+
+
+@pytest.mark.parametrize('name', CASES)
+def test_degenerate_batches_stay_finite(name):
+  loss, count = quick(name)
+  for scale in (1.0, 29.0):
+    for what, change in DEGENERATE.items():
+      arrays = change(*features(6, 32, seed=7, scale=scale))[:count]
+      value, slopes = loss(*arrays)
+      assert np.isfinite(value), f'{name} is {value} where {what}'
+      for slope in slopes:
+        assert np.isfinite(slope).all(), f'{name}: {slope} where {what}'
+
+
+def test_values_of_degenerate_batches():
+  text, image, neg_image, neg_text = features(6, 32, seed=7)
+  same = text, text, text, text
+  check_close(losses.m3l(*same), 1.5, 1e-6, 'all ratios are 1')
+  check_close(losses.m3l(*map(zeros, same)), 1.5, 1e-6, 'all ratios are 1')
+  check_close(losses.info_nce(text[:1].repeat(6, 0), image[:1].repeat(6, 0)),
+              np.log(6), 1e-6, 'nothing tells six rows apart')  # fmt: skip
+  assert losses.patr(text, text, text, eta=2.0) == 2
+  assert losses.triplet(text, text, text, margin=2.0) == 2
+  assert losses.m3l(text, text, neg_image, neg_text) < 1e-15
+  assert losses.info_nce(text[:1], image[:1]) == 0, 'nothing to tell apart'
+
+
+@functools.cache
+def quick_where(name):
+  loss, count = loss_of(name)
+
+  def left_out(where, *arrays):
+    return loss(*arrays, where=where)
+
+  return jax.jit(jax.value_and_grad(left_out, tuple(range(1, count + 1))))
+
+
+@pytest.mark.parametrize('name', MINED)
+@pytest.mark.parametrize('value', [np.nan, np.inf, 3e38, 1e12, 0.0])
+def test_rows_left_out_change_nothing(name, value):
+  count = COUNT[CASES[name][0]]
+  arrays = features(9, 16, seed=8)[:count]
+  where = np.array([1, 1, 0, 1, 0, 0, 1, 1, 0], bool)
+  for array in arrays:
+    array[~where] = value
+  got, slopes = quick_where(name)(where, *arrays)
+  loss, _ = quick(name)
+  want, slopes_wanted = loss(*(x[where] for x in arrays))
+  check_close(got, expected(name, arrays, where), 1e-6, name)
+  check_close(got, want, 1e-6, f'{name}: rows of {value} still count')
+  for slope, wanted in zip(slopes, slopes_wanted, strict=True):
+    assert (slope[~where] == 0).all(), f'{name}: a row of {value} has a slope'
+    np.testing.assert_allclose(slope[where], wanted, rtol=2e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize('name', MINED)
+def test_an_overflow_left_out_does_not_reach_the_gradient(name):
+  # Finite features, an infinite loss: the rows that `mine` finds nothing for.
+  count = COUNT[CASES[name][0]]
+  text, image, neg_image, neg_text = features(9, 16, seed=8)
+  text[2] = neg_text[2] = 1e18
+  where = np.arange(9) != 2
+  arrays = (text, image, neg_image, neg_text)[:count]
+  value, slopes = quick_where(name)(where, *arrays)
+  assert np.isfinite(value)
+  assert all(np.isfinite(slope).all() for slope in slopes), name
+
+
+@pytest.mark.parametrize('name', MINED)
+def test_no_row_counts(name):
+  count = COUNT[CASES[name][0]]
+  arrays = features(9, 16, seed=8)[:count]
+  arrays[0][3] = np.nan
+  value, slopes = quick_where(name)(np.zeros(9, bool), *arrays)
+  assert value == 0
+  assert all((slope == 0).all() for slope in slopes), name
+
+
+@pytest.mark.parametrize('name', CASES)
+def test_what_counts_and_is_not_finite_shows(name):
+  loss, count = quick(name)
+  arrays = features(9, 16, seed=8)[:count]
+  arrays[0][3] = np.nan
+  value, _ = loss(*arrays)
+  assert np.isnan(value), f'{name} hides a NaN'
+
+
+# Who is pulled where.
+
+
+def test_m3l_moves_the_negative_text():
+  arrays = features(6, 16, seed=9)
+  _, (text, _, _, neg_text) = quick('m3l')(*arrays) if False else (
+    quick('m3l')[0](*arrays)
+  )
+  assert np.abs(neg_text).max() > 0
+  # Downhill, the negative text leaves the anchor.
+  away = np.sum((arrays[3] - arrays[0]) * np.asarray(neg_text), axis=1)
+  assert (away < 0).all()
+  assert np.abs(text).max() > 0
+
+
+def test_patr_pulls_where_triplet_has_stopped():
+  text, image, neg_image, _ = features(6, 16, seed=9)
+  neg_image = neg_image + 100
+  slope = jax.grad(losses.patr)(text, image, neg_image, eta=1.0)
+  np.testing.assert_allclose(slope, 2 * (text - image) / 6, rtol=1e-5)
+  slope = jax.grad(losses.triplet)(text, image, neg_image, margin=1.0)
+  assert (slope == 0).all()
+
+
+# InfoNCE's pairs.
+
+
+def test_pairs_of_one_image_are_left_out_of_info_nce():
+  text, image = features(12, 32, seed=10)[:2]
+  ids = np.arange(12) // 2
+  same = ids[:, None] == ids[None, :]
+  want = expected('info_nce', [text, image], same=same)
+  got = losses.info_nce(text, image, same=same, temperature=0.1)
+  check_close(got, want, 1e-6, 'same')
+  plain = losses.info_nce(text, image, temperature=0.1)
+  assert plain > got, 'pairs left out still push'
+  off = same & ~np.eye(12, dtype=bool)
+  assert losses.info_nce(text, image, same=off, temperature=0.1) == got, (
+    'the diagonal is its own pair, said or not'
+  )
+  # One direction alone may be left out, and then the other is not.
+  lopsided = np.triu(same, 1)
+  want = expected('info_nce', [text, image], same=lopsided)
+  got = losses.info_nce(text, image, same=lopsided, temperature=0.1)
+  check_close(got, want, 1e-6, 'same is not symmetric')
+  swapped = losses.info_nce(image, text, same=lopsided.T, temperature=0.1)
+  check_close(swapped, got, 1e-6, 'InfoNCE is symmetric')
+
+
+def test_info_nce_with_every_other_pair_left_out():
+  text, image = features(5, 8, seed=11)[:2]
+  same = np.ones((5, 5), bool)
+  value, slopes = jax.value_and_grad(losses.info_nce, (0, 1))(
+    text, image, same=same
+  )
+  assert value == 0
+  assert all((slope == 0).all() for slope in slopes)
+
+
+def test_info_nce_of_near_points_is_exact_on_the_diagonal():
+  # |x|^2 + |y|^2 - 2xy is some 1e-4 off here, and the loss 1e-1.
+  text, image = features(6, 1280, seed=12, scale=29.0)[:2]
+  text = image + 1e-3 * (text - image)
+  got = losses.info_nce(text, image, temperature=1e-3)
+  want = expected('info_nce', [text, image])
+  assert want == 0 and got == 0
+
+
+# What is refused.
+
+
+@pytest.mark.parametrize(
+  ('options', 'message'),
+  [
+    ({'objective': 'exp'}, "objective='exp' must be 'ratio' or 'log'"),
+    ({'rho': 0}, 'rho=0 must be above 0'),
+    ({'rho': np.nan}, 'rho=nan must be above 0'),
+    ({'alpha1': -1}, 'alpha1=-1, alpha2=1.0 must be 0 or more'),
+    ({'alpha1': 0, 'alpha2': 0}, 'not both 0'),
+    ({'eps': 0}, 'eps=0 must be above 0'),
+    ({'where': np.ones((6, 1), bool)}, r'where has shape \(6, 1\), not \(6,\)'),
+  ],
+)
+def test_options_out_of_range(options, message):
+  with pytest.raises(ValueError, match=message):
+    losses.m3l(*features(6, 4), **options)
+
+
+@pytest.mark.parametrize('name', CASES)
+@pytest.mark.parametrize('part', [np.s_[:, :1], np.s_[:1], np.s_[0]])
+def test_shapes_that_would_broadcast_are_refused(name, part):
+  loss, count = loss_of(name)
+  arrays = features(6, 4)[:count]
+  for i in range(count):
+    bad = [x[part] if i == j else x for j, x in enumerate(arrays)]
+    with pytest.raises(ValueError, match=r'features must be \[B, D\]'):
+      loss(*bad)

@@ -1,0 +1,240 @@
+"""Ranks against brute force in float64, ties, NaN, and the intervals."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+
+from jaxretrieval import recall
+
+# Compiling `ranks` for a shape takes a second: most tests share one.
+QUERIES, ITEMS, DIM, BLOCK = 75, 50, 16, 16
+
+
+def _brute_force(queries, gallery, query_ids, gallery_ids):
+  """Sorts all distances in float64, ties with the right item last."""
+  queries, gallery = queries.astype(np.float64), gallery.astype(np.float64)
+  found = []
+  for query, query_id in zip(queries, query_ids, strict=True):
+    distance = np.square(query - gallery).sum(-1)
+    own = gallery_ids == query_id
+    best = distance[own].min()
+    order = np.argsort(np.append(distance[~own], best), kind='stable')
+    found.append(np.flatnonzero(order == (~own).sum())[0])
+  return np.array(found)
+
+
+def _planted(seed, ids=20, noise=2.0):
+  """Several items and queries of an id: all about a point of its own."""
+  rng = np.random.default_rng(seed)
+  points = rng.normal(size=(ids, DIM))
+  gallery_ids = np.append(np.arange(ids), rng.integers(0, ids, ITEMS - ids))
+  query_ids = rng.integers(0, ids, QUERIES)
+  gallery = points[gallery_ids] + noise * rng.normal(size=(ITEMS, DIM))
+  query = points[query_ids] + noise * rng.normal(size=(QUERIES, DIM))
+  return (
+    query.astype(np.float32),
+    gallery.astype(np.float32),
+    query_ids,
+    gallery_ids,
+  )
+
+
+def _ranks(*arguments):
+  return np.asarray(recall.ranks(*arguments, block_size=BLOCK))
+
+
+@pytest.mark.parametrize('block_size', [1, BLOCK, 1024])
+def test_ranks_equal_brute_force_in_any_blocks(block_size):
+  for seed in range(5):
+    planted = _planted(seed)
+    expected = _brute_force(*planted)
+    assert 0 < np.median(expected) < 20, 'the planted set tests little'
+    np.testing.assert_array_equal(
+      recall.ranks(*planted, block_size=block_size), expected
+    )
+
+
+def test_ties_count_against_the_query():
+  # Whole numbers: many distances are equal, and float32 has them exactly.
+  rng = np.random.default_rng(0)
+  gallery = rng.integers(0, 2, (ITEMS, DIM)).astype(np.float32)
+  queries = rng.integers(0, 2, (QUERIES, DIM)).astype(np.float32)
+  ids = rng.integers(0, ITEMS, QUERIES), np.arange(ITEMS)
+  expected = _brute_force(queries, gallery, *ids)
+  np.testing.assert_array_equal(_ranks(queries, gallery, *ids), expected)
+
+
+@pytest.mark.parametrize(('dim', 'block_size'), [(3, 128), (1280, 37)])
+def test_equal_items_are_exact_ties_whatever_rounding_does(dim, block_size):
+  # Every product rounds; 101 rows, so that blocks have ends that a matrix
+  # product treats otherwise than their middle.
+  rng = np.random.default_rng(dim)
+  queries = rng.normal(size=(101, dim)).astype(np.float32)
+  gallery = np.tile(rng.normal(size=dim).astype(np.float32), (101, 1))
+  ids = np.arange(101)
+  ranks = recall.ranks(queries, gallery, ids, ids, block_size=block_size)
+  assert (np.asarray(ranks) == 100).all(), (
+    'a collapsed model must have every other item ahead of the right one'
+  )
+  assert recall.recall_at(ranks, 10) == 0
+  # Each item has one twin, among others that are far.
+  gallery = np.repeat(rng.normal(size=(51, dim)), 2, 0)[:101]
+  near = (gallery + 1e-3 * rng.normal(size=gallery.shape)).astype(np.float32)
+  gallery = gallery.astype(np.float32)
+  ranks = recall.ranks(near, gallery, ids, ids, block_size=block_size)
+  np.testing.assert_array_equal(ranks, [1] * 100 + [0])
+
+
+def test_differences_below_the_error_of_a_matrix_product_are_seen():
+  # All lie far out and close together: |x|^2 + |y|^2 - 2xy is noise.
+  queries, gallery, *ids = _planted(0)
+  queries, gallery = 100 + queries / 1024, 100 + gallery / 1024
+  expected = _brute_force(queries, gallery, *ids)
+  assert 0 < np.median(expected) < 20
+  np.testing.assert_array_equal(_ranks(queries, gallery, *ids), expected)
+
+
+def test_nan_never_looks_good():
+  queries, gallery, query_ids, gallery_ids = _planted(1)
+  # The most that can be ahead: the items of other ids.
+  others = ITEMS - np.bincount(gallery_ids)[query_ids]
+  bad = queries.copy()
+  bad[::2, 3] = np.nan
+  found = _ranks(bad, gallery, query_ids, gallery_ids)
+  assert (found == others)[::2].all(), 'a NaN query must have all others ahead'
+  expected = _brute_force(queries, gallery, query_ids, gallery_ids)
+  np.testing.assert_array_equal(found[1::2], expected[1::2])
+
+  bad = gallery.copy()
+  bad[gallery_ids < 5, 0] = np.nan
+  found = _ranks(queries, bad, query_ids, gallery_ids)
+  lost = query_ids < 5
+  assert (found == others)[lost].all(), 'a query whose items are NaN'
+  healthy = gallery_ids >= 5
+  expected = _brute_force(
+    queries[~lost], gallery[healthy], query_ids[~lost], gallery_ids[healthy]
+  )
+  np.testing.assert_array_equal(found[~lost], expected)
+
+  for value in (np.nan, np.inf):
+    found = _ranks(
+      queries, np.full_like(gallery, value), query_ids, gallery_ids
+    )
+    assert (found == others).all(), f'a model that gives {value}'
+  with np.errstate(over='ignore'):
+    huge = queries * np.float32(1e30), gallery * np.float32(1e30)
+  found = _ranks(*huge, query_ids, gallery_ids)
+  assert (found == others).all(), 'distances beyond float32'
+
+
+def test_same_ranks_under_jit_from_half_precision():
+  queries, gallery, query_ids, gallery_ids = _planted(2)
+  queries, gallery = queries.astype(np.float16), gallery.astype(np.float16)
+  expected = _brute_force(queries, gallery, query_ids, gallery_ids)
+  ranks = jax.jit(recall.ranks)
+  found = ranks(queries, gallery, query_ids, gallery_ids)
+  np.testing.assert_array_equal(found, expected)
+  query_ids[4] = 99
+  found = ranks(queries, gallery, query_ids, gallery_ids)
+  assert found[4] == ITEMS, 'without own item all must be ahead'
+
+
+def test_no_matrix_of_all_distances_is_in_memory():
+  x = jax.ShapeDtypeStruct((8192, 64), np.float32)
+  ids = jax.ShapeDtypeStruct((8192,), np.int32)
+  compiled = jax.jit(recall.ranks).lower(x, x, ids, ids).compile()
+  memory = compiled.memory_analysis()
+  assert memory is not None
+  size = memory.temp_size_in_bytes
+  assert size < 8192 * 8192 * 4 / 4, f'{size} bytes beside the arguments'
+
+
+def test_ids_of_64_bits_are_not_cut():
+  queries, gallery, *ids = _planted(3)
+  expected = _brute_force(queries, gallery, *ids)
+  wide = [5 + x.astype(np.int64) * 2**32 for x in ids]
+  np.testing.assert_array_equal(_ranks(queries, gallery, *wide), expected)
+
+
+@pytest.mark.parametrize(
+  ('change', 'said'),
+  [
+    ({'query_ids': [0, 7]}, 'query 1 has id 7, which no item'),
+    ({'query_ids': [0]}, r'query_ids has shape \(1,\), expected \(2,\)'),
+    ({'gallery': np.zeros((3, 5))}, r'queries \(2, 4\) and gallery \(3, 5\)'),
+    ({'gallery': np.zeros((0, 4)), 'gallery_ids': []}, 'has no items'),
+    ({'block_size': 0}, 'block_size is 0'),
+  ],
+)
+def test_wrong_arguments_are_named(change, said):
+  good = {
+    'queries': np.zeros((2, 4)),
+    'gallery': np.zeros((3, 4)),
+    'query_ids': [0, 1],
+    'gallery_ids': [0, 1, 2],
+  }
+  with pytest.raises(ValueError, match=said):
+    recall.ranks(**(good | change))
+
+
+def test_statistics_of_known_ranks():
+  values = recall.summary(np.array([0, 0, 3, 4, 9, 10, 499, 1]))
+  assert values['recall@1'] == 2 / 8
+  assert values['recall@5'] == 5 / 8
+  assert values['recall@10'] == 6 / 8
+  assert values['median_rank'] == (3 + 4) / 2 + 1
+  expected = np.mean(1 / np.array([1, 1, 4, 5, 10, 11, 500, 2]))
+  assert values['mrr'] == pytest.approx(expected, rel=1e-6)
+  assert values['recall@10_low'] < 6 / 8 < values['recall@10_high']
+
+
+def test_interval_of_a_published_size():
+  # 1,000 queries at R@10 = .85: +-2.2 points, by the normal approximation.
+  ranks = np.where(np.arange(1000) < 850, 0, 50)
+  statistic = functools.partial(recall.recall_at, k=10)
+  low, high = recall.bootstrap(jax.random.key(0), ranks, statistic)
+  # The ends of 1,000 draws are themselves off by some .1 points.
+  assert low == pytest.approx(0.85 - 0.0221, abs=0.004)
+  assert high == pytest.approx(0.85 + 0.0221, abs=0.004)
+  same = recall.bootstrap(jax.random.key(0), ranks, statistic)
+  other = recall.bootstrap(jax.random.key(1), ranks, recall.median_rank)
+  assert same == (low, high) and other == (1, 1)
+  wide = recall.bootstrap(jax.random.key(0), ranks, statistic, level=0.99)
+  assert wide[0] < low < high < wide[1]
+
+
+def test_interval_covers_the_truth_as_often_as_it_says():
+  rng = np.random.default_rng(0)
+  statistic = functools.partial(recall.recall_at, k=10)
+  inside = 0
+  for seed in range(40):
+    ranks = np.where(rng.random(400) < 0.6, 0, 50)
+    key = jax.random.key(seed)
+    low, high = recall.bootstrap(key, ranks, statistic, samples=200)
+    inside += low <= 0.6 <= high
+  # Binomial(40, .95) is below 34 once in a hundred times.
+  assert inside >= 34, f'{inside} of 40 intervals hold the truth'
+
+
+def test_captions_of_an_image_are_drawn_together():
+  # Five captions that always agree are one query, not five.
+  ranks = np.where(np.arange(200) < 120, 0, 50)
+  statistic = functools.partial(recall.recall_at, k=10)
+  key = jax.random.key(0)
+  low, high = recall.bootstrap(key, ranks, statistic)
+  rows = np.repeat(ranks[:, None], 5, 1)
+  grouped = recall.bootstrap(key, rows, statistic)
+  naive = recall.bootstrap(key, rows.reshape(-1), statistic)
+  assert grouped == pytest.approx((low, high), abs=1e-6)
+  assert naive[1] - naive[0] < 0.6 * (high - low)
+
+
+def test_statistics_need_ranks():
+  for function in (
+    recall.summary,
+    lambda ranks: recall.bootstrap(jax.random.key(0), ranks, np.mean),
+  ):
+    with pytest.raises(ValueError, match=r'shape \(0,\): nothing to draw'):
+      function(np.zeros(0, np.int32))
