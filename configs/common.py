@@ -196,7 +196,7 @@ def loss_options(loss: str) -> dict[str, Any]:
   length = {
     'patr': {'eta': 1.3},
     'triplet': {'margin': 0.2},
-    'info_nce': {'temperature': 0.05},
+    'info_nce': {'temperature': 0.15, 'symmetric': False},
   }[loss]
   return {'name': loss, **length, 'unit': 'mean_square'}
 
@@ -211,7 +211,7 @@ def retrieval(
   """The recipe of the cross-lingual paper, section 3, every field of it.
 
   Args:
-    choice: `loss`, `miner` and `smoke`, as `parse_arg` gives them.
+    choice: `loss` and `smoke`, as `parse_arg` gives them.
     data: the feature set's name.
     languages: to train on.
     evals: for each evaluation a split and the languages of its queries.
@@ -240,12 +240,13 @@ def retrieval(
     'feature_scale': 'rms',
     'center_text': True,
     'text_noise': 0.0,
+    'image_noise': 0.0,
     'output_scale': 'glorot',
     'output_bias': 'zero',
   }
   config.loss = loss_options(choice.loss)
   config.mining = {
-    'miner': choice.miner,
+    'miner': 'topk_random',
     'ranks': (0, 10),
     'bank': False,
     'block_size': 4096,
@@ -255,6 +256,7 @@ def retrieval(
     'name': data,
     'source': '',
     'dir': '',
+    'text_encoder': '',
     'split': 'train',
     'languages': languages,
     'sampling': 'image',
@@ -267,6 +269,7 @@ def retrieval(
       'name': '',
       'source': '',
       'dir': '',
+      'text_encoder': '',
       'split': split,
       'languages': tested,
     }

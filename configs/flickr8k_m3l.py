@@ -17,12 +17,27 @@ English captions of the dev split alone.
 
 from typing import Any
 
-from configs.common import LOSSES, MINERS, parse_arg, retrieval
+from configs.common import (
+  LOSSES,
+  MINERS,
+  loss_options,
+  parse_arg,
+  retrieval,
+)
 
 
 def get_config(arg: str | None = None) -> Any:
-  """6,000 training images with five captions each."""
-  choice = parse_arg(arg, smoke=False, loss=LOSSES, miner=MINERS)
+  """6,000 training images with five captions each; 14 s on two idle cores.
+
+  Few images: a head smaller than the paper's, linear at its end, noise on both
+  sides. With batches of 512 negatives are harder than with the paper's 128.
+  `:paper` is the paper's recipe, but for the one number that images are divided
+  by: M3L as printed with the hardest negatives of 128, Adam with b1 = .99, 50
+  epochs.
+  """
+  choice = parse_arg(
+    arg, smoke=False, paper=False, loss=('info_nce', *LOSSES), miner=MINERS
+  )
   config = retrieval(
     choice,
     data='flickr8k',
@@ -32,11 +47,32 @@ def get_config(arg: str | None = None) -> Any:
       'test': ('test', ('en', 'de', 'fr', 'cs')),
     },
   )
+  config.mining.miner = choice.miner
+  if choice.paper:
+    config.loss = loss_options('m3l')
+    config.mining.miner = 'hardest'
+    config.optimizer.b1 = 0.99
+    config.model.center_text = False
+    return config
+
+  config.model.hidden = (512, 1024)
+  config.model.output = 'linear'
+  config.model.output_bias = 'mean_image'
+  config.model.text_noise = 0.4
+  config.model.image_noise = 0.3
+  if not choice.smoke:
+    config.epochs = 20.0
+    config.batch_size = 512
+    config.optimizer.lr = 2e-3
+    config.optimizer.schedule = 'cosine'
+    config.optimizer.warmup_epochs = 1.7
   return config
 
 
 def sweep(add: Any) -> None:
   """InfoNCE takes all pairs of the batch and has no miner."""
+  for seed in range(3):
+    add('paper', seed=seed)
   for loss in LOSSES:
     for miner in MINERS if loss != 'info_nce' else MINERS[:1]:
       for seed in range(3):

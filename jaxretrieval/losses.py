@@ -201,12 +201,14 @@ def info_nce(
   *,
   same: jax.Array | None = None,
   temperature: float | jax.Array = 0.1,
+  symmetric: bool = True,
 ) -> jax.Array:
-  """The symmetric contrastive loss over the batch, with `-d` as similarity.
+  """The contrastive loss over the batch, with `-d` as similarity.
 
-  The mean of two cross entropies, of each text over the images of the batch
-  and of each image over its texts (Radford et al. 2021, figure 3, there with
-  the cosine). All pairs are used, so the matrix `[B, B]` is built.
+  The cross entropy of each text over the images of the batch (van den Oord et
+  al. 2018, equation 4), or the mean of it and that of each image over the texts
+  (Radford et al. 2021, figure 3, there with the cosine). All pairs are used, so
+  the matrix `[B, B]` is built.
 
   Args:
     text: anchors `[B, D]`.
@@ -215,6 +217,7 @@ def info_nce(
       row, such as two captions of an image: neither positive nor negative. The
       diagonal is ignored.
     temperature: above 0, squared units of the features.
+    symmetric: whether images choose among texts as well.
 
   Returns:
     A scalar.
@@ -240,6 +243,8 @@ def info_nce(
     logits = jnp.where(same & ~own, -jnp.inf, logits)
   positive = jnp.diagonal(logits)
   to_images = jax.nn.logsumexp(logits, axis=1) - positive
+  if not symmetric:
+    return jnp.mean(to_images)
   to_texts = jax.nn.logsumexp(logits, axis=0) - positive
   return jnp.mean(to_images + to_texts) / 2
 

@@ -27,8 +27,9 @@ LOSSES = {
   'm3l': {'objective', 'rho', 'alpha1', 'alpha2'},
   'patr': {'eta', 'unit'},
   'triplet': {'margin', 'unit'},
-  'info_nce': {'temperature', 'unit'},
+  'info_nce': {'temperature', 'symmetric', 'unit'},
 }
+LENGTHS = {'eta', 'margin', 'temperature'}
 UNITS = ('mean_square', 'raw')
 
 
@@ -64,21 +65,23 @@ def make_batch_loss(config: Any, image_dim: int, mesh: Mesh) -> Any:
     mesh: the devices.
   """
   model = models.create(config.model, image_dim)
-  if not 0 <= config.model.text_noise < np.inf:
-    raise ValueError(
-      f'config.model.text_noise={config.model.text_noise} must be 0 or more'
-    )
+  text_noise, image_noise = (
+    _check_noise(config.model, field) for field in ('text_noise', 'image_noise')
+  )
   compare = make_comparison(config.loss)
   mine = make_mining(config.mining, mesh)
 
   def loss(params: Any, constants: Any, batch: Any, key: jax.Array) -> Any:
-    caption_key, bank_key, encode_key, mining_key = jax.random.split(key, 4)
+    caption_key, bank_key, encode_key, image_key, mining_key = jax.random.split(
+      key, 5
+    )
 
     def encode(texts: Any, key: jax.Array) -> Any:
       noise_key, dropout_key = jax.random.split(key)
       inputs = models.prepare_texts(texts, constants)
-      if config.model.text_noise:
-        inputs += _noise(noise_key, inputs, config.model.text_noise, constants)
+      if text_noise:
+        length = text_noise * jnp.sqrt(constants['text_mean_square'])
+        inputs = _add_noise(noise_key, inputs, length)
       return model.apply(
         {'params': params}, inputs, train=True, rngs={'dropout': dropout_key}
       )
@@ -86,6 +89,10 @@ def make_batch_loss(config: Any, image_dim: int, mesh: Mesh) -> Any:
     texts, caption_ids = _draw_captions(caption_key, batch)
     text = encode(texts, jax.random.fold_in(encode_key, 0))
     image = models.prepare_images(batch['image'], constants)
+    if image_noise:
+      length = image_noise * jnp.sqrt(constants['image_mean_square'])
+      length /= constants['image_scale']
+      image = _add_noise(image_key, image, length)
     anchors = mining.Items(text, batch['image_id'], caption_ids)
     metrics = {'positive': jnp.mean(losses.squared_distance(text, image))}
     if config.loss.name == 'info_nce':
@@ -146,8 +153,8 @@ def make_comparison(loss_config: Any) -> Callable[..., jax.Array]:
   unit = fields.pop('unit', 'raw')
   if unit not in UNITS:
     raise ValueError(f'config.loss.unit={unit!r} must be one of {UNITS}')
-  for field in ('eta', 'margin', 'temperature'):
-    if not 0 < fields.get(field, 1) < np.inf:
+  for field in LENGTHS & fields.keys():
+    if not 0 < fields[field] < np.inf:
       raise ValueError(f'config.loss.{field}={fields[field]!r} must be above 0')
 
   def scaled(constants: Any, length: float) -> Any:
@@ -159,10 +166,14 @@ def make_comparison(loss_config: Any) -> Callable[..., jax.Array]:
   ) -> jax.Array:
     if name == 'm3l':
       return losses.m3l(text, image, *negatives, **options, **fields)
-    ((field, length),) = fields.items()
-    options[field] = scaled(constants, length)
+    lengths = {
+      field: scaled(constants, fields[field])
+      for field in LENGTHS & fields.keys()
+    }
     function = getattr(losses, name)
-    return function(text, image, *negatives[:1], **options)
+    return function(
+      text, image, *negatives[:1], **options, **(fields | lengths)
+    )
 
   # What is wrong would be raised in the first step, without naming the config.
   row = jax.ShapeDtypeStruct((2, 2), jnp.float32)
@@ -234,12 +245,20 @@ def make_evaluators(config: Any, mesh: Mesh) -> dict[str, Any]:
   }
 
 
-def _noise(key: jax.Array, inputs: Any, level: float, constants: Any) -> Any:
-  """Gaussian noise whose length is `level` times that of a text, on average."""
-  length = level * jnp.sqrt(constants['text_mean_square'] / inputs.shape[1])
+def _check_noise(model_config: Any, field: str) -> float:
+  if not 0 <= model_config[field] < np.inf:
+    raise ValueError(
+      f'config.model.{field}={model_config[field]} must be 0 or more: the '
+      'length of the noise beside that of the features'
+    )
+  return model_config[field]
+
+
+def _add_noise(key: jax.Array, rows: Any, length: Any) -> Any:
+  """Adds Gaussian noise of that length, on average, to each row."""
   # Flat: arrays of several axes are slow to compile on a CPU.
-  drawn = jax.random.normal(key, (inputs.size,))
-  return length * drawn.reshape(inputs.shape)
+  noise = jax.random.normal(key, (rows.size,)).reshape(rows.shape)
+  return rows + length / np.sqrt(rows.shape[1]) * noise
 
 
 def _draw_captions(key: jax.Array, batch: Any) -> tuple[jax.Array, jax.Array]:

@@ -1,10 +1,14 @@
 """Tables and curves of finished runs: `python -m launch.report DIR [DIR2 ...]`.
 
+`--columns='test/*/recall@10'` keeps the metrics whose names match.
+
 Every folder below with a config.json is a run. Runs whose configs differ only
 in the seed are one row: mean ± sample standard deviation (number of runs). A
 run that has not finished is counted but has no value: `–`.
 """
 
+import argparse
+import fnmatch
 import json
 import os
 import pathlib
@@ -77,8 +81,8 @@ def group_runs(runs: Sequence[RunFolder]) -> dict[str, list[RunFolder]]:
   return groups
 
 
-def table(groups: dict[str, list[RunFolder]]) -> str:
-  """Returns the groups as a Markdown table."""
+def table(groups: dict[str, list[RunFolder]], columns: str = '*') -> str:
+  """Returns the groups as a Markdown table of the metrics in `columns`."""
   metrics = {
     name: None
     for runs in groups.values()
@@ -86,6 +90,7 @@ def table(groups: dict[str, list[RunFolder]]) -> str:
     for name in run.final or ()
     # The bounds of one run's interval have no use as a mean over seeds.
     if not name.endswith(('_low', '_high'))
+    and fnmatch.fnmatchcase(name, columns)
   }
   lines = [
     ['config', 'finished', *metrics],
@@ -163,14 +168,18 @@ def _curve(runs: Sequence[RunFolder], name: str):
 
 def main(argv: Sequence[str]) -> int:
   """Prints the table of the folders in `argv`; returns the exit code."""
-  folders = [pathlib.Path(folder) for folder in argv]
+  parser = argparse.ArgumentParser('python -m launch.report')
+  parser.add_argument('folders', nargs='+', metavar='DIR', type=pathlib.Path)
+  parser.add_argument('--columns', default='*', help='metrics, by a pattern')
+  args = parser.parse_args(argv)
+  folders = args.folders
   runs = [run for folder in folders for run in find_runs(folder)]
   if not runs or not all(folder.is_dir() for folder in folders):
-    where = ', '.join(argv) or 'no folder given'
+    where = ', '.join(map(str, folders))
     print(f'error: no folder with runs: {where}', file=sys.stderr)
     return 2
   groups = group_runs(runs)
-  text = table(groups)
+  text = table(groups, args.columns)
   print(text, end='')
   write_text(folders[0] / 'report.md', text)
   try:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from launch.plan import Plan
 
 _SECONDS_BETWEEN_LINES = 10
+_SHOWN = 12
 
 
 class Throughput:
@@ -116,8 +117,16 @@ class Progress:
 
 
 def show_metrics(metrics: Mapping[str, float]) -> str:
-  """Returns metrics as text for people: `test/accuracy 0.7123`."""
-  return '  '.join(f'{name} {value:.4g}' for name, value in metrics.items())
+  """Returns metrics as text for people: `test/accuracy 0.7123`.
+
+  A line holds so many: bounds of intervals and what is beyond `_SHOWN` metrics
+  are left to metrics.jsonl.
+  """
+  names = [name for name in metrics if not name.endswith(('_low', '_high'))]
+  shown = [f'{name} {metrics[name]:.4g}' for name in names[:_SHOWN]]
+  if len(names) > _SHOWN:
+    shown.append(f'(and {len(names) - _SHOWN} more)')
+  return '  '.join(shown)
 
 
 def _clock(seconds: float) -> str:

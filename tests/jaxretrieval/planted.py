@@ -70,6 +70,7 @@ def config(folder, arg='', **fields):
     evals={'test': ('test', ('en', 'de'))},
   )
   small = {
+    'mining.miner': choice.miner,
     'data.source': str(folder),
     'epochs': 4.0,
     'batch_size': 32,
