@@ -71,10 +71,15 @@ def test_several_folders_make_one_table(tmp_path, capsys):
   assert '0.6 ± 0.14 (2)' in capsys.readouterr().out
 
 
-@pytest.mark.parametrize('folders', [[], ['nowhere']])
-def test_no_runs_is_an_error(folders, capsys):
-  assert report.main(folders) == 2
+def test_no_runs_is_an_error(capsys):
+  assert report.main(['nowhere']) == 2
   assert capsys.readouterr().err.startswith('error: no folder with runs')
+
+
+def test_columns_can_be_chosen(tmp_path, capsys):
+  write_run(tmp_path / '0', [0.5], seed=0)
+  assert report.main([str(tmp_path), '--columns', 'x*']) == 0
+  assert '0.5' not in capsys.readouterr().out
 
 
 def test_rows_of_a_sweep_keep_their_names(tmp_path):
