@@ -71,10 +71,9 @@ def get_config(arg: str | None = None) -> Any:
 
 def sweep(add: Any) -> None:
   """InfoNCE takes all pairs of the batch and has no miner."""
-  for loss in LOSSES:
-    for miner in MINERS if loss != 'info_nce' else MINERS[:1]:
-      for seed in range(3):
-        add(f'loss={loss},miner={miner}', seed=seed)
   for seed in range(3):
+    for loss in LOSSES:
+      for miner in MINERS if loss != 'info_nce' else MINERS[:1]:
+        add(f'loss={loss},miner={miner}', seed=seed)
     add('loss=info_nce', seed=seed, **{'loss.symmetric': True})
     add('paper', seed=seed)

@@ -61,6 +61,16 @@ def training_arrays(
   Raises:
     ValueError: an unknown language (lists those there are), sampling or
       balance.
+
+  >>> from jaxretrieval import captions
+  >>> said = captions.build([5, 8], ['5.jpg', '8.jpg'],
+  ...     [(0, 'en', 'a dog'), (0, 'en', 'a pup'), (1, 'en', 'A dog')])
+  >>> split = Split(said, np.ones((2, 4), 'f2'), np.ones((3, 6), 'f2'))
+  >>> arrays = training_arrays(split, ['en'])
+  >>> arrays['text'].shape, arrays['cdf'].tolist()
+  ((2, 2, 6), [[0.5, 1.0], [1.0, 1.0]])
+  >>> bool(arrays['caption'][0, 0] == arrays['caption'][1, 0])
+  True
   """
   if sampling not in ('image', 'caption'):
     raise ValueError(

@@ -17,7 +17,7 @@ def uneven():
   rows += [(1, 'fr', 'deux chats'), (2, 'en', 'runs')]
   built = captions.build([5, 3, 9], ['5.jpg', '3.jpg', '9.jpg'], rows)
   texts = np.arange(24, dtype=np.float16).reshape(8, 3)
-  return features.Split(built, np.float16([[1], [2], [3]]), texts)
+  return features.Split(built, np.array([[1], [2], [3]], np.float16), texts)
 
 
 def test_a_row_for_each_image():

@@ -39,7 +39,7 @@ def test_vsepp(tmp_path, repeated):
 
 
 def test_vsepp_with_one_caption_an_image(tmp_path):
-  images = RNG.normal(size=(15, 4))
+  images = RNG.normal(size=(15, 4)).astype(np.float32)
   images[7] = images[2]  # two pictures may look alike
   dev = arrays.read_splits(vsepp(about(tmp_path), images))['dev']
   assert dev.captions.image_index.tolist() == list(range(15))
@@ -53,8 +53,8 @@ def test_images_are_known_again_by_their_features(tmp_path):
   vsepp(folder, other.astype(np.float32), 'test')
   splits = arrays.read_splits(folder)
   assert arrays.namespace(splits) == 'image-features'
-  ids = [splits[k].captions.image_ids for k in ('train', 'test')]
-  assert np.intersect1d(*ids).tolist() == [ids[0][1]] == [ids[1][2]]
+  train, test = (splits[k].captions.image_ids for k in ('train', 'test'))
+  assert np.intersect1d(train, test).tolist() == [train[1]] == [test[2]]
 
 
 @pytest.mark.parametrize(

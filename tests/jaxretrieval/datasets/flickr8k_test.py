@@ -22,11 +22,11 @@ def write(folder, images=IMAGES, **changes):
     'image_features': {'features': np.arange(5, dtype='f2')[:, None]},
     'text_features_en': {
       'features': np.arange(6, dtype='f2')[:, None],
-      'image_index': np.int32([0, 0, 1, 2, 3, 4]),
+      'image_index': np.array([0, 0, 1, 2, 3, 4], np.int32),
     },
     'text_features_de': {
       'features': 100 + np.arange(3, dtype='f2')[:, None],
-      'image_index': np.int32([0, 1, 4]),
+      'image_index': np.array([0, 1, 4], np.int32),
     },
   }
   for name, content in (arrays | changes).items():
@@ -71,7 +71,7 @@ def test_features_go_with_their_captions(tmp_path):
       {
         'text_features_de': {
           'features': np.ones((3, 1)),
-          'image_index': np.int32([0, 2, 4]),
+          'image_index': np.array([0, 2, 4], np.int32),
         }
       },
       'features_de.npz has 3 rows, which are not the 3 de captions',

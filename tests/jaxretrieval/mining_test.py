@@ -1,0 +1,463 @@
+"""The miners beside a loop in numpy, their chances, blocks, shards, memory."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from scipy import stats
+
+from jaxretrieval import losses, mining
+
+MINERS = mining.MINERS
+RANKS = (2, 6)
+
+
+def select(miner, ranks=RANKS, block_size=4096):
+  """`mining.select` as a function of arrays alone."""
+
+  def function(bits, anchors, gallery, positive):
+    return mining.select(
+      bits,
+      anchors,
+      gallery,
+      miner=miner,
+      ranks=ranks,
+      positive=positive,
+      block_size=block_size,
+    )
+
+  return function
+
+
+@functools.cache
+def quick(miner, ranks=RANKS, block_size=4096):
+  return jax.jit(select(miner, ranks, block_size))
+
+
+def make_bits(count, seed=0):
+  rng = np.random.default_rng(seed)
+  return rng.integers(0, 2**32, count, dtype=np.uint32)
+
+
+def integers(anchors, gallery, dim=3, ids=12, captions=15, seed=0):
+  """Features of few small integers: exact arithmetic and many ties."""
+  rng = np.random.default_rng(seed)
+
+  def items(count):
+    return mining.Items(
+      rng.integers(-2, 3, (count, dim)).astype(np.float32),
+      rng.integers(0, ids, count).astype(np.int32),
+      rng.integers(0, captions, count).astype(np.int32),
+    )
+
+  positive = rng.integers(-2, 3, (anchors, dim)).astype(np.float32)
+  return make_bits(anchors, seed), items(anchors), items(gallery), positive
+
+
+def expected(bits, anchors, gallery, positive, miner, ranks=RANKS):
+  """The picks, one row after the other; of 'random' those that are allowed."""
+  picks = []
+  for i, text in enumerate(np.asarray(anchors.features, np.int64)):
+    order = []
+    for j, image in enumerate(np.asarray(gallery.features, np.int64)):
+      same = anchors.image_ids[i] == gallery.image_ids[j]
+      if anchors.caption_ids is not None and gallery.caption_ids is not None:
+        same |= anchors.caption_ids[i] == gallery.caption_ids[j]
+      if not same:
+        order.append((np.sum((text - image) ** 2), j))
+    order.sort()
+    if miner == 'semihard':
+      own = np.sum((text - np.asarray(positive[i], np.int64)) ** 2)
+      order = [(d, j) for d, j in order if d > own] or order
+    if miner == 'topk_random':
+      first = min(ranks[0], len(order) - 1)
+      order = order[max(first, 0) : ranks[1]]
+      order = order and [order[bits[i] % len(order)]]
+    picks.append([j for _, j in order])
+  return picks
+
+
+def check_picks(got, want, miner):
+  index, valid = np.asarray(got.index), np.asarray(got.valid)
+  assert index.dtype == np.int32 and valid.dtype == bool
+  assert index.shape == valid.shape == (len(want),)
+  assert (valid == [bool(row) for row in want]).all(), f'{miner}: valid'
+  assert (index[~valid] == 0).all(), 'where there is none the index is 0'
+  for i, row in enumerate(want):
+    if row and miner == 'random':
+      assert index[i] in row, f'row {i}: {index[i]} is excluded'
+    elif row:
+      assert index[i] == row[0], f'{miner}, row {i}: {index[i]}, not {row[0]}'
+
+
+# Blocks that hold all, divide the rows or do not, are smaller than the ranks.
+@pytest.mark.parametrize('block_size', [4096, 60, 45, 8, 1])
+@pytest.mark.parametrize('miner', MINERS)
+def test_miners_equal_a_loop_in_numpy(miner, block_size):
+  pick = quick(miner, block_size=block_size)
+  for seed in range(3):
+    # The anchors are 5 blocks of 9; in 60 images some rows have no negative.
+    args = integers(45, 60, ids=12, captions=9, seed=seed)
+    want = expected(*args, miner)
+    check_picks(pick(*args), want, miner)
+    whole = quick(miner)(*args)
+    for got, full in zip(pick(*args), whole, strict=True):
+      assert (got == full).all(), f'{miner}: blocks of {block_size} differ'
+
+
+@pytest.mark.parametrize('miner', MINERS)
+@pytest.mark.parametrize('captions', ['both', 'neither', 'anchors'])
+def test_masks_and_few_candidates(miner, captions):
+  bits, anchors, gallery, positive = integers(40, 7, ids=3, captions=3, seed=4)
+  if captions != 'both':
+    gallery = gallery._replace(caption_ids=None)
+  if captions == 'neither':
+    anchors = anchors._replace(caption_ids=None)
+  # A row that every image belongs to; and fewer left over than the ranks.
+  gallery.image_ids[:] = np.minimum(gallery.image_ids, 1)
+  gallery.image_ids[:2] = 0
+  args = bits, anchors, gallery, positive
+  want = expected(*args, miner)
+  sizes = {len(row) for row in expected(*args, 'random')}
+  assert captions != 'both' or min(sizes) < RANKS[0], 'not the case meant'
+  for block_size in (4096, 4):
+    check_picks(quick(miner, block_size=block_size)(*args), want, miner)
+
+
+@pytest.mark.parametrize('block_size', [4096, 2])
+@pytest.mark.parametrize('miner', MINERS)
+def test_rows_without_a_negative(miner, block_size):
+  bits, anchors, _, positive = integers(5, 5)
+  ids = np.array([0, 0, 0, 0, 1], np.int32)
+  anchors = mining.Items(anchors.features, ids)
+  got = quick(miner, block_size=block_size)(bits, anchors, anchors, positive)
+  assert got.valid.all() and (got.index[:4] == 4).all() and got.index[4] < 4
+  alone = anchors._replace(image_ids=np.zeros(5, np.int32))
+  got = quick(miner, block_size=block_size)(bits, alone, alone, positive)
+  assert not got.valid.any() and (got.index == 0).all()
+
+
+@pytest.mark.parametrize('block_size', [4096, 3])
+def test_semihard_is_the_nearest_beyond_the_positive(block_size):
+  gallery = mining.Items(
+    np.array([[1.0], [2.0], [4.0], [-3.0], [3.0]], np.float32), np.arange(5)
+  )
+  texts = mining.Items(np.zeros((5, 1), np.float32), np.array([9, 9, 9, 9, 0]))
+  # Own images at 0, 2, 3 (two there), 5 (none beyond), 0.
+  positive = np.array([[0.0], [-2.0], [2.5], [5.0], [0.0]], np.float32)
+  pick = quick('semihard', block_size=block_size)
+  got = pick(make_bits(5), texts, gallery, positive)
+  # Beyond means strictly; of equals the lower row; else the nearest of all.
+  np.testing.assert_array_equal(got.index, [0, 3, 3, 0, 1])
+  assert got.valid.all()
+
+
+def test_the_hardest_of_real_features_is_that_of_float64():
+  rng = np.random.default_rng(5)
+  text, image = 20 * np.maximum(rng.normal(size=(2, 96, 1280)), 0)
+  image[48:] = image[:48] + 0.05 * np.abs(rng.normal(size=(48, 1280)))
+  text, image = text.astype(np.float16), image.astype(np.float16)
+  ids = np.arange(96)
+  d = text.astype(np.float64)[:, None] - image.astype(np.float64)[None]
+  d = np.sum(d**2, axis=-1)
+  d[ids, ids] = np.inf
+  two = np.sort(d, axis=1)[:, :2]
+  assert (two[:, 1] / two[:, 0] > 1 + 1e-6).all(), 'ties: no test'
+  args = make_bits(96), mining.Items(text, ids), mining.Items(image, ids)
+  for block_size in (4096, 40):
+    got = quick('hardest', block_size=block_size)(*args, image)
+    np.testing.assert_array_equal(got.index, d.argmin(axis=1))
+
+
+@pytest.mark.parametrize('block_size', [4096, 50])
+def test_copies_of_an_image_are_ties(block_size):
+  # Not integers: all columns of a product must be summed in the same order.
+  rng = np.random.default_rng(6)
+  text, image = rng.normal(size=(2, 100, 64)).astype(np.float32)
+  image[50:] = image[:50]
+  args = (
+    mining.Items(text, 200 + np.arange(100)),
+    mining.Items(image, np.arange(100)),
+  )
+  got = quick('hardest', block_size=block_size)(make_bits(100), *args, image)
+  assert (got.index < 50).all(), 'of two copies the lower row wins'
+
+
+# Chances.
+
+ROWS = 20_000
+LEVEL = 1e-3  # The seeds are fixed: a draw this rare is a fault.
+
+
+def picks_of_one_row(miner, gallery, **options):
+  """Picks of many anchors at 0 among images at 0, 1, 2, ..."""
+  count = len(gallery)
+  images = np.arange(count, dtype=np.float32)[:, None]
+  texts = mining.Items(
+    np.zeros((ROWS, 1), np.float32), np.zeros(ROWS, np.int32)
+  )
+  images = mining.Items(images, np.asarray(gallery, np.int32))
+  return quick(miner, **options)(
+    make_bits(ROWS, seed=7), texts, images, texts.features
+  )
+
+
+def check_uniform(picks, among):
+  counts = np.bincount(picks, minlength=max(among) + 1)
+  assert counts.sum() == counts[among].sum(), 'picks outside of the window'
+  chance = stats.chisquare(counts[among]).pvalue
+  assert chance > LEVEL, f'not uniform: {counts[among]}'
+
+
+# The ids of the images, the ranks, the columns that share the picks.
+WINDOWS = {
+  'whole': ([1] * 10, (2, 6), [2, 3, 4, 5]),
+  'from the nearest': ([1] * 10, (0, 10), list(range(10))),
+  'beyond the gallery': ([1] * 10, (7, 100), [7, 8, 9]),
+  'some excluded': ([0, 1, 0, 1, 0, 1, 1, 1, 1, 1], (1, 4), [3, 5, 6]),
+  'fewer valid than ranks': ([0] * 6 + [1] * 4, (2, 6), [8, 9]),
+  'none in the window': ([0] * 8 + [1] * 2, (2, 6), [9]),
+  'one': ([1] * 10, (3, 4), [3]),
+}
+
+
+@pytest.mark.parametrize('window', WINDOWS)
+def test_topk_random_is_uniform_among_its_ranks(window):
+  gallery, ranks, among = WINDOWS[window]
+  whole = picks_of_one_row('topk_random', gallery, ranks=ranks)
+  assert whole.valid.all()
+  check_uniform(whole.index, among)
+  blocks = picks_of_one_row('topk_random', gallery, ranks=ranks, block_size=999)
+  assert (blocks.index == whole.index).all()
+
+
+def test_random_is_uniform_among_all_that_are_valid():
+  gallery = np.ones(12, int)
+  gallery[[0, 5, 11]] = 0
+  got = picks_of_one_row('random', gallery)
+  among = np.flatnonzero(gallery)
+  check_uniform(got.index, among)
+  # Rows are independent of their neighbours.
+  place = np.searchsorted(among, np.asarray(got.index))
+  check_uniform(9 * place[:-1:2] + place[1::2], np.arange(81))
+  # Many images: hardly any numbers are equal, where the lower row would win.
+  got = picks_of_one_row('random', np.ones(500))
+  check_uniform(got.index, np.arange(500))
+
+
+def test_random_looks_at_no_feature():
+  args = integers(45, 60, seed=8)
+  got = quick('random')(*args)
+  bits, anchors, gallery, positive = args
+  nothing = [x._replace(features=0 * x.features) for x in (anchors, gallery)]
+  again = quick('random')(bits, *nothing, positive)
+  assert (got.index == again.index).all()
+
+
+@pytest.mark.parametrize('miner', MINERS)
+def test_mine_draws_from_its_key(miner):
+  _, anchors, gallery, positive = integers(45, 60, seed=9)
+
+  def mine(key):
+    return mining.mine(
+      key, anchors, gallery, miner=miner, ranks=RANKS, positive=positive
+    )
+
+  keys = jax.random.split(jax.random.key(0), 3)
+  _, picks = jax.jit(lambda: jax.lax.scan(lambda c, k: (c, mine(k)), 0, keys))()
+  for key, index, valid in zip(keys, *picks, strict=True):
+    bits = jax.random.bits(key, (45,), jnp.uint32)
+    want = quick(miner)(bits, anchors, gallery, positive)
+    assert (index == want.index).all() and (valid == want.valid).all()
+  changed = (picks.index[0] != picks.index[1]).any()
+  assert changed == (miner in ('random', 'topk_random'))
+
+
+# Selection has no gradient.
+
+
+@pytest.mark.parametrize('block_size', [4096, 5])
+@pytest.mark.parametrize('miner', MINERS)
+def test_no_gradient_through_the_selection(miner, block_size):
+  rng = np.random.default_rng(10)
+  text, image = rng.normal(size=(2, 12, 6)).astype(np.float32)
+  ids, bits = np.arange(12), make_bits(12)
+  choose = select(miner, block_size=block_size)
+
+  def pick(text, image):
+    return choose(
+      bits, mining.Items(text, ids), mining.Items(image, ids), image
+    )
+
+  def loss(text, image, frozen=None):
+    picked = frozen or pick(text, image)
+    negatives = image[picked.index], text[picked.index]
+    return losses.m3l(text, image, *negatives, where=picked.valid)
+
+  slope = jax.jit(jax.grad(loss, (0, 1)))
+  got, want = slope(text, image), slope(text, image, pick(text, image))
+  for a, b in zip(got, want, strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6 * np.abs(b).max())
+    assert np.abs(b).max() > 0
+
+
+# What is not a number.
+
+
+@pytest.mark.parametrize('block_size', [4096, 3])
+@pytest.mark.parametrize('miner', MINERS)
+def test_a_model_that_diverged_is_not_hidden(miner, block_size):
+  # If such rows had no negative they would leave the loss, which would be 0.
+  rng = np.random.default_rng(11)
+  text, image = rng.normal(size=(2, 8, 4)).astype(np.float32)
+  text[2], text[5] = np.nan, np.inf
+  items = [mining.Items(x, np.arange(8)) for x in (text, image)]
+  got = quick(miner, (0, 3), block_size)(make_bits(8), *items, image)
+  assert got.valid.all()
+  assert (got.index != np.arange(8)).all(), 'an image is its own negative'
+  image[3] = np.nan
+  got = quick('hardest', block_size=block_size)(make_bits(8), *items, image)
+  others = np.arange(8) != 3
+  assert (np.asarray(got.index)[others & np.isfinite(text[:, 0])] == 3).all()
+
+
+# Eight devices.
+
+
+def devices_case(features):
+  rng = np.random.default_rng(12)
+  if features == 'integers':
+    return integers(64, 64, seed=12)
+  text, image = np.maximum(rng.normal(size=(2, 64, 256)), 0).astype(np.float32)
+  ids, captions = rng.integers(0, 50, (2, 64)).astype(np.int32)
+  items = [mining.Items(x, ids, captions) for x in (text, image)]
+  return make_bits(64), *items, image
+
+
+def make_mesh(count=8):
+  devices = jax.devices()[:count]
+  return jax.make_mesh(
+    (count,), ('data',), axis_types=(AxisType.Auto,), devices=devices
+  )
+
+
+def in_shards(mesh, miner, block_size, check_vma=True):
+  """Each device picks for its anchors, from the images of all."""
+
+  def shard(bits, anchors, gallery, positive):
+    gallery = jax.lax.all_gather(gallery, 'data', tiled=True)
+    choose = select(miner, block_size=block_size)
+    return choose(bits, anchors, gallery, positive)
+
+  return jax.shard_map(
+    shard,
+    mesh=mesh,
+    in_specs=PartitionSpec('data'),
+    out_specs=PartitionSpec('data'),
+    check_vma=check_vma,
+  )
+
+
+@pytest.mark.parametrize('block_size', [4096, 5])
+@pytest.mark.parametrize('miner', MINERS)
+def test_shard_map_takes_the_miners(miner, block_size):
+  # The types of loops within shard_map are checked while tracing.
+  function = in_shards(make_mesh(1), miner, block_size)
+  got = jax.eval_shape(function, *integers(64, 64))
+  assert got.index.shape == (64,)
+
+
+@pytest.mark.devices
+@pytest.mark.parametrize('features', ['integers', 'real'])
+@pytest.mark.parametrize('miner', MINERS)
+def test_eight_devices_pick_as_one(miner, features):
+  args = devices_case(features)
+  mesh = make_mesh()
+  rows = NamedSharding(mesh, PartitionSpec('data'))
+  sharded = jax.device_put(args, rows)
+  want = jax.block_until_ready(quick(miner)(*args))
+  for block_size in (4096, 5):
+    function = jax.jit(in_shards(mesh, miner, block_size))
+    got = jax.block_until_ready(function(*sharded))
+    assert len(got.index.sharding.device_set) == 8
+    for a, b in zip(got, want, strict=True):
+      assert (np.asarray(a) == b).all(), f'{miner}, blocks of {block_size}'
+  # And where the compiler splits the work.
+  got = jax.block_until_ready(quick(miner)(*sharded))
+  assert (np.asarray(got.index) == want.index).all(), f'{miner} under jit'
+
+
+# Memory.
+
+BATCH = 65_536
+
+
+def temporary_bytes(miner, block_size):
+  def shape(*dims, dtype=jnp.float32):
+    return jax.ShapeDtypeStruct(dims, dtype)
+
+  ids = shape(BATCH, dtype=jnp.int32)
+  items = mining.Items(shape(BATCH, 64), ids, ids)
+  bits = shape(BATCH, dtype=jnp.uint32)
+  function = jax.jit(select(miner, (10, 100), block_size))
+  program = function.lower(bits, items, items, items.features).compile()
+  return program.memory_analysis().temp_size_in_bytes
+
+
+@pytest.mark.parametrize('miner', MINERS)
+def test_the_matrix_of_a_large_batch_is_never_built(miner):
+  # 17 GB in float32, 4 GB as bools; a block of 4096 x 4096 is 67 MB.
+  used = temporary_bytes(miner, 4096)
+  assert used < 600e6, f'{miner} uses {used / 1e6:.0f} MB'
+
+
+def test_memory_is_what_blocks_save():
+  used = temporary_bytes('topk_random', BATCH)
+  assert used > 4 * BATCH**2, 'the whole matrix is not seen by this test'
+
+
+# What is refused.
+
+FOUR = mining.Items(np.zeros((4, 2), np.float32), np.arange(4))
+
+
+@pytest.mark.parametrize(
+  ('options', 'message'),
+  [
+    ({'miner': 'nearest'}, "miner='nearest' must be one of hardest, semihard"),
+    ({'miner': 'semihard'}, "miner='semihard' needs positive"),
+    ({'miner': 'topk_random', 'ranks': (5, 5)}, r'ranks=\(5, 5\) must be'),
+    ({'miner': 'topk_random', 'ranks': (-1, 5)}, r'ranks=\(-1, 5\) must be'),
+    ({'block_size': 0}, 'block_size=0 must be 1 or more'),
+    ({'positive': np.zeros((3, 2))}, r'positive must be \(4, 2\)'),
+  ],
+)
+def test_options_out_of_range(options, message):
+  with pytest.raises(ValueError, match=message):
+    mining.mine(jax.random.key(0), FOUR, FOUR, **options)
+
+
+@pytest.mark.parametrize(
+  ('change', 'message'),
+  [
+    (
+      {'features': np.zeros((4, 3))},
+      r'\[B, D\] and \[N, D\]: \(4, 2\), \(4, 3',
+    ),
+    ({'features': np.zeros((0, 2))}, 'the gallery is empty'),
+    ({'features': np.zeros(4)}, r'\(4,\)'),
+    ({'image_ids': np.zeros(1)}, r'gallery.image_ids has shape \(1,\), not'),
+    ({'caption_ids': np.zeros(5)}, r'gallery.caption_ids has shape \(5,\)'),
+  ],
+)
+def test_shapes_that_do_not_fit(change, message):
+  with pytest.raises(ValueError, match=message):
+    mining.mine(jax.random.key(0), FOUR, FOUR._replace(**change))
+
+
+def test_as_many_bits_as_anchors():
+  with pytest.raises(ValueError, match=r'bits has shape \(3,\), not \(4,\)'):
+    mining.select(make_bits(3), FOUR, FOUR)
