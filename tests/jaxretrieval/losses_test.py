@@ -32,11 +32,17 @@ def loss_of(name):
   return functools.partial(function, **options), COUNT[function]
 
 
+# Compiles in half the time, without LLVM's optimiser.
+jit = functools.partial(
+  jax.jit, compiler_options={'xla_backend_optimization_level': 0}
+)
+
+
 @functools.cache
 def quick(name):
   """The jitted loss and its gradients in all features."""
   loss, count = loss_of(name)
-  return jax.jit(jax.value_and_grad(loss, tuple(range(count)))), count
+  return jit(jax.value_and_grad(loss, tuple(range(count)))), count
 
 
 def features(rows, dim, seed=0, scale=1.0):
@@ -88,20 +94,13 @@ def expected_m3l(d, unit, rho=4, alpha1=0.5, alpha2=1.0, eps=1e-6, **options):
 
 
 def expected_info_nce(text, image, same, temperature):
-  size = len(text)
-  total = 0.0
-  for a, b, mask in (
-    (text, image, same),
-    (image, text, None if same is None else same.T),
-  ):
-    for i in range(size):
-      others = [
-        j for j in range(size) if j == i or mask is None or not mask[i, j]
-      ]
-      logits = [-distance(a[i], b[j]) / temperature for j in others]
-      own = -distance(a[i], b[i]) / temperature
-      total += np.log(np.sum(np.exp(np.array(logits) - own)))
-  return total / (2 * size)
+  logits = -np.sum((text[:, None] - image[None]) ** 2, axis=-1) / temperature
+  own = np.diag(logits).copy()
+  if same is not None:
+    logits[same & ~np.eye(len(text), dtype=bool)] = -np.inf
+  to_images = np.log(np.sum(np.exp(logits - own[:, None]), axis=1))
+  to_texts = np.log(np.sum(np.exp(logits - own[None, :]), axis=0))
+  return np.mean(to_images + to_texts) / 2
 
 
 def check_close(got, want, tolerance, message):
@@ -113,25 +112,25 @@ def check_close(got, want, tolerance, message):
 @pytest.mark.parametrize('name', CASES)
 def test_a_loss_equals_float64_numpy(name):
   loss, count = quick(name)
-  for dim in (3, 1280):
-    arrays = features(24, dim, seed=dim)[:count]
+  for rows, dim in ((9, 16), (24, 1280)):
+    arrays = features(rows, dim, seed=dim)[:count]
     want = expected(name, arrays)
     assert want > 0 or 'log' in name
     got, _ = loss(*arrays)
     assert got.dtype == jnp.float32 and got.shape == ()
     check_close(got, want, 1e-6, f'{name}, {dim} features, float32')
-    with jax.enable_x64(True):
-      got, _ = loss(*(x.astype(np.float64) for x in arrays))
-      assert got.dtype == jnp.float64
-      check_close(got, want, 1e-12, f'{name}, {dim} features, float64')
+  with jax.enable_x64(True):
+    got, _ = loss(*(x.astype(np.float64) for x in arrays))
+  assert got.dtype == jnp.float64
+  check_close(got, want, 1e-12, f'{name}, float64')
 
 
-@pytest.mark.parametrize('name', CASES)
+@pytest.mark.parametrize('name', ['m3l', 'm3l-log', 'patr-inside', 'info_nce'])
 @pytest.mark.parametrize('dtype', [jnp.bfloat16, jnp.float16])
 def test_narrow_features_are_compared_in_float32(name, dtype):
   loss, count = quick(name)
   # Of raw features the fourth power of a distance overflows a float16.
-  scale = 29.0 if 'm3l' in name or 'patr' in name else 1.0
+  scale = 1.0 if name == 'info_nce' else 29.0
   arrays = [jnp.asarray(x, dtype) for x in features(24, 1280, 1, scale)[:count]]
   got, slopes = loss(*arrays)
   assert got.dtype == jnp.float32
@@ -165,18 +164,12 @@ def test_gradients_equal_finite_differences(name):
     arrays = [x.astype(np.float64) for x in features(4, 3, seed=2)]
     arrays = arrays[: COUNT[function]]
     loss = functools.partial(function, **options)
-    slopes = jax.jit(jax.grad(loss, tuple(range(count))))(*arrays)
+    slopes = jit(jax.grad(loss, tuple(range(count))))(*arrays)
     h = 1e-6
-    shifts = h * np.eye(12).reshape(12, 4, 3)
-    for i in range(count):
-
-      def at(x, i=i):
-        return loss(*arrays[:i], x, *arrays[i + 1 :])
-
-      up, down = jax.jit(jax.vmap(at))(
-        np.stack([arrays[i] + shifts, arrays[i] - shifts]).reshape(24, 4, 3)
-      ).reshape(2, 12)
-      want = (up - down).reshape(4, 3) / (2 * h)
+    shifts = h * np.eye(count * 12).reshape(count * 12, count, 4, 3)
+    at = jit(jax.vmap(lambda x: loss(*x)))
+    wanted = (at(arrays + shifts) - at(arrays - shifts)) / (2 * h)
+    for i, want in enumerate(np.reshape(wanted, (count, 4, 3))):
       if (name, i) not in FLAT:
         assert np.abs(want).max() > 0, f'no slope in argument {i}: no test'
       np.testing.assert_allclose(
@@ -185,10 +178,10 @@ def test_gradients_equal_finite_differences(name):
 
 
 @pytest.mark.parametrize('objective', ['ratio', 'log'])
-@pytest.mark.parametrize('factor', [2.0**-12, 1 / 29.0, 29.0, 1e4])
+@pytest.mark.parametrize('factor', [2.0**-12, 1 / 29.0, 1e4])
 def test_m3l_does_not_see_a_common_scale(objective, factor):
   loss, _ = quick('m3l' if objective == 'ratio' else 'm3l-log')
-  arrays = features(24, 64, seed=3)
+  arrays = features(9, 16, seed=3)
   value, slopes = loss(*arrays)
   scaled, other = loss(*(np.float32(factor) * x for x in arrays))
   check_close(scaled, value, 2e-6, 'M3L changes with the scale')
@@ -201,7 +194,7 @@ def test_m3l_does_not_see_a_common_scale(objective, factor):
 
 def test_m3l_depends_on_the_scale_of_one_side():
   loss, _ = quick('m3l')
-  text, image, neg_image, neg_text = features(24, 64, seed=3)
+  text, image, neg_image, neg_text = features(9, 16, seed=3)
   a, _ = loss(text, image, neg_image, neg_text)
   b, _ = loss(text / 29, image, neg_image, neg_text / 29)
   assert b > 100 * a, 'small texts beside raw images: the literal recipe'
@@ -233,18 +226,18 @@ def test_info_nce_scales_with_the_temperature():
 
 def test_the_log_objective_is_the_log_of_the_ratio():
   arrays = features(24, 16, seed=6)
-  rows = []
-  for i in range(24):
-    row = [x[i : i + 1] for x in arrays]
-    # One row alone is its own unit of eps.
-    ratio = losses.m3l(*row, eps=1e-9)
-    log = losses.m3l(*row, eps=1e-9, objective='log')
-    check_close(jnp.exp(log), ratio, 2e-6, f'row {i}')
-    rows.append(ratio)
-  log = losses.m3l(*arrays, eps=1e-9, objective='log')
-  check_close(log, np.mean(np.log(rows)), 1e-6, 'log is the mean of logs')
-  ratio = losses.m3l(*arrays, eps=1e-9)
-  check_close(ratio, np.mean(rows), 1e-6, 'ratio is the mean of ratios')
+
+  @jit
+  def losses_of(*arrays):
+    ratio = losses.m3l(*arrays, eps=1e-9)
+    return ratio, losses.m3l(*arrays, eps=1e-9, objective='log')
+
+  rows = [losses_of(*(x[i : i + 1] for x in arrays)) for i in range(24)]
+  ratios, logs = np.array(rows).T
+  np.testing.assert_allclose(np.exp(logs), ratios, rtol=2e-6)
+  ratio, log = losses_of(*arrays)
+  check_close(ratio, np.mean(ratios), 1e-6, 'ratio is the mean of ratios')
+  check_close(log, np.mean(np.log(ratios)), 1e-6, 'log is the mean of logs')
 
 
 # Degenerate batches.
@@ -261,7 +254,7 @@ DEGENERATE = {
   'both images are identical': lambda t, i, ni, nt: (t, i, i, nt),
   'both pairs are identical': lambda t, i, ni, nt: (t, i, i, t),
   'everything is one point': lambda t, i, ni, nt: (t, t, t, t),
-  'one row is everywhere': lambda *x: tuple(a[:1].repeat(6, 0) for a in x),
+  'one row is everywhere': lambda *x: tuple(a[:1].repeat(9, 0) for a in x),
   'all texts are 0 (dead ReLU)': lambda t, i, ni, nt: (
     zeros(t),
     i,
@@ -277,7 +270,7 @@ def test_degenerate_batches_stay_finite(name):
   loss, count = quick(name)
   for scale in (1.0, 29.0):
     for what, change in DEGENERATE.items():
-      arrays = change(*features(6, 32, seed=7, scale=scale))[:count]
+      arrays = change(*features(9, 16, seed=7, scale=scale))[:count]
       value, slopes = loss(*arrays)
       assert np.isfinite(value), f'{name} is {value} where {what}'
       for slope in slopes:
@@ -285,16 +278,18 @@ def test_degenerate_batches_stay_finite(name):
 
 
 def test_values_of_degenerate_batches():
-  text, image, neg_image, neg_text = features(6, 32, seed=7)
+  def value(name, *arrays):
+    return quick(name)[0](*arrays)[0]
+
+  text, image, neg_image, neg_text = features(9, 16, seed=7)
   same = text, text, text, text
-  check_close(losses.m3l(*same), 1.5, 1e-6, 'all ratios are 1')
-  check_close(losses.m3l(*map(zeros, same)), 1.5, 1e-6, 'all ratios are 1')
-  check_close(losses.info_nce(text[:1].repeat(6, 0), image[:1].repeat(6, 0)),
-              np.log(6), 1e-6, 'nothing tells six rows apart')  # fmt: skip
-  assert losses.patr(text, text, text, eta=2.0) == 2
-  assert losses.triplet(text, text, text, margin=2.0) == 2
-  assert losses.m3l(text, text, neg_image, neg_text) < 1e-15
-  assert losses.info_nce(text[:1], image[:1]) == 0, 'nothing to tell apart'
+  check_close(value('m3l', *same), 1.5, 1e-6, 'all ratios are 1')
+  check_close(value('m3l', *map(zeros, same)), 1.5, 1e-6, 'all ratios are 1')
+  assert value('m3l', text, text, neg_image, neg_text) < 1e-15
+  check_close(value('patr-inside', *same[:3]), 3, 1e-6, 'eta is left')
+  check_close(value('triplet', *same[:3]), 0.7, 1e-6, 'the margin is left')
+  one = text[:1].repeat(9, 0), image[:1].repeat(9, 0)
+  check_close(value('info_nce', *one), np.log(9), 1e-6, 'nothing to tell by')
 
 
 @functools.cache
@@ -304,7 +299,7 @@ def quick_where(name):
   def left_out(where, *arrays):
     return loss(*arrays, where=where)
 
-  return jax.jit(jax.value_and_grad(left_out, tuple(range(1, count + 1))))
+  return jit(jax.value_and_grad(left_out, tuple(range(1, count + 1))))
 
 
 @pytest.mark.parametrize('name', MINED)
@@ -313,16 +308,15 @@ def test_rows_left_out_change_nothing(name, value):
   count = COUNT[CASES[name][0]]
   arrays = features(9, 16, seed=8)[:count]
   where = np.array([1, 1, 0, 1, 0, 0, 1, 1, 0], bool)
+  want, slopes_wanted = quick_where(name)(where, *arrays)
+  check_close(want, expected(name, arrays, where), 1e-6, name)
   for array in arrays:
     array[~where] = value
   got, slopes = quick_where(name)(where, *arrays)
-  loss, _ = quick(name)
-  want, slopes_wanted = loss(*(x[where] for x in arrays))
-  check_close(got, expected(name, arrays, where), 1e-6, name)
-  check_close(got, want, 1e-6, f'{name}: rows of {value} still count')
+  assert got == want, f'{name}: rows of {value} still count'
   for slope, wanted in zip(slopes, slopes_wanted, strict=True):
     assert (slope[~where] == 0).all(), f'{name}: a row of {value} has a slope'
-    np.testing.assert_allclose(slope[where], wanted, rtol=2e-6, atol=1e-7)
+    assert (slope == wanted).all()
 
 
 @pytest.mark.parametrize('name', MINED)
@@ -407,7 +401,7 @@ def test_pairs_of_one_image_are_left_out_of_info_nce():
 def test_info_nce_with_every_other_pair_left_out():
   text, image = features(5, 8, seed=11)[:2]
   same = np.ones((5, 5), bool)
-  loss = jax.jit(jax.value_and_grad(losses.info_nce, (0, 1)))
+  loss = jit(jax.value_and_grad(losses.info_nce, (0, 1)))
   value, slopes = loss(text, image, same=same)
   assert value == 0
   assert all((slope == 0).all() for slope in slopes)

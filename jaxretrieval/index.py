@@ -1,0 +1,212 @@
+"""Exports a gallery that can be searched with sentences.
+
+  python -m jaxretrieval.index --run runs/m3l/export --features sets/mine/... \
+    --split test --out index
+
+The index is one folder with all that a search needs but the text encoder, whose
+id it names: `gallery.npy`, image features divided by the head's scale, float32
+[N, D]; `ids.npy` and `names.json`; `head/`, the exported head; `gallery.faiss`,
+an exact FAISS index, if faiss is installed (pip install faiss-cpu); and
+`index.json`: encoders, scale, licence, counts and the sha256 of each file.
+"""
+
+import argparse
+import json
+import pathlib
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from jaxretrieval import features, models, records
+
+VERSION = 1
+RECORD = 'index.json'
+GALLERY = 'gallery.npy'
+FAISS = 'gallery.faiss'
+HEAD = ('arrays.npz', 'export.json')
+
+
+class Index(NamedTuple):
+  """An index in RAM; N images.
+
+  Attributes:
+    gallery: float32 [N, D], divided by `head.scale`.
+    ids: int64 [N], as in the feature set.
+    names: [N] of the images.
+    head: maps text features into the gallery's space.
+    info: what `index.json` says.
+    flat: FAISS' own index of the gallery; None without.
+  """
+
+  gallery: np.ndarray
+  ids: np.ndarray
+  names: list[str]
+  head: models.Head
+  info: Mapping[str, Any]
+  flat: Any
+
+
+def write(
+  run: pathlib.Path, folder: pathlib.Path, split: str, out: pathlib.Path
+) -> pathlib.Path:
+  """Writes an index, whole or not at all.
+
+  Args:
+    run: an exported head, as `python -m launch.export` writes it.
+    folder: of the feature set that holds the gallery.
+    split: of it.
+    out: where the index goes; must not be there yet.
+
+  Returns:
+    `out`.
+
+  Raises:
+    FileNotFoundError: there is no such head or feature set.
+    ValueError: head and features are of other dims, `out` is there, or as
+      `features.read`.
+  """
+  if out.exists():
+    raise ValueError(f'{out} is there: remove it, or choose another --out')
+  for name in HEAD:
+    if not (run / name).is_file():
+      raise FileNotFoundError(
+        f'{run / name} is missing: python -m launch.export WORKDIR writes it'
+      )
+  head = models.load(run)
+  info = features.read_info(folder)
+  whole = features.read(folder, split)
+  # One sentence tells whether text and image features are the head's.
+  encoded = head.encode(whole.texts[:1])
+  if encoded.shape[1] != info.image_dim:
+    raise ValueError(
+      f'{run} was trained for images of {encoded.shape[1]} features, but those '
+      f'of {folder} have {info.image_dim}'
+    )
+  gallery = whole.images.astype(np.float32) / np.float32(head.scale)
+  out.parent.mkdir(parents=True, exist_ok=True)
+  with tempfile.TemporaryDirectory(prefix='.index_', dir=out.parent) as work:
+    made = pathlib.Path(work, 'index')
+    (made / 'head').mkdir(parents=True)
+    for name in HEAD:
+      shutil.copy(run / name, made / 'head')
+    np.save(made / GALLERY, gallery, allow_pickle=False)
+    np.save(made / 'ids.npy', whole.captions.image_ids, allow_pickle=False)
+    (made / 'names.json').write_text(
+      json.dumps(whole.captions.image_names, ensure_ascii=False), 'utf-8'
+    )
+    faiss = load_faiss()
+    if faiss is not None:
+      flat = faiss.IndexFlatL2(gallery.shape[1])
+      flat.add(gallery)
+      faiss.write_index(flat, str(made / FAISS))
+    described = {
+      'version': VERSION,
+      'name': info.name,
+      'split': split,
+      'split_sha256': info.splits[split]['sha256'],
+      'namespace': info.namespace,
+      'licence': info.licence,
+      'encoders': info.encoders._asdict(),
+      'scale': head.scale,
+      'images': len(gallery),
+      'image_dim': info.image_dim,
+      'text_dim': info.text_dim,
+      'step': head.step,
+      'files': _sums(made),
+    }
+    (made / RECORD).write_text(
+      json.dumps(described, indent=2, ensure_ascii=False) + '\n', 'utf-8'
+    )
+    made.rename(out)
+  return out
+
+
+def load(folder: pathlib.Path) -> Index:
+  """Reads an index, after the sha256 of all its files.
+
+  Raises:
+    FileNotFoundError: it is none.
+    ValueError: a file is missing or not as it was written, or the index is of
+      another version.
+  """
+  path = folder / RECORD
+  if not path.is_file():
+    raise FileNotFoundError(
+      f'{path} is missing: {folder} is no index; python -m jaxretrieval.index '
+      'makes one'
+    )
+  info = json.loads(path.read_text('utf-8'))
+  if info.get('version') != VERSION:
+    raise ValueError(
+      f'{path}: version {info.get("version")}, this program reads {VERSION}: '
+      'make the index again'
+    )
+  for name, wanted in tqdm(info['files'].items(), 'sha256', delay=5):
+    file = folder / name
+    if not file.is_file() or records.digest(file) != wanted:
+      raise ValueError(
+        f'{file} is missing or not what was written: make the index again'
+      )
+  gallery = np.load(folder / GALLERY, allow_pickle=False)
+  names = json.loads((folder / 'names.json').read_text('utf-8'))
+  ids = np.load(folder / 'ids.npy', allow_pickle=False)
+  head = models.load(folder / 'head')
+  shape = info['images'], info['image_dim']
+  if (
+    gallery.shape != shape
+    or len(names) != shape[0]
+    or ids.shape != shape[:1]
+    or head.scale != info['scale']
+  ):
+    raise ValueError(f'{path} does not fit the files beside it: make it again')
+  faiss = load_faiss() if FAISS in info['files'] else None
+  flat = faiss.read_index(str(folder / FAISS)) if faiss else None
+  return Index(gallery, ids, names, head, info, flat)
+
+
+def load_faiss() -> Any:
+  """The package faiss, or None if it is not installed."""
+  try:
+    import faiss
+  except ModuleNotFoundError:
+    return None
+  return faiss
+
+
+def _sums(folder: pathlib.Path) -> dict[str, str]:
+  paths = sorted(path for path in folder.rglob('*') if path.is_file())
+  return {
+    path.relative_to(folder).as_posix(): records.digest(path) for path in paths
+  }
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+  """Runs the command; returns its exit code."""
+  parser = argparse.ArgumentParser(
+    prog='python -m jaxretrieval.index',
+    description='Exports a gallery that can be searched with sentences.',
+  )
+  add = parser.add_argument
+  add('--run', type=pathlib.Path, required=True, help='an exported head')
+  add('--features', type=pathlib.Path, required=True, help='a feature set')
+  add('--split', required=True, help='of the feature set')
+  add('--out', type=pathlib.Path, required=True, help='the folder to write')
+  options = parser.parse_args(arguments)
+  try:
+    out = write(options.run, options.features, options.split, options.out)
+  except (OSError, ValueError) as error:
+    print(f'error: {error}', file=sys.stderr)
+    return 2
+  info = json.loads((out / RECORD).read_text('utf-8'))
+  exact = 'with FAISS' if FAISS in info['files'] else 'without FAISS'
+  print(f'{out}: {info["images"]} images, {exact}')
+  return 0
+
+
+if __name__ == '__main__':
+  sys.exit(main())

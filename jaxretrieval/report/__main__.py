@@ -1,0 +1,303 @@
+"""What a trained head finds, language by language.
+
+  python -m jaxretrieval.report --run runs/m3l/export --features sets/... \
+    --split test --out report [--run runs/patr/export] [--paper table2]
+
+Writes to --out: `report.md`, tables with 95 % intervals (and the paper's beside
+them); `ranks.npz`, for paired tests later; `clip_benchmark/*.json`, which
+`clip_benchmark build` merges; and the pictures of the paper, which need the
+extra `plots`. With a second --run the tables compare the two query by query.
+`--images`, a folder or tar file of the pictures themselves, adds a sheet of
+queries and the images that they find.
+"""
+
+import argparse
+import functools
+import json
+import pathlib
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+from jaxretrieval import data, evaluators, features, models, sources
+from jaxretrieval.report import tables
+from jaxretrieval.report.tables import Ranks
+
+# The order of the paper's Table 2; other languages follow.
+_ORDER = tables.PAPER_TABLE_2[0]
+
+
+class Run(NamedTuple):
+  """An exported head on one split.
+
+  Attributes:
+    name: of the run.
+    head: with `encode` and `scale`, see `models.Head`.
+    results: by language.
+  """
+
+  name: str
+  head: Any
+  results: dict[str, Ranks]
+
+
+def evaluate(
+  head: Any, split: features.Split, languages: Sequence[str]
+) -> dict[str, Ranks]:
+  """Ranks of a head in each language, both ways.
+
+  Raises:
+    ValueError: the head is for features of other dims.
+  """
+  images = jnp.asarray(split.images, jnp.float32) / head.scale
+  results = {}
+  for language in tqdm(languages, 'ranks', delay=5):
+    rows = evaluators.caption_rows(split, language)
+    texts = jnp.asarray(head.encode(split.texts[rows]))
+    if texts.shape[1] != images.shape[1]:
+      raise ValueError(
+        f'the head was trained for images of {texts.shape[1]} features, the '
+        f'feature set has {images.shape[1]}'
+      )
+    index = split.captions.image_index[rows]
+    ranks = evaluators.both_ranks(texts, images, index)
+    image_ids = split.captions.image_ids[np.unique(index)]
+    results[language] = Ranks(*ranks, image_ids)
+  return results
+
+
+def check_training(
+  config: Mapping[str, Any], info: features.Info, split: features.Split
+) -> str:
+  """Compares what is evaluated with what was trained on; a line for the report.
+
+  Raises:
+    ValueError: other encoders made the training features.
+  """
+  try:
+    folder = sources.find(config['data'])
+    train_info = features.read_info(folder)
+    train = features.read(folder, config['data']['split'])
+  except FileNotFoundError as error:
+    return (
+      'Not checked, as the training set is not here: that the same encoders '
+      f'made it, and that no image of this split is in it ({error}).'
+    )
+  data.check_same_encoders(train_info, info)
+  shared = data.overlap(train, train_info, split, info)
+  if shared.size:
+    return (
+      f'**{shared.size:,} of these {len(split.images):,} images are in the '
+      f'training split of {train_info.name}**, {info.namespace} id {shared[0]} '
+      'for one. Unless they were dropped from training, this is no test.'
+    )
+  if train_info.namespace != info.namespace:
+    return (
+      'The same encoders made the training set. Whether images are in both '
+      f'cannot be seen: its ids count in {train_info.namespace!r}, these in '
+      f'{info.namespace!r}.'
+    )
+  return (
+    'The same encoders made the training set, and none of these images is in '
+    'its training split.'
+  )
+
+
+def render(
+  runs: Sequence[Run],
+  info: features.Info,
+  split_name: str,
+  notes: Sequence[str],
+  paper: str | None,
+) -> str:
+  """The report as Markdown."""
+  images = info.splits[split_name]['images']
+  lines = [
+    f'# Retrieval on {info.name} {split_name}\n',
+    f'* Image features: {info.encoders.image}',
+    f'* Text features: {info.encoders.text}',
+    f'* Gallery: all {images:,} images, for every language. Squared Euclidean '
+    'distances; an image as near as the right one counts as nearer.',
+    '* Intervals: 95 %, bootstrap over images with all their captions.',
+    f'* Licence: {info.licence}\n',
+  ]
+  for run, letter, note in zip(runs, 'AB', notes, strict=False):
+    config = run.head.config
+    title = f'{letter}: {run.name}' if len(runs) > 1 else run.name
+    trained = ', '.join(config['data']['languages']) or 'all languages'
+    loss = ', '.join(f'{k}={v}' for k, v in config['loss'].items())
+    lines += [
+      f'## {title}\n',
+      f'{run.head.step:,} steps on {config["data"]["name"]} '
+      f'{config["data"]["split"]} ({trained}); loss: {loss}. {note}\n',
+      'Text → image:\n',
+      tables.results_table(run.results),
+    ]
+  if len(runs) == 2:
+    lines += [
+      '## A less B\n',
+      'R@10, text → image, on the same queries:\n',
+      tables.paired_table(runs[0].results, runs[1].results),
+      'McNemar’s test is exact and takes queries as independent, which several '
+      'captions of an image are not; the intervals do not.\n',
+    ]
+  if paper:
+    table = tables.paper_table(paper, {r.name: r.results for r in runs})
+    lines += ['## Beside the paper\n', table]
+    lines.append(
+      'Its features are ResNet-152 and mUSE or LASER, its test set '
+      f'{"XTD10" if paper == "table2" else "Multi30K"}: compare rows of other '
+      'features or sets with care.\n'
+    )
+  return '\n'.join(lines)
+
+
+def save_ranks(path: pathlib.Path, results: Mapping[str, Ranks]) -> None:
+  """Writes `<language>/to_image`, `/to_text` and `/image_ids` as one npz."""
+  arrays = {
+    f'{language}/{field}': array
+    for language, ranks in results.items()
+    for field, array in ranks._asdict().items()
+  }
+  np.savez(path, allow_pickle=False, **arrays)
+
+
+def save_clip_benchmark(
+  folder: pathlib.Path, dataset: str, info: features.Info, run: Run
+) -> None:
+  """Writes a JSON for each language; see `tables.clip_benchmark`."""
+  folder.mkdir(exist_ok=True)
+  model = ' + '.join(name.split(',')[0] for name in info.encoders)
+  for language, ranks in run.results.items():
+    result = tables.clip_benchmark(
+      dataset, language, ranks, model=model, pretrained=run.name
+    )
+    name = '_'.join(result[k] for k in ('dataset', 'pretrained', 'language'))
+    name = ''.join(c if c.isalnum() or c in '-_.=' else '_' for c in name)
+    (folder / f'{name}.json').write_text(json.dumps(result, indent=2) + '\n')
+
+
+def draw(
+  run: Run, split: features.Split, out: pathlib.Path, options: Any
+) -> list[str]:
+  """Draws the pictures; returns the lines that show them in the report."""
+  from jaxretrieval.report import pictures, queries
+
+  captions, languages = split.captions, list(run.results)
+  rows = {name: evaluators.caption_rows(split, name) for name in languages}
+  index = {name: captions.image_index[rows[name]] for name in languages}
+  others = [name for name in languages if name != 'en']
+  tasks: dict[str, Callable[[pathlib.Path], None]] = {}
+
+  shown = (others or languages)[0]
+  tasks[f'{shown}_over_images.png'] = functools.partial(
+    pictures.tsne_texts_over_images,
+    images=split.images.astype(np.float32) / np.float32(run.head.scale),
+    texts=run.head.encode(split.texts[rows[shown]]),
+    image_index=index[shown],
+    language=shown,
+    names=queries.image_texts(captions, languages),
+    font=options.font,
+  )
+  if others and 'en' in languages:
+    tasks['languages_over_en.png'] = functools.partial(
+      pictures.tsne_languages,
+      english=split.texts[rows['en']],
+      others={name: split.texts[rows[name]] for name in others},
+      image_ids=index,
+    )
+  if options.images:
+    tasks['sheet.png'] = functools.partial(
+      queries.draw_sheet,
+      head=run.head,
+      split=split,
+      languages=languages,
+      source=options.images,
+      font=options.font,
+    )
+  for name, task in tqdm(tasks.items(), 'pictures'):
+    task(out / name)
+  return [f'![{name}]({name})\n' for name in tasks]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+  """Runs the command; returns its exit code."""
+  parser = argparse.ArgumentParser(
+    prog='python -m jaxretrieval.report',
+    description='Tables and pictures of what a trained head finds.',
+  )
+  add = parser.add_argument
+  file = functools.partial(add, type=pathlib.Path)
+  several = 'an exported head; twice to compare two'
+  file('--run', required=True, action='append', help=several)
+  file('--features', required=True, help='a feature set')
+  add('--split', default='test', help='of the feature set')
+  add('--languages', default='', help='e.g. en,de; default: all there are')
+  file('--out', required=True, help='the folder to write')
+  add('--paper', choices=list(tables.PAPER), help='show its rows beside ours')
+  add('--dataset', help='name in the JSON; default: that of the feature set')
+  file('--images', help='folder or tar file of the pictures, for a sheet')
+  file('--font', help='font file for the captions')
+  add('--no_pictures', action='store_true', help='tables alone')
+  options = parser.parse_args(arguments)
+  if len(options.run) > 2:
+    parser.error('--run can be given twice at most')
+  try:
+    if not options.no_pictures:
+      import matplotlib  # noqa: F401
+      import sklearn  # noqa: F401
+    write(options)
+  except ModuleNotFoundError as error:
+    print(
+      f"error: {error}: pip install 'jaxmix[plots]', or give --no_pictures",
+      file=sys.stderr,
+    )
+    return 2
+  except (OSError, ValueError) as error:
+    print(f'error: {error}', file=sys.stderr)
+    return 2
+  print(options.out / 'report.md')
+  return 0
+
+
+def write(options: argparse.Namespace) -> None:
+  """Writes what `main` was asked for; see there for `options`."""
+  info = features.read_info(options.features)
+  asked = [name for name in options.languages.split(',') if name]
+  split = features.read(options.features, options.split, languages=asked)
+  languages = asked or sorted(
+    set(split.captions.languages),
+    key=lambda n: (_ORDER.index(n) if n in _ORDER else len(_ORDER), n),
+  )
+  runs, notes = [], []
+  for path, name in zip(options.run, _names(options.run), strict=True):
+    head = models.load(path)
+    notes.append(check_training(head.config, info, split))
+    runs.append(Run(name, head, evaluate(head, split, languages)))
+  options.out.mkdir(parents=True, exist_ok=True)
+  for run, suffix in zip(runs, ('', '_b'), strict=False):
+    save_ranks(options.out / f'ranks{suffix}.npz', run.results)
+    save_clip_benchmark(
+      options.out / 'clip_benchmark', options.dataset or info.name, info, run
+    )
+  text = render(runs, info, options.split, notes, options.paper)
+  (options.out / 'report.md').write_text(text, 'utf-8')
+  if not options.no_pictures:
+    pictures = draw(runs[0], split, options.out, options)
+    text = '\n'.join([text, '## Pictures\n', *pictures])
+    (options.out / 'report.md').write_text(text, 'utf-8')
+
+
+def _names(paths: Sequence[pathlib.Path]) -> list[str]:
+  """A name for each run: its folder's, or the whole path if two are alike."""
+  full = [path.resolve() for path in paths]
+  short = [p.parent.name if p.name == 'export' else p.name for p in full]
+  return short if len(set(short)) == len(short) else [str(p) for p in paths]
+
+
+if __name__ == '__main__':
+  sys.exit(main())

