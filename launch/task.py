@@ -80,8 +80,8 @@ class Task(Protocol):
       dict of scalars to log. `batch` has the arrays of `train_data`, `[B, ...]`
       with B = `config.batch_size`, sharded over the axis 'data' of `mesh`,
       and, if they are arrays, under 'resident' the whole `[N, ...]` ones, on
-      every device; `key` differs for every step. The names 'loss' and 'learning_rate' are
-      taken by the run time.
+      every device; `key` differs for every step. The names 'loss' and
+      'learning_rate' are taken by the run time.
     """
     ...
 
