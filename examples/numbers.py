@@ -188,13 +188,14 @@ def make_split(
 def save_pictures(
   folder: pathlib.Path, names: Sequence[str], pictures: np.ndarray
 ) -> None:
-  """Writes uint8 `[N, 8, 24]` as PNG files, enlarged, as ink on paper."""
+  """Writes uint8 `[N, 8, 24]` as PNG files: ink on a card, eightfold."""
   from PIL import Image
 
   folder.mkdir(parents=True, exist_ok=True)
-  for name, picture in zip(names, pictures, strict=True):
-    image = Image.fromarray(255 - picture)
-    image.resize((144, 48), Image.Resampling.BICUBIC).save(folder / name)
+  cards = 240 - np.pad(pictures, ((0, 0), (4, 4), (2, 2))) * (240 / 255)
+  for name, card in zip(names, cards, strict=True):
+    image = Image.fromarray(np.round(card).astype(np.uint8))
+    image.resize((224, 128), Image.Resampling.BICUBIC).save(folder / name)
 
 
 def make(out: pathlib.Path) -> pathlib.Path:

@@ -111,6 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
   add('--text_features', type=pathlib.Path, help='.npy [texts, Dt] instead')
   add('--sheet', type=pathlib.Path, help='PNG to draw; needs --images')
   add('--images', type=pathlib.Path, help='folder or tar file of the images')
+  add('--font', type=pathlib.Path, help='for texts on the sheet')
   add('--device', help='of torch; default: a GPU if there is one')
   options = parser.parse_args(arguments)
   if not options.texts and not options.text_features:
@@ -173,17 +174,22 @@ def _draw(opened, texts, distances, rows, options) -> None:
         raise ValueError(f'{name} is not in {options.images}')
     drawn.append(
       sheet.Row(
-        head=f'of {len(opened.names):,} images',
+        head='',
         text=text,
         images=[images.read_image(file) for file in files if file],
         notes=[f'{distance:.3f}' for distance in near],
       )
     )
   options.sheet.parent.mkdir(parents=True, exist_ok=True)
-  sheet.draw(
-    options.sheet, drawn, title='Nearest images and their squared distances'
-  )
-  print(options.sheet)
+  title = f'Nearest of {len(opened.names):,} images, and squared distances'
+  try:
+    sheet.draw(options.sheet, drawn, title=title, font=options.font)
+  except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+      f"--sheet needs {error.name}: pip install 'jaxmix[plots]'",
+      name=error.name,
+    ) from error
+  print(options.sheet, file=sys.stderr if options.json else sys.stdout)
 
 
 if __name__ == '__main__':

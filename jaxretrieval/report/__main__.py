@@ -1,4 +1,4 @@
-"""What a trained head finds, language by language.
+r"""What a trained head finds, language by language.
 
   python -m jaxretrieval.report --run runs/m3l/export --features sets/... \
     --split test --out report [--run runs/patr/export] [--paper table2]
@@ -17,94 +17,18 @@ import json
 import pathlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from jaxretrieval import data, evaluators, features, models, sources
+from jaxretrieval import evaluators, features, models
 from jaxretrieval.report import tables
+from jaxretrieval.report.runs import Run, check_training, evaluate
 from jaxretrieval.report.tables import Ranks
 
 # The order of the paper's Table 2; other languages follow.
 _ORDER = tables.PAPER_TABLE_2[0]
-
-
-class Run(NamedTuple):
-  """An exported head on one split.
-
-  Attributes:
-    name: of the run.
-    head: with `encode` and `scale`, see `models.Head`.
-    results: by language.
-  """
-
-  name: str
-  head: Any
-  results: dict[str, Ranks]
-
-
-def evaluate(
-  head: Any, split: features.Split, languages: Sequence[str]
-) -> dict[str, Ranks]:
-  """Ranks of a head in each language, both ways.
-
-  Raises:
-    ValueError: the head is for features of other dims.
-  """
-  images = jnp.asarray(split.images, jnp.float32) / head.scale
-  results = {}
-  for language in tqdm(languages, 'ranks', delay=5):
-    rows = evaluators.caption_rows(split, language)
-    texts = jnp.asarray(head.encode(split.texts[rows]))
-    if texts.shape[1] != images.shape[1]:
-      raise ValueError(
-        f'the head was trained for images of {texts.shape[1]} features, the '
-        f'feature set has {images.shape[1]}'
-      )
-    index = split.captions.image_index[rows]
-    ranks = evaluators.both_ranks(texts, images, index)
-    image_ids = split.captions.image_ids[np.unique(index)]
-    results[language] = Ranks(*ranks, image_ids)
-  return results
-
-
-def check_training(
-  config: Mapping[str, Any], info: features.Info, split: features.Split
-) -> str:
-  """Compares what is evaluated with what was trained on; a line for the report.
-
-  Raises:
-    ValueError: other encoders made the training features.
-  """
-  try:
-    folder = sources.find(config['data'])
-    train_info = features.read_info(folder)
-    train = features.read(folder, config['data']['split'])
-  except FileNotFoundError as error:
-    return (
-      'Not checked, as the training set is not here: that the same encoders '
-      f'made it, and that no image of this split is in it ({error}).'
-    )
-  data.check_same_encoders(train_info, info)
-  shared = data.overlap(train, train_info, split, info)
-  if shared.size:
-    return (
-      f'**{shared.size:,} of these {len(split.images):,} images are in the '
-      f'training split of {train_info.name}**, {info.namespace} id {shared[0]} '
-      'for one. Unless they were dropped from training, this is no test.'
-    )
-  if train_info.namespace != info.namespace:
-    return (
-      'The same encoders made the training set. Whether images are in both '
-      f'cannot be seen: its ids count in {train_info.namespace!r}, these in '
-      f'{info.namespace!r}.'
-    )
-  return (
-    'The same encoders made the training set, and none of these images is in '
-    'its training split.'
-  )
 
 
 def render(
@@ -126,15 +50,13 @@ def render(
     f'* Licence: {info.licence}\n',
   ]
   for run, letter, note in zip(runs, 'AB', notes, strict=False):
-    config = run.head.config
     title = f'{letter}: {run.name}' if len(runs) > 1 else run.name
-    trained = ', '.join(config['data']['languages']) or 'all languages'
-    loss = ', '.join(f'{k}={v}' for k, v in config['loss'].items())
+    loss = run.head.config['loss'].items()
+    loss = ', '.join(f'{key} {value}' for key, value in loss)
     lines += [
       f'## {title}\n',
-      f'{run.head.step:,} steps on {config["data"]["name"]} '
-      f'{config["data"]["split"]} ({trained}); loss: {loss}. {note}\n',
-      'Text → image:\n',
+      f'Step {run.head.step:,}. Loss: {loss}. {note}\n',
+      'Text → image, but for the last column:\n',
       tables.results_table(run.results),
     ]
   if len(runs) == 2:
@@ -146,12 +68,13 @@ def render(
       'captions of an image are not; the intervals do not.\n',
     ]
   if paper:
-    table = tables.paper_table(paper, {r.name: r.results for r in runs})
-    lines += ['## Beside the paper\n', table]
+    on = f'on {info.name} {split_name}'
+    named = {f'{run.name}, {on}': run.results for run in runs}
+    lines += ['## Beside the paper\n', tables.paper_table(paper, named)]
     lines.append(
-      'Its features are ResNet-152 and mUSE or LASER, its test set '
-      f'{"XTD10" if paper == "table2" else "Multi30K"}: compare rows of other '
-      'features or sets with care.\n'
+      'Its features are of ResNet-152 and mUSE or LASER, its test set is '
+      f'{"XTD10" if paper == "table2" else "Multi30K"}: rows of other features '
+      'or another test set cannot be compared as they stand.\n'
     )
   return '\n'.join(lines)
 
@@ -273,11 +196,12 @@ def write(options: argparse.Namespace) -> None:
     set(split.captions.languages),
     key=lambda n: (_ORDER.index(n) if n in _ORDER else len(_ORDER), n),
   )
-  runs, notes = [], []
-  for path, name in zip(options.run, _names(options.run), strict=True):
-    head = models.load(path)
-    notes.append(check_training(head.config, info, split))
-    runs.append(Run(name, head, evaluate(head, split, languages)))
+  heads = [models.load(path) for path in options.run]
+  notes = [check_training(head.config, info, split) for head in heads]
+  runs = [
+    Run(name, head, evaluate(head, split, languages))
+    for name, head in zip(_names(options.run), heads, strict=True)
+  ]
   options.out.mkdir(parents=True, exist_ok=True)
   for run, suffix in zip(runs, ('', '_b'), strict=False):
     save_ranks(options.out / f'ranks{suffix}.npz', run.results)

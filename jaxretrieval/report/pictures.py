@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxretrieval.report import fonts
 
-POINTS = 2000  # in one t-SNE: some ten seconds
+POINTS = 1200  # in one t-SNE: some ten seconds
 
 
 class Cluster(NamedTuple):

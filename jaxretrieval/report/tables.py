@@ -126,8 +126,8 @@ def paired_table(a: Mapping[str, Ranks], b: Mapping[str, Ranks]) -> str:
   for name in a:
     test = paired.paired_test(key, a[name].to_image, b[name].to_image)
     cell = f'{test.difference:+.3f} [{test.low:+.3f}, {test.high:+.3f}]'
-    alone = [str(test.only_a), str(test.only_b), f'{test.p_value:.2g}']
-    lines.append([name, cell, *alone])
+    p = f'{test.p_value:.2g}' if test.p_value > 1e-300 else '< 1e-300'
+    lines.append([name, cell, str(test.only_a), str(test.only_b), p])
   others = not_english(a)
   found = [_found_by_image(not_english(r), 10) for r in (a, b)]
   if len(others) > 1 and found[0] is not None and found[1] is not None:

@@ -110,13 +110,15 @@ def test_captions_and_their_features_belong_to_the_pictures(made):
   assert len(asked) == len(set(asked)) == 6, 'a text is encoded twice'
 
 
-def test_pictures_are_ink_on_paper(tmp_path):
+def test_pictures_are_ink_on_a_card(tmp_path):
   picture = np.zeros((1, 8, 24), np.uint8)
   picture[0, :, 16:] = 255
   numbers.save_pictures(tmp_path / 'new', ['001_0.png'], picture)
   with Image.open(tmp_path / 'new' / '001_0.png') as image:
-    assert image.size == (144, 48)
-    assert image.getpixel((10, 24)) == 255 and image.getpixel((134, 24)) == 0
+    assert image.size == (224, 128)
+    assert image.getpixel((40, 64)) == 240, 'the first digit is blank'
+    assert image.getpixel((176, 64)) == 0, 'the last digit is all ink'
+    assert image.getpixel((176, 4)) == 240, 'the card has a margin'
 
 
 def test_a_missing_package_is_named(tmp_path, monkeypatch, capsys):

@@ -38,11 +38,27 @@ jit = functools.partial(
 )
 
 
-@functools.cache
-def quick(name):
-  """The jitted loss and its gradients in all features."""
-  loss, count = loss_of(name)
-  return jit(jax.value_and_grad(loss, tuple(range(count)))), count
+@jit
+def everything(arrays):
+  """Each loss and its gradients, by name: one program, soon compiled."""
+  results = {}
+  for name in CASES:
+    loss, count = loss_of(name)
+    slopes = jax.value_and_grad(loss, tuple(range(count)))
+    results[name] = slopes(*arrays[:count])
+  return results
+
+
+@jit
+def everything_where(where, arrays):
+  """The same of the rows that count, for the losses of mined negatives."""
+  results = {}
+  for name in MINED:
+    loss, count = loss_of(name)
+    loss = functools.partial(loss, where=where)
+    slopes = jax.value_and_grad(loss, tuple(range(count)))
+    results[name] = slopes(*arrays[:count])
+  return results
 
 
 def features(rows, dim, seed=0, scale=1.0):
@@ -68,7 +84,7 @@ def distance(x, y):
 
 def expected(name, arrays, where=None, same=None):
   function, options = CASES[name]
-  arrays = [np.asarray(x, np.float64) for x in arrays]
+  arrays = [np.asarray(x, np.float64) for x in arrays[: COUNT[function]]]
   if function is losses.info_nce:
     return expected_info_nce(*arrays, same, **options)
   count = len(arrays[0])
@@ -109,32 +125,39 @@ def check_close(got, want, tolerance, message):
   assert error <= tolerance, f'{message}: off by {error:.2g}: {got}, {want}'
 
 
+@functools.cache
+def outcome(rows, dim, dtype, scale=1.0):
+  """Features in a dtype, and `everything` of them."""
+  arrays = [x.astype(dtype) for x in features(rows, dim, dim, scale)]
+  return arrays, everything(arrays)
+
+
 @pytest.mark.parametrize('name', CASES)
 def test_a_loss_equals_float64_numpy(name):
-  loss, count = quick(name)
   for rows, dim in ((9, 16), (24, 1280)):
-    arrays = features(rows, dim, seed=dim)[:count]
+    arrays, got = outcome(rows, dim, np.float32)
+    value, _ = got[name]
+    assert value.dtype == jnp.float32 and value.shape == ()
     want = expected(name, arrays)
     assert want > 0 or 'log' in name
-    got, _ = loss(*arrays)
-    assert got.dtype == jnp.float32 and got.shape == ()
-    check_close(got, want, 1e-6, f'{name}, {dim} features, float32')
+    check_close(value, want, 1e-6, f'{name}, {dim} features, float32')
   with jax.enable_x64(True):
-    got, _ = loss(*(x.astype(np.float64) for x in arrays))
-  assert got.dtype == jnp.float64
-  check_close(got, want, 1e-12, f'{name}, float64')
+    arrays, got = outcome(9, 16, np.float64)
+  value, _ = got[name]
+  assert value.dtype == jnp.float64
+  check_close(value, expected(name, arrays), 1e-12, f'{name}, float64')
 
 
-@pytest.mark.parametrize('name', ['m3l', 'm3l-log', 'patr-inside', 'info_nce'])
+@pytest.mark.parametrize('name', CASES)
 @pytest.mark.parametrize('dtype', [jnp.bfloat16, jnp.float16])
 def test_narrow_features_are_compared_in_float32(name, dtype):
-  loss, count = quick(name)
-  # Of raw features the fourth power of a distance overflows a float16.
-  scale = 1.0 if name == 'info_nce' else 29.0
-  arrays = [jnp.asarray(x, dtype) for x in features(24, 1280, 1, scale)[:count]]
-  got, slopes = loss(*arrays)
-  assert got.dtype == jnp.float32
-  check_close(got, expected(name, arrays), 1e-6, f'{name} rounds to {dtype}')
+  # Of raw features the fourth power of a distance overflows a float16. (There
+  # a hinge is near 0 and a softmax is all or nothing.)
+  scale = 29.0 if 'm3l' in name or 'patr' in name else 1.0
+  arrays, got = outcome(24, 640, dtype, scale)
+  value, slopes = got[name]
+  assert value.dtype == jnp.float32
+  check_close(value, expected(name, arrays), 1e-6, f'{name} rounds to {dtype}')
   for slope in slopes:
     assert slope.dtype == dtype
     assert np.isfinite(np.asarray(slope, np.float32)).all(), name
@@ -153,37 +176,51 @@ def test_features_of_two_dtypes():
 FLAT = {('m3l-image-only', 3), ('m3l-log-text-only', 2), ('patr-outside', 2)}
 
 
+@functools.cache
+def differences():
+  """Each loss's gradients, and differences by each number of its features."""
+  arrays = np.array(features(4, 3, seed=2), np.float64)
+  h = 1e-6
+  shifts = h * np.eye(48).reshape(48, 4, 4, 3)
+
+  def compare(arrays, up, down):
+    results = {}
+    for name in CASES:
+      loss, count = loss_of(name)
+      if 'm3l' in name:
+        # The unit of eps is held constant, which a difference would see.
+        loss = functools.partial(loss, eps=1e-13)
+
+      def at(x, loss=loss, count=count):
+        return loss(*x[:count])
+
+      wanted = (jax.vmap(at)(up) - jax.vmap(at)(down)) / (2 * h)
+      results[name] = jax.grad(at)(arrays), wanted.reshape(4, 4, 3)
+    return results
+
+  with jax.enable_x64(True):
+    got = jit(compare)(arrays, arrays + shifts, arrays - shifts)
+  return jax.tree.map(np.asarray, got)
+
+
 @pytest.mark.parametrize('name', CASES)
 def test_gradients_equal_finite_differences(name):
-  function, options = CASES[name]
-  count = COUNT[function]
-  if function is losses.m3l:
-    # The unit of eps is held constant, which a difference would see.
-    options = options | {'eps': 1e-13}
-  with jax.enable_x64(True):
-    arrays = [x.astype(np.float64) for x in features(4, 3, seed=2)]
-    arrays = arrays[: COUNT[function]]
-    loss = functools.partial(function, **options)
-    slopes = jit(jax.grad(loss, tuple(range(count))))(*arrays)
-    h = 1e-6
-    shifts = h * np.eye(count * 12).reshape(count * 12, count, 4, 3)
-    at = jit(jax.vmap(lambda x: loss(*x)))
-    wanted = (at(arrays + shifts) - at(arrays - shifts)) / (2 * h)
-    for i, want in enumerate(np.reshape(wanted, (count, 4, 3))):
-      if (name, i) not in FLAT:
-        assert np.abs(want).max() > 0, f'no slope in argument {i}: no test'
-      np.testing.assert_allclose(
-        slopes[i], want, rtol=1e-6, atol=1e-8 * np.abs(want).max() + 1e-12
-      )
+  slopes, wanted = differences()[name]
+  assert slopes.dtype == np.float64
+  for i, (slope, want) in enumerate(zip(slopes, wanted, strict=True)):
+    size = np.abs(want).max()
+    flat = i >= COUNT[CASES[name][0]] or (name, i) in FLAT
+    assert flat == (size == 0), f'argument {i} has slopes up to {size}'
+    np.testing.assert_allclose(slope, want, rtol=1e-6, atol=1e-8 * size + 1e-12)
 
 
 @pytest.mark.parametrize('objective', ['ratio', 'log'])
 @pytest.mark.parametrize('factor', [2.0**-12, 1 / 29.0, 1e4])
 def test_m3l_does_not_see_a_common_scale(objective, factor):
-  loss, _ = quick('m3l' if objective == 'ratio' else 'm3l-log')
+  name = 'm3l' if objective == 'ratio' else 'm3l-log'
   arrays = features(9, 16, seed=3)
-  value, slopes = loss(*arrays)
-  scaled, other = loss(*(np.float32(factor) * x for x in arrays))
+  value, slopes = everything(arrays)[name]
+  scaled, other = everything([np.float32(factor) * x for x in arrays])[name]
   check_close(scaled, value, 2e-6, 'M3L changes with the scale')
   for slope, slope_scaled in zip(slopes, other, strict=True):
     check_close(factor * slope_scaled, slope, 1e-5, 'the gradient is not 1/c')
@@ -193,10 +230,10 @@ def test_m3l_does_not_see_a_common_scale(objective, factor):
 
 
 def test_m3l_depends_on_the_scale_of_one_side():
-  loss, _ = quick('m3l')
   text, image, neg_image, neg_text = features(9, 16, seed=3)
-  a, _ = loss(text, image, neg_image, neg_text)
-  b, _ = loss(text / 29, image, neg_image, neg_text / 29)
+  small = [text / 29, image, neg_image, neg_text / 29]
+  a, _ = everything([text, image, neg_image, neg_text])['m3l']
+  b, _ = everything(small)['m3l']
   assert b > 100 * a, 'small texts beside raw images: the literal recipe'
 
 
@@ -267,52 +304,38 @@ DEGENERATE = {
 
 @pytest.mark.parametrize('name', CASES)
 def test_degenerate_batches_stay_finite(name):
-  loss, count = quick(name)
   for scale in (1.0, 29.0):
     for what, change in DEGENERATE.items():
-      arrays = change(*features(9, 16, seed=7, scale=scale))[:count]
-      value, slopes = loss(*arrays)
+      arrays = change(*features(9, 16, seed=7, scale=scale))
+      value, slopes = everything(list(arrays))[name]
       assert np.isfinite(value), f'{name} is {value} where {what}'
       for slope in slopes:
         assert np.isfinite(slope).all(), f'{name}: {slope} where {what}'
 
 
 def test_values_of_degenerate_batches():
-  def value(name, *arrays):
-    return quick(name)[0](*arrays)[0]
-
   text, image, neg_image, neg_text = features(9, 16, seed=7)
-  same = text, text, text, text
-  check_close(value('m3l', *same), 1.5, 1e-6, 'all ratios are 1')
-  check_close(value('m3l', *map(zeros, same)), 1.5, 1e-6, 'all ratios are 1')
-  assert value('m3l', text, text, neg_image, neg_text) < 1e-15
-  check_close(value('patr-inside', *same[:3]), 3, 1e-6, 'eta is left')
-  check_close(value('triplet', *same[:3]), 0.7, 1e-6, 'the margin is left')
-  one = text[:1].repeat(9, 0), image[:1].repeat(9, 0)
-  check_close(value('info_nce', *one), np.log(9), 1e-6, 'nothing to tell by')
-
-
-@functools.cache
-def quick_where(name):
-  loss, count = loss_of(name)
-
-  def left_out(where, *arrays):
-    return loss(*arrays, where=where)
-
-  return jit(jax.value_and_grad(left_out, tuple(range(1, count + 1))))
+  got = everything([text] * 4)
+  check_close(got['m3l'][0], 1.5, 1e-6, 'all ratios are 1')
+  check_close(got['patr-inside'][0], 3, 1e-6, 'eta is left')
+  check_close(got['triplet'][0], 0.7, 1e-6, 'the margin is left')
+  got = everything([zeros(text)] * 4)
+  check_close(got['m3l'][0], 1.5, 1e-6, 'all ratios are 1')
+  check_close(got['info_nce'][0], np.log(9), 1e-6, 'nothing to tell by')
+  got = everything([text, text, neg_image, neg_text])
+  assert got['m3l'][0] < 1e-15
 
 
 @pytest.mark.parametrize('name', MINED)
 @pytest.mark.parametrize('value', [np.nan, np.inf, 3e38, 1e12, 0.0])
 def test_rows_left_out_change_nothing(name, value):
-  count = COUNT[CASES[name][0]]
-  arrays = features(9, 16, seed=8)[:count]
+  arrays = features(9, 16, seed=8)
   where = np.array([1, 1, 0, 1, 0, 0, 1, 1, 0], bool)
-  want, slopes_wanted = quick_where(name)(where, *arrays)
+  want, slopes_wanted = everything_where(where, arrays)[name]
   check_close(want, expected(name, arrays, where), 1e-6, name)
   for array in arrays:
     array[~where] = value
-  got, slopes = quick_where(name)(where, *arrays)
+  got, slopes = everything_where(where, arrays)[name]
   assert got == want, f'{name}: rows of {value} still count'
   for slope, wanted in zip(slopes, slopes_wanted, strict=True):
     assert (slope[~where] == 0).all(), f'{name}: a row of {value} has a slope'
@@ -322,32 +345,29 @@ def test_rows_left_out_change_nothing(name, value):
 @pytest.mark.parametrize('name', MINED)
 def test_an_overflow_left_out_does_not_reach_the_gradient(name):
   # Finite features, an infinite loss: the rows that `mine` finds nothing for.
-  count = COUNT[CASES[name][0]]
-  text, image, neg_image, neg_text = features(9, 16, seed=8)
-  text[2] = neg_text[2] = 1e18
-  where = np.arange(9) != 2
-  arrays = (text, image, neg_image, neg_text)[:count]
-  value, slopes = quick_where(name)(where, *arrays)
+  arrays = features(9, 16, seed=8)
+  arrays[0][2] = arrays[3][2] = 1e18
+  value, slopes = everything_where(np.arange(9) != 2, arrays)[name]
   assert np.isfinite(value)
   assert all(np.isfinite(slope).all() for slope in slopes), name
 
 
 @pytest.mark.parametrize('name', MINED)
 def test_no_row_counts(name):
-  count = COUNT[CASES[name][0]]
-  arrays = features(9, 16, seed=8)[:count]
+  arrays = features(9, 16, seed=8)
   arrays[0][3] = np.nan
-  value, slopes = quick_where(name)(np.zeros(9, bool), *arrays)
+  value, slopes = everything_where(np.zeros(9, bool), arrays)[name]
   assert value == 0
   assert all((slope == 0).all() for slope in slopes), name
 
 
 @pytest.mark.parametrize('name', CASES)
 def test_what_counts_and_is_not_finite_shows(name):
-  loss, count = quick(name)
-  arrays = features(9, 16, seed=8)[:count]
+  arrays = features(9, 16, seed=8)
   arrays[0][3] = np.nan
-  value, _ = loss(*arrays)
+  value, _ = everything(arrays)[name]
+  assert np.isnan(value), f'{name} hides a NaN'
+  value, _ = everything_where(np.ones(9, bool), arrays).get(name, (np.nan, 0))
   assert np.isnan(value), f'{name} hides a NaN'
 
 
@@ -355,65 +375,58 @@ def test_what_counts_and_is_not_finite_shows(name):
 
 
 def test_m3l_moves_the_negative_text():
-  arrays = features(6, 16, seed=9)
-  _, (text, _, _, neg_text) = (
-    quick('m3l')(*arrays) if False else (quick('m3l')[0](*arrays))
-  )
+  arrays = features(9, 16, seed=9)
+  _, (text, _, _, neg_text) = everything(arrays)['m3l']
   away = np.sum((arrays[3] - arrays[0]) * np.asarray(neg_text), axis=1)
   assert (away < 0).all(), 'descent brings the negative text nearer'
   assert np.abs(text).max() > 0
 
 
 def test_patr_pulls_where_triplet_has_stopped():
-  text, image, neg_image, _ = features(6, 16, seed=9)
-  neg_image = neg_image + 100
-  slope = jax.grad(losses.patr)(text, image, neg_image, eta=1.0)
-  np.testing.assert_allclose(slope, 2 * (text - image) / 6, rtol=1e-5)
-  slope = jax.grad(losses.triplet)(text, image, neg_image, margin=1.0)
-  assert (slope == 0).all()
+  text, image, neg_image, neg_text = features(9, 16, seed=9)
+  got = everything([text, image, neg_image + 100, neg_text])
+  pull, _, push = got['patr-inside'][1]
+  np.testing.assert_allclose(pull, 2 * (text - image) / 9, rtol=1e-5)
+  assert (push == 0).all()
+  assert all((slope == 0).all() for slope in got['triplet'][1])
 
 
 # InfoNCE's pairs.
 
 
+@jit
+def nce(text, image, same):
+  loss = functools.partial(losses.info_nce, temperature=0.1)
+  return jax.value_and_grad(loss, (0, 1))(text, image, same=same)
+
+
 def test_pairs_of_one_image_are_left_out_of_info_nce():
-  text, image = features(12, 32, seed=10)[:2]
-  ids = np.arange(12) // 2
+  text, image = features(9, 16, seed=10)[:2]
+  ids = np.arange(9) // 2
   same = ids[:, None] == ids[None, :]
+  got, _ = nce(text, image, same)
   want = expected('info_nce', [text, image], same=same)
-  got = losses.info_nce(text, image, same=same, temperature=0.1)
   check_close(got, want, 1e-6, 'same')
-  plain = losses.info_nce(text, image, temperature=0.1)
+  plain, _ = nce(text, image, np.zeros((9, 9), bool))
+  want = expected('info_nce', [text, image])
+  check_close(plain, want, 1e-6, 'nothing is the same')
   assert plain > got, 'pairs left out still push'
-  off = same & ~np.eye(12, dtype=bool)
-  assert losses.info_nce(text, image, same=off, temperature=0.1) == got, (
-    'the diagonal is its own pair, said or not'
-  )
+  off, _ = nce(text, image, same & ~np.eye(9, dtype=bool))
+  assert off == got, 'the diagonal is its own pair, said or not'
   # One direction alone may be left out, and then the other is not.
   lopsided = np.triu(same, 1)
+  got, _ = nce(text, image, lopsided)
   want = expected('info_nce', [text, image], same=lopsided)
-  got = losses.info_nce(text, image, same=lopsided, temperature=0.1)
   check_close(got, want, 1e-6, 'same is not symmetric')
-  swapped = losses.info_nce(image, text, same=lopsided.T, temperature=0.1)
+  swapped, _ = nce(image, text, lopsided.T)
   check_close(swapped, got, 1e-6, 'InfoNCE is symmetric')
 
 
 def test_info_nce_with_every_other_pair_left_out():
-  text, image = features(5, 8, seed=11)[:2]
-  same = np.ones((5, 5), bool)
-  loss = jit(jax.value_and_grad(losses.info_nce, (0, 1)))
-  value, slopes = loss(text, image, same=same)
+  text, image = features(9, 16, seed=11)[:2]
+  value, slopes = nce(text, image, np.ones((9, 9), bool))
   assert value == 0
   assert all((slope == 0).all() for slope in slopes)
-
-
-def test_info_nce_of_near_points_is_exact_on_the_diagonal():
-  # |x|^2 + |y|^2 - 2xy is some 1e-4 off here, and the loss 1e-1.
-  text, image = features(6, 1280, seed=12, scale=29.0)[:2]
-  text = image + 1e-3 * (text - image)
-  got = losses.info_nce(text, image, temperature=1e-3)
-  want = expected('info_nce', [text, image])
-  assert want == 0 and got == 0
 
 
 # What is refused.

@@ -196,9 +196,7 @@ def test_a_sheet_shows_the_images_found(
   for i in range(tiny_index.IMAGES):
     Image.new('RGB', (9, 9), (i, 0, 0)).save(place / f'{i:03d}.png')
   drawn = []
-  monkeypatch.setattr(
-    sheet, 'draw', lambda path, rows, title: drawn.extend(rows)
-  )
+  monkeypatch.setattr(sheet, 'draw', lambda path, rows, **_: drawn.extend(rows))
   given = [f'--index={folder}', f'--images={place}', '--k=4']
   given += [f'--sheet={tmp_path / "out.png"}', 'ein Hund', 'a cat']
   assert search.main(given) == 0
@@ -214,6 +212,21 @@ def test_a_sheet_shows_the_images_found(
   (place / f'{rows[0, 0]:03d}.png').unlink()
   assert search.main(given) == 2
   assert f'{rows[0, 0]:03d}.jpg is not in' in capsys.readouterr().err
+
+
+def test_a_sheet_needs_the_extra(
+  folder, encoder, tmp_path, monkeypatch, capsys
+):
+  for i in range(tiny_index.IMAGES):
+    Image.new('RGB', (9, 9)).save(tmp_path / f'{i:03d}.png')
+
+  def draw(*args, **options):
+    raise ModuleNotFoundError("No module named 'matplotlib'", name='matplotlib')
+
+  monkeypatch.setattr(sheet, 'draw', draw)
+  given = [f'--index={folder}', f'--images={tmp_path}', 'ein Hund']
+  assert search.main([*given, f'--sheet={tmp_path / "out.png"}']) == 2
+  assert "pip install 'jaxmix[plots]'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

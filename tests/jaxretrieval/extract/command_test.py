@@ -212,6 +212,13 @@ def test_other_pictures_are_not_mixed_in(pictures, fakes, capsys):
   assert 'pictures of test (their sizes)' in capsys.readouterr().err
 
 
+@pytest.mark.parametrize('option', ['name', 'split'])
+def test_names_that_are_no_folders_are_refused(pictures, fakes, capsys, option):
+  assert extract.main(arguments(pictures, **{option: '../mine'})) == 2
+  assert "'../mine': use lower-case letters" in capsys.readouterr().err
+  assert fakes.images == 0 and not (pictures.parent / 'sets').exists()
+
+
 def test_a_set_of_someone_else_is_left_alone(pictures, fakes, capsys):
   extract.main(arguments(pictures))
   (pictures.parent / 'sets/.parts/mine/plan.json').unlink()
@@ -341,7 +348,7 @@ def test_killed_and_run_again_is_as_if_never_stopped(tmp_path, monkeypatch):
   )
   folder = tmp_path / 'sets' / '.parts' / 'mine'
   while len(list(folder.glob('*.npz'))) < 5 and process.poll() is None:
-    time.sleep(0.002)
+    time.sleep(0.01)
   process.send_signal(signal.SIGKILL)
   process.wait()
   done = {path.name for path in folder.glob('*-of-00040.npz')}

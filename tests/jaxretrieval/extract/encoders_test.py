@@ -81,6 +81,34 @@ def test_a_vision_transformer_must_be_told_its_pooling(tmp_path):
 
 
 @pytest.mark.extract
+def test_a_model_with_two_towers_is_taken_apart(xlm_roberta, tmp_path):
+  import torch
+  import transformers
+
+  folder = shutil.copytree(xlm_roberta, tmp_path / 'clip')
+  model = tiny_models.save_clip(folder)
+  image_encoder = encoders.image_encoder(str(folder), pooling='pooler')
+  text_encoder = encoders.text_encoder(
+    str(folder), pooling='pooler', normalise=False
+  )
+  processor = transformers.AutoImageProcessor.from_pretrained(
+    folder, backend='pil'
+  )
+  tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+  with torch.no_grad():
+    pixels = processor(images=pictures(), return_tensors='pt')
+    image = model.vision_model(**pixels).pooler_output.numpy()
+    tokens = tokenizer(TEXTS, padding=True, return_tensors='pt')
+    text = model.text_model(**tokens).pooler_output.numpy()
+  np.testing.assert_allclose(
+    image_encoder.encode(pictures()), image, rtol=1e-4, atol=1e-5
+  )
+  np.testing.assert_allclose(
+    text_encoder.encode(TEXTS), text, rtol=1e-4, atol=1e-5
+  )
+
+
+@pytest.mark.extract
 def test_weights_that_would_be_random_are_refused(tmp_path):
   pytest.importorskip('torch')
   folder = tiny_models.save_vit(tmp_path / 'vit', pooler=False)

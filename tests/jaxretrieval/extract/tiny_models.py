@@ -96,3 +96,30 @@ def save_xlm_roberta(
   model = transformers.XLMRobertaModel(config, add_pooling_layer=pooler)
   model.save_pretrained(folder)
   return folder
+
+
+def save_clip(folder: pathlib.Path):
+  """A CLIP of 32 features, beside a tokenizer; returns the model."""
+  import torch
+  import transformers
+
+  torch.manual_seed(0)
+  tower = {
+    'hidden_size': 32,
+    'num_hidden_layers': 1,
+    'num_attention_heads': 2,
+    'intermediate_size': 32,
+  }
+  config = transformers.CLIPConfig(
+    text_config=tower
+    | {'vocab_size': 80, 'bos_token_id': 0, 'eos_token_id': 2},
+    vision_config=tower | {'image_size': 32, 'patch_size': 16},
+    projection_dim=16,
+  )
+  model = transformers.CLIPModel(config).eval()
+  model.save_pretrained(folder)
+  (folder / 'preprocessor_config.json').write_text(
+    '{"image_processor_type": "CLIPImageProcessor", '
+    '"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}'
+  )
+  return model
