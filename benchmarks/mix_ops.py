@@ -11,13 +11,8 @@ batches). The peers are left out where torch or scipy is not installed.
 import argparse
 import functools
 import importlib.util
-import json
-import os
-import pathlib
-import platform
 import sys
 from collections.abc import Callable
-from importlib import metadata
 from typing import Any
 
 import jax
@@ -25,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxmix
-from benchmarks import peers
+from benchmarks import machine, peers
 from benchmarks.timing import Times, alternate
 
 SHAPES = ((256, 32, 32, 3), (64, 224, 224, 3))
@@ -58,7 +53,7 @@ def time_modes(shape: tuple[int, ...], rounds: int) -> Times:
   if importlib.util.find_spec('torch'):
     import torch  # pyright: ignore[reportMissingImports]
 
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    torch.set_num_threads(machine.cores())
     planes = torch.from_numpy(np.array(images).transpose(0, 3, 1, 2).copy())
     for mode, function in peers.torch_modes(planes).items():
       functions[f'torch {mode}'] = function
@@ -80,30 +75,9 @@ def time_masks(size: int, rounds: int) -> Times:
   return alternate(functions, rounds=rounds)
 
 
-def machine() -> dict[str, str]:
-  """What the numbers depend on."""
-  names = ['jax', 'jaxlib', 'numpy', 'scipy', 'torch']
-  found = {n: metadata.version(n) for n in names if importlib.util.find_spec(n)}
-  cores = len(os.sched_getaffinity(0))
-  device = jax.devices()[0].device_kind
-  if device == 'cpu':
-    device = f'{_cpu_name()}, {cores} cores'
-  load = f'{os.getloadavg()[0]:.1f}'
-  return {'device': device, 'load before': load, **found}
-
-
-def _cpu_name() -> str:
-  path = pathlib.Path('/proc/cpuinfo')
-  if path.exists():
-    for line in path.read_text().splitlines():
-      if line.startswith('model name'):
-        return line.partition(':')[2].strip()
-  return platform.processor() or platform.machine()
-
-
 def report(rounds: int) -> tuple[str, dict[str, Any]]:
   """Measures everything: a Markdown text, and the numbers for a program."""
-  about = machine()
+  about = machine.describe('jax', 'jaxlib', 'numpy', 'scipy', 'torch')
   lines = ['# Mixing operators', '', f'`{" ".join(sys.orig_argv[1:])}`', '']
   lines += [f'- {name}: {value}' for name, value in about.items()]
   lines += [f'- rounds: {rounds}; medians, ratios as median (quartiles)']
@@ -157,13 +131,7 @@ def main() -> None:
   text, numbers = report(options.rounds)
   print(text)
   if options.save:
-    device = numbers['machine']['device'].split('@')[0]
-    name = '_'.join(''.join(c if c.isalnum() else ' ' for c in device).split())
-    folder = pathlib.Path(__file__).parent / 'results' / name.lower()
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / 'mix_ops.md').write_text(text)
-    (folder / 'mix_ops.json').write_text(json.dumps(numbers) + '\n')
-    print(folder)
+    print(machine.save('mix_ops', text, numbers))
 
 
 if __name__ == '__main__':

@@ -53,7 +53,11 @@ RULES = {
   ),
   'jaxretrieval/index.py': (TRAINER | {'faiss'}, {'jaxretrieval'}),
   'jaxretrieval/search.py': (TRAINER | {'faiss'}, {'jaxretrieval'}),
-  'jaxretrieval/report': (TRAINER | {'matplotlib'}, {'jaxretrieval'}),
+  # threadpoolctl comes with scikit-learn.
+  'jaxretrieval/report': (
+    TRAINER | {'matplotlib', 'threadpoolctl'},
+    {'jaxretrieval'},
+  ),
   'jaxretrieval/datasets/arrays.py': (TRAINER | {'pyarrow'}, {'jaxretrieval'}),
   'jaxretrieval': (TRAINER, {'jaxretrieval'}),
   'launch': (

@@ -86,7 +86,8 @@ def expected(name, arrays, where=None, same=None):
   function, options = CASES[name]
   arrays = [np.asarray(x, np.float64) for x in arrays[: COUNT[function]]]
   if function is losses.info_nce:
-    return expected_info_nce(*arrays, same, **options)
+    text, image = arrays
+    return expected_info_nce(text, image, same, **options)
   count = len(arrays[0])
   counted = [i for i in range(count) if where is None or where[i]]
   unit = np.mean([distance(arrays[1][i], 0 * arrays[1][i]) for i in counted])

@@ -1,6 +1,7 @@
 """The miners beside a loop in numpy, their chances, blocks, shards, memory."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -43,6 +44,10 @@ def quick(miner, ranks=RANKS, block_size=4096):
   return jit(select(miner, ranks, block_size))
 
 
+def make_items(features: Any, ids: Any, captions: Any = None) -> mining.Items:
+  return mining.Items(features, ids, captions)
+
+
 def make_bits(count, seed=0):
   rng = np.random.default_rng(seed)
   return rng.integers(0, 2**32, count, dtype=np.uint32)
@@ -53,7 +58,7 @@ def integers(anchors, gallery, dim=3, ids=12, captions=15, seed=0):
   rng = np.random.default_rng(seed)
 
   def items(count):
-    return mining.Items(
+    return make_items(
       rng.integers(-2, 3, (count, dim)).astype(np.float32),
       rng.integers(0, ids, count).astype(np.int32),
       rng.integers(0, captions, count).astype(np.int32),
@@ -133,12 +138,13 @@ def test_captions_may_be_unknown(miner, captions):
 @pytest.mark.parametrize('left', [0, 1, 2, 4])
 def test_rows_with_few_or_no_negatives(miner, left):
   args = integers(45, 60, captions=1000, seed=4)
-  _, anchors, gallery, _ = args
+  anchors, gallery = args[1:3]
   # A third of the anchors has so many images that are not its own.
   anchors.image_ids[:15] = 0
   gallery.image_ids[:] = 0
   gallery.image_ids[20 : 20 + left] = 1
-  anchors.caption_ids[:] += 1000
+  anchors = anchors._replace(caption_ids=1000 + np.arange(45))
+  args = args[0], anchors, gallery, args[3]
   got = quick(miner, block_size=4)(*args)
   assert (np.asarray(got.valid)[:15] == (left > 0)).all()
   assert got.valid[15:].any()
@@ -147,10 +153,10 @@ def test_rows_with_few_or_no_negatives(miner, left):
 
 @pytest.mark.parametrize('block_size', [4096, 3])
 def test_semihard_is_the_nearest_beyond_the_positive(block_size):
-  gallery = mining.Items(
+  gallery = make_items(
     np.array([[1.0], [2.0], [4.0], [-3.0], [3.0]], np.float32), np.arange(5)
   )
-  texts = mining.Items(np.zeros((5, 1), np.float32), np.array([9, 9, 9, 9, 0]))
+  texts = make_items(np.zeros((5, 1), np.float32), np.array([9, 9, 9, 9, 0]))
   # Own images at 0, 2, 3 (two there), 5 (none beyond), 0.
   positive = np.array([[0.0], [-2.0], [2.5], [5.0], [0.0]], np.float32)
   pick = quick('semihard', block_size=block_size)
@@ -171,7 +177,7 @@ def test_the_hardest_of_real_features_is_that_of_float64():
   d[ids, ids] = np.inf
   two = np.sort(d, axis=1)[:, :2]
   assert (two[:, 1] / two[:, 0] > 1 + 1e-6).all(), 'ties: no test'
-  args = make_bits(48), mining.Items(text, ids), mining.Items(image, ids)
+  args = make_bits(48), make_items(text, ids), make_items(image, ids)
   for block_size in (4096, 20):
     pick = jax.jit(select('hardest', block_size=block_size))
     got = pick(*args, image)
@@ -185,8 +191,8 @@ def test_copies_of_an_image_are_ties(block_size):
   text, image = rng.normal(size=(2, 100, 64)).astype(np.float32)
   image[50:] = image[:50]
   args = (
-    mining.Items(text, 200 + np.arange(100)),
-    mining.Items(image, np.arange(100)),
+    make_items(text, 200 + np.arange(100)),
+    make_items(image, np.arange(100)),
   )
   pick = jax.jit(select('hardest', block_size=block_size))
   got = pick(make_bits(100), *args, image)
@@ -203,10 +209,8 @@ def picks_of_one_row(miner, gallery, **options):
   """Picks of many anchors at 0 among images at 0, 1, 2, ..."""
   count = len(gallery)
   images = np.arange(count, dtype=np.float32)[:, None]
-  texts = mining.Items(
-    np.zeros((ROWS, 1), np.float32), np.zeros(ROWS, np.int32)
-  )
-  images = mining.Items(images, np.asarray(gallery, np.int32))
+  texts = make_items(np.zeros((ROWS, 1), np.float32), np.zeros(ROWS, np.int32))
+  images = make_items(images, np.asarray(gallery, np.int32))
   return quick(miner, **options)(
     make_bits(ROWS, seed=7), texts, images, texts.features
   )
@@ -270,9 +274,8 @@ def test_mine_draws_from_its_key(miner):
   _, anchors, gallery, positive = integers(45, 60, seed=9)
 
   def mine(key):
-    return mining.mine(
-      key, anchors, gallery, miner=miner, ranks=RANKS, positive=positive
-    )
+    options: Any = {'ranks': RANKS, 'positive': positive}
+    return mining.mine(key, anchors, gallery, miner=miner, **options)
 
   keys = jax.random.split(jax.random.key(0), 3)
   _, picks = jit(lambda: jax.lax.scan(lambda c, k: (c, mine(k)), 0, keys))()
@@ -295,9 +298,7 @@ def test_no_gradient_through_the_selection(miner):
   choose = select(miner, block_size=5)
 
   def pick(text, image):
-    return choose(
-      bits, mining.Items(text, ids), mining.Items(image, ids), image
-    )
+    return choose(bits, make_items(text, ids), make_items(image, ids), image)
 
   def loss(text, image, frozen=None):
     picked = frozen or pick(text, image)
@@ -347,9 +348,9 @@ def devices_case(features):
   rng = np.random.default_rng(12)
   if features == 'integers':
     return integers(64, 64, seed=12)
-  text, image = np.maximum(rng.normal(size=(2, 64, 256)), 0).astype(np.float32)
+  text, image = np.maximum(rng.normal(size=(2, 64, 3)), 0).astype(np.float32)
   ids, captions = rng.integers(0, 50, (2, 64)).astype(np.int32)
-  items = [mining.Items(x, ids, captions) for x in (text, image)]
+  items = [make_items(x, ids, captions) for x in (text, image)]
   return make_bits(64), *items, image
 
 
@@ -386,18 +387,21 @@ def test_shard_map_takes_the_miners(miner, block_size):
   assert got.index.shape == (64,)
 
 
+@functools.cache
+def quick_in_shards(miner, block_size):
+  return jit(in_shards(make_mesh(), miner, block_size))
+
+
 @pytest.mark.devices
 @pytest.mark.parametrize('features', ['integers', 'real'])
 @pytest.mark.parametrize('miner', MINERS)
 def test_eight_devices_pick_as_one(miner, features):
   args = devices_case(features)
-  mesh = make_mesh()
-  rows = NamedSharding(mesh, PartitionSpec('data'))
+  rows = NamedSharding(make_mesh(), PartitionSpec('data'))
   sharded = jax.device_put(args, rows)
   want = jax.block_until_ready(quick(miner)(*args))
   for block_size in (4096, 5):
-    function = jax.jit(in_shards(mesh, miner, block_size))
-    got = jax.block_until_ready(function(*sharded))
+    got = jax.block_until_ready(quick_in_shards(miner, block_size)(*sharded))
     assert len(got.index.sharding.device_set) == 8
     for a, b in zip(got, want, strict=True):
       assert (np.asarray(a) == b).all(), f'{miner}, blocks of {block_size}'
@@ -416,11 +420,12 @@ def temporary_bytes(miner, block_size):
     return jax.ShapeDtypeStruct(dims, dtype)
 
   ids = shape(BATCH, dtype=jnp.int32)
-  items = mining.Items(shape(BATCH, 64), ids, ids)
+  items = make_items(shape(BATCH, 64), ids, ids)
   bits = shape(BATCH, dtype=jnp.uint32)
   function = jax.jit(select(miner, (10, 100), block_size))
   program = function.lower(bits, items, items, items.features).compile()
-  return program.memory_analysis().temp_size_in_bytes
+  memory: Any = program.memory_analysis()
+  return memory.temp_size_in_bytes
 
 
 @pytest.mark.parametrize('miner', MINERS)
@@ -437,7 +442,7 @@ def test_memory_is_what_blocks_save():
 
 # What is refused.
 
-FOUR = mining.Items(np.zeros((4, 2), np.float32), np.arange(4))
+FOUR = make_items(np.zeros((4, 2), np.float32), np.arange(4))
 
 
 @pytest.mark.parametrize(

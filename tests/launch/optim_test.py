@@ -2,6 +2,8 @@
 
 from typing import cast
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -106,3 +108,36 @@ def test_warmup_climbs_to_lr_and_the_cosine_takes_the_rest(warmup_epochs):
   )
   assert rates[warmup] == pytest.approx(0.4)
   assert rates[100] == pytest.approx(0, abs=1e-7)
+
+
+def test_donated_parameters_are_not_copied():
+  optimizer = make_optimizer(
+    optimizer_config(adam=True), make_schedule(optimizer_config(), PLAN)
+  )
+  params = {f'w{i}': jnp.zeros((96, 96)) for i in range(3)}
+
+  def loss(params, x):
+    for w in params.values():
+      x = jnp.tanh(x @ w)
+    return jnp.sum(x)
+
+  def step(params, state, x):
+    updates, state = optimizer.update(jax.grad(loss)(params, x), state, params)
+    return optax.apply_updates(params, updates), state
+
+  program = jax.jit(step, donate_argnums=(0, 1))
+  compiled = program.lower(
+    params, optimizer.init(params), jnp.zeros((8, 96))
+  ).compile()
+  assert ' = f32[96,96]{1,0} copy(' not in compiled.as_text(), (
+    'a parameter is copied in every step before it is overwritten'
+  )
+
+
+def test_an_infinite_gradient_spoils_only_its_own_parameter():
+  config = optimizer_config(adam=True)
+  optimizer = make_optimizer(config, make_schedule(config, PLAN))
+  grads = {**GRADS[0], 'bias': np.array([np.inf, 0], np.float32)}
+  updates, _ = optimizer.update(grads, optimizer.init(PARAMS), PARAMS)
+  updates = cast(dict[str, np.ndarray], updates)
+  assert np.isfinite(updates['w']).all()

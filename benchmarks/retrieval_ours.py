@@ -1,0 +1,138 @@
+"""The training step of the text head as `launch` runs it, without a run."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from configs import coco_m3l
+from jaxretrieval import models, task
+from launch.feeds import resident_feed
+from launch.mesh import make_mesh
+from launch.optim import make_optimizer, make_schedule
+from launch.plan import Plan
+from launch.state import make_init, make_keys
+from launch.step import make_train_steps
+
+COCO_IMAGES = 82_783
+CAPTIONS, TEXT_DIM, IMAGE_DIM = 5, 512, 2048
+
+
+def features(images: int) -> dict[str, np.ndarray]:
+  """The arrays of `jaxretrieval.data.training_arrays`, drawn at random."""
+  rng = np.random.default_rng(0)
+
+  def normal(*shape):
+    out = np.empty(shape, np.float16)
+    for start in range(0, len(out), 1000):
+      block = out[start : start + 1000]
+      block[:] = rng.standard_normal(block.shape, dtype=np.float32)
+    return out
+
+  return {
+    'image': np.abs(normal(images, IMAGE_DIM)),
+    'image_id': np.arange(images, dtype=np.int32),
+    'text': normal(images, CAPTIONS, TEXT_DIM),
+    'caption': np.arange(CAPTIONS * images, dtype=np.int32).reshape(-1, 5),
+    'cdf': np.tile(np.arange(1, 6, dtype=np.float32) / 5, (images, 1)),
+  }
+
+
+class Run(NamedTuple):
+  """The step as `launch` runs it, before its first."""
+
+  config: Any
+  feed: Any
+  state: Any
+  key: Any
+  make_steps: Callable[..., Any]
+
+
+def start(
+  arrays: dict[str, np.ndarray], batch_size: int, steps_per_call: int = 1
+) -> Run:
+  """Puts together what `launch.run` does, around given arrays."""
+  config = coco_m3l.get_config()
+  mesh = make_mesh()
+  plan = Plan(1e6, len(arrays['image']), batch_size, steps_per_call)
+  feed = resident_feed(arrays, config.seed, plan, mesh)
+  schedule = make_schedule(config.optimizer, plan)
+  optimizer = make_optimizer(config.optimizer, schedule)
+
+  class Task:
+    @staticmethod
+    def init(config, key):
+      images, texts = arrays['image'][:256], arrays['text'][:256, 0]
+      constants = models.scale_constants(config.model, images, texts)
+      params = models.init(config.model, key, constants, images, texts)
+      return params, jax.tree.map(jnp.asarray, constants)
+
+  init_key, key = make_keys(config.seed, mesh)
+  state: Any = make_init(Task, config, optimizer, mesh)(init_key)  # pyright: ignore[reportArgumentType]
+  loss = task.make_batch_loss(config, IMAGE_DIM, mesh)
+
+  def make_steps(looped=None):
+    return make_train_steps(
+      loss, optimizer, schedule, feed.select, mesh, looped=looped
+    )
+
+  return Run(config, feed, state, key, make_steps)
+
+
+def make_call(run: Run) -> Callable[[], Any]:
+  """Returns a function that takes the next steps and waits for them."""
+  steps, blocks, state = run.make_steps(), run.feed.blocks(0), run.state
+
+  def call():
+    nonlocal state
+    state, metrics = steps(state, run.feed.data, next(blocks), run.key)
+    return jax.block_until_ready((state, metrics))
+
+  return call
+
+
+def make_products(run: Run, size: int) -> Callable[[], Any]:
+  """Returns the matrix products of one step, and nothing else of it."""
+  # Copies: the steps give theirs away.
+  kernels = [jnp.copy(block['kernel']) for block in run.state.params.values()]
+  inputs = [jnp.ones((size, len(kernel))) for kernel in kernels]
+  last = jnp.ones((size, IMAGE_DIM))
+
+  @jax.jit
+  def products(kernels, inputs, outputs):
+    found = [outputs[-1] @ outputs[-1].T]  # mining
+    for i, (w, x, dy) in enumerate(zip(kernels, inputs, outputs, strict=True)):
+      found += [x @ w, x.T @ dy] + [dy @ w.T] * (i > 0)
+    return found
+
+  outputs = [*inputs[1:], last]
+  return lambda: jax.block_until_ready(products(kernels, inputs, outputs))
+
+
+def compiled_memory(batch_size: int) -> dict[str, float]:
+  """What XLA lays out for one step on the whole of COCO.
+
+  Returns:
+    MB of the arguments (features and state, updated in place) and of all else,
+    and how many matrices of batch by batch the program names.
+  """
+  arrays = features(300)
+  run = start(arrays, batch_size)
+  shapes = {
+    name: jax.ShapeDtypeStruct((COCO_IMAGES, *array.shape[1:]), array.dtype)
+    for name, array in arrays.items()
+  }
+  block = jax.ShapeDtypeStruct((1, batch_size), jnp.int32)
+  program = run.make_steps(looped=True).lower(  # pyright: ignore[reportFunctionMemberAccess]
+    run.state, shapes, block, run.key
+  )
+  compiled = program.compile()
+  memory = compiled.memory_analysis()
+  square = f'[{batch_size},{batch_size}]'
+  return {
+    'arguments': memory.argument_size_in_bytes / 1e6,
+    'temporaries': memory.temp_size_in_bytes / 1e6,
+    'square matrices': compiled.as_text().count(square),
+  }

@@ -1,0 +1,151 @@
+"""The training step of the text head in torch, as fast as we could write it.
+
+Ours, after the paper: it has no published code. The features lie in memory as
+ours do, the same are drawn, the loss is the same formula. The miner is a Gram
+matrix and a minimum, which is quicker than `torch.cdist`, or
+pytorch-metric-learning's BatchHardMiner. The metrics that our step reports are
+left out.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch  # pyright: ignore[reportMissingImports]
+import torch.nn.functional as F  # pyright: ignore[reportMissingImports]
+
+
+class Feed(NamedTuple):
+  """The training features, tensors `[N, ...]`."""
+
+  image: Any
+  text: Any
+  caption: Any
+  image_scale: float
+
+
+class Head(torch.nn.Module):
+  """FC, dropout, ReLU, l2-norm; none after the last block."""
+
+  def __init__(self, params: Mapping[str, Any], dropout: tuple[float, ...]):
+    super().__init__()
+    self.dropout = dropout
+    self.blocks = torch.nn.ModuleList()
+    for i in range(len(dropout)):
+      kernel, bias = (
+        torch.from_numpy(np.array(params[f'block{i + 1}'][name]))
+        for name in ('kernel', 'bias')
+      )
+      block = torch.nn.Linear(*kernel.shape)
+      block.weight.data.copy_(kernel.T)
+      block.bias.data.copy_(bias)
+      self.blocks.append(block)
+
+  def forward(self, x: Any) -> Any:
+    """Maps texts `[B, Dt]` to `[B, Di]`."""
+    for i, (block, rate) in enumerate(
+      zip(self.blocks, self.dropout, strict=True)
+    ):
+      x = block(x)
+      if rate:
+        x = F.dropout(x, rate, self.training)
+      x = torch.relu(x)
+      if i < len(self.dropout) - 1:
+        x = F.normalize(x, eps=1e-6)
+    return x
+
+
+def hardest(text: Any, image: Any, ids: Any, caption: Any) -> tuple[Any, Any]:
+  """The nearest image that is not the anchor's own: index and valid `[B]`."""
+  scores = torch.addmm(image.square().sum(1)[None], text, image.T, alpha=-2)
+  same = (ids[:, None] == ids) | (caption[:, None] == caption)
+  least, index = scores.masked_fill_(same, torch.inf).min(1)
+  return index, least < torch.inf
+
+
+def m3l(text: Any, image: Any, negatives: tuple[Any, Any]) -> Any:
+  """Equation 1 of the paper, rho 4, alpha 0.5 and 1, as jaxretrieval has it."""
+  index, valid = negatives
+  least = 1e-6 * image.square().sum(1).mean()
+  positive, to_image, to_text = (
+    (text - other).square().sum(1) + least
+    for other in (image, image[index], text[index])
+  )
+  rows = 0.5 * (positive / to_image) ** 4 + (positive / to_text) ** 4
+  return torch.where(valid, rows, 0).sum() / valid.sum().clamp(min=1)
+
+
+def loss(head: Head, image: Any, text: Any, ids: Any, caption: Any) -> Any:
+  """M3L of one batch with the hardest negatives."""
+  x = head(text)
+  with torch.no_grad():
+    negatives = hardest(x, image, ids, caption)
+  return m3l(x, image, negatives)
+
+
+def loss_of_metric_learning(
+  head: Head, image: Any, text: Any, ids: Any, caption: Any
+) -> Any:
+  """The same with pytorch-metric-learning's miner; it knows ids alone."""
+  del caption
+  from pytorch_metric_learning import (  # pyright: ignore[reportMissingImports]
+    distances,
+    miners,
+  )
+
+  distance = distances.LpDistance(normalize_embeddings=False, power=2)
+  miner = miners.BatchHardMiner(distance=distance)
+  x = head(text)
+  anchor, positive, _, negative = miner(x.detach(), ids, image, ids)
+  # Every row has a negative here, in order.
+  assert torch.equal(anchor, positive)
+  return m3l(x, image, (negative, torch.ones_like(negative, dtype=torch.bool)))
+
+
+def batch(feed: Feed, rows: np.ndarray, slot: int | None = None) -> Any:
+  """Images, texts, image ids, caption ids; one caption of five, or `slot`."""
+  ids = torch.from_numpy(rows).long()
+  slots = torch.randint(feed.text.shape[1], ids.shape)
+  if slot is not None:
+    slots.fill_(slot)
+  image = feed.image[ids].float() / feed.image_scale
+  return image, feed.text[ids, slots].float(), ids, feed.caption[ids, slots]
+
+
+def make_steps(
+  feed: Feed,
+  head: Head,
+  optimizer: Any,
+  loss: Callable[..., Any],
+) -> Callable[[np.ndarray], Any]:
+  """Returns a function that takes a step for each row of `[K, B]`."""
+
+  def steps(block: np.ndarray) -> list[float]:
+    losses = []
+    for rows in block:
+      optimizer.zero_grad(set_to_none=True)
+      value = loss(head, *batch(feed, rows))
+      value.backward()
+      optimizer.step()
+      losses.append(value.detach())
+    return torch.stack(losses).tolist()
+
+  return steps
+
+
+def make_products(head: Head, size: int) -> Callable[[], None]:
+  """Returns the matrix products of one step, and nothing else of it."""
+  pairs = []
+  for i, block in enumerate(head.blocks):
+    dim_out, dim_in = block.weight.shape
+    x, dy = torch.randn(size, dim_in), torch.randn(size, dim_out)
+    weight = block.weight.detach()
+    pairs += [(x, weight.T), (dy.T, x)] + [(dy, weight)] * (i > 0)
+  pairs += [(dy, dy.T)]  # mining
+  outs = [a @ b for a, b in pairs]
+
+  def products() -> None:
+    for (a, b), out in zip(pairs, outs, strict=True):
+      torch.mm(a, b, out=out)
+
+  return products

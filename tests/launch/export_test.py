@@ -1,0 +1,76 @@
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from launch import export
+from launch.loop import fit
+from tests.launch import toy_task
+from tests.launch.loop_test import final_state, make_config
+
+
+@pytest.fixture(scope='module')
+def finished(tmp_path_factory):
+  workdir = tmp_path_factory.mktemp('run')
+  config = make_config(epochs=1.0, **{'optimizer.warmup_epochs': 0.0})
+  fit(toy_task, config, workdir)
+  return config, workdir
+
+
+def test_the_export_is_the_newest_checkpoint(finished, capsys):
+  config, workdir = finished
+  assert export.main([str(workdir)]) == 0
+  assert str(workdir / 'export') in capsys.readouterr().out
+  state = final_state(config, workdir)
+  expected = {
+    '/'.join([part, *(str(key.key) for key in path)]): leaf
+    for part in ('params', 'model_state')
+    for path, leaf in jax.tree_util.tree_leaves_with_path(getattr(state, part))
+  }
+  with np.load(workdir / 'export' / 'arrays.npz', allow_pickle=False) as file:
+    assert set(file.files) == set(expected) and expected
+    for name, array in expected.items():
+      np.testing.assert_array_equal(file[name], array, strict=True)
+  described = json.loads((workdir / 'export' / 'export.json').read_text())
+  assert described['step'] == int(state.step)
+  assert described['config'] == json.loads(
+    (workdir / 'config.json').read_text()
+  )
+
+
+def test_it_goes_where_it_is_told_and_is_replaced_whole(finished, tmp_path):
+  _, workdir = finished
+  for _ in range(2):
+    assert export.main([str(workdir), str(tmp_path / 'a' / 'b')]) == 0
+  names = sorted(path.name for path in (tmp_path / 'a' / 'b').iterdir())
+  assert names == ['arrays.npz', 'export.json'], 'leftovers'
+
+
+def test_what_is_no_run_is_named(tmp_path, capsys):
+  assert export.main([str(tmp_path / 'nowhere')]) == 2
+  assert 'nowhere' in capsys.readouterr().err
+  (tmp_path / 'config.json').write_text('{}')
+  assert export.main([str(tmp_path)]) == 2
+  assert 'no checkpoint' in capsys.readouterr().err
+  assert not (tmp_path / 'checkpoints').exists(), 'reading made a folder'
+  assert not (tmp_path / 'export').exists()
+
+
+def test_a_damaged_checkpoint_is_an_error(finished, tmp_path, capsys):
+  import shutil
+
+  _, workdir = finished
+  copy = tmp_path / 'copy'
+  shutil.copytree(workdir, copy)
+  for path in (copy / 'checkpoints').rglob('*'):
+    if path.is_file() and 'd' in path.parts[-2:-1]:
+      path.write_bytes(path.read_bytes()[:10])
+  assert export.main([str(copy)]) == 2
+  assert 'cannot be read' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('arguments', [[], ['--help'], ['a', 'b', 'c']])
+def test_usage(arguments, capsys):
+  assert export.main(arguments) == 2
+  assert 'usage' in capsys.readouterr().err
