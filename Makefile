@@ -19,6 +19,10 @@ retrieval: .venv/demo
 	$(BIN)/python -m examples.numbers --out $(NUMBERS)
 	$(BIN)/python -m launch.main --config=configs/retrieval_quickstart.py \
 	  --config.data.source=$(NUMBERS)/set --workdir=$(NUMBERS)/run
+	$(BIN)/python -m launch.export $(NUMBERS)/run
+	$(BIN)/python -m jaxretrieval.report --run $(NUMBERS)/run/export \
+	  --features $(NUMBERS)/set --images $(NUMBERS)/pictures --out $(NUMBERS)/report
+	@grep '^|' $(NUMBERS)/report/report.md
 
 # Twice: on one device, and with eight fake ones where sharding is the subject.
 test: .venv/installed

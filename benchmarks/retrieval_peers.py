@@ -30,13 +30,14 @@ class Head(torch.nn.Module):
   def __init__(self, params: Mapping[str, Any], dropout: tuple[float, ...]):
     super().__init__()
     self.dropout = dropout
-    self.blocks = torch.nn.ModuleList()
+    self.blocks: Any = torch.nn.ModuleList()
     for i in range(len(dropout)):
       kernel, bias = (
         torch.from_numpy(np.array(params[f'block{i + 1}'][name]))
         for name in ('kernel', 'bias')
       )
-      block = torch.nn.Linear(*kernel.shape)
+      dim_in, dim_out = kernel.shape
+      block = torch.nn.Linear(dim_in, dim_out)
       block.weight.data.copy_(kernel.T)
       block.bias.data.copy_(bias)
       self.blocks.append(block)
@@ -96,15 +97,16 @@ def loss_of_metric_learning(
   distance = distances.LpDistance(normalize_embeddings=False, power=2)
   miner = miners.BatchHardMiner(distance=distance)
   x = head(text)
-  anchor, positive, _, negative = miner(x.detach(), ids, image, ids)
-  # Every row has a negative here, in order.
-  assert torch.equal(anchor, positive)
-  return m3l(x, image, (negative, torch.ones_like(negative, dtype=torch.bool)))
+  # A copy: to the miner the same tensor says that the two sides are one.
+  anchor, _, negative = miner(x.detach(), ids, image, ids.clone())
+  # A row without a negative would be left out; here every row has one.
+  valid = anchor == torch.arange(len(x))
+  return m3l(x, image, (negative, valid))
 
 
 def batch(feed: Feed, rows: np.ndarray, slot: int | None = None) -> Any:
   """Images, texts, image ids, caption ids; one caption of five, or `slot`."""
-  ids = torch.from_numpy(rows).long()
+  ids = torch.tensor(rows, dtype=torch.long)
   slots = torch.randint(feed.text.shape[1], ids.shape)
   if slot is not None:
     slots.fill_(slot)

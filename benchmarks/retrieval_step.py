@@ -239,7 +239,7 @@ def report_memory(
     'the process',
     'grows in its first step, compiling included.',
     '',
-    '| batch | plan: features, state | plan: temporaries | B x B in the program '
+    '| batch | plan: features, state | plan: temporaries | B x B named '
     f'| {NAME}, grown | torch, grown | one B x B |',
     '|---|---|---|---|---|---|---|',
   ]

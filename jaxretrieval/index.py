@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from jaxretrieval import features, models, records
+from jaxretrieval import features, records, trained
 
 VERSION = 1
 RECORD = 'index.json'
@@ -46,7 +46,7 @@ class Index(NamedTuple):
   gallery: np.ndarray
   ids: np.ndarray
   names: list[str]
-  head: models.Head
+  head: trained.Head
   info: Mapping[str, Any]
   flat: Any
 
@@ -67,7 +67,7 @@ def write(
 
   Raises:
     FileNotFoundError: there is no such head or feature set.
-    ValueError: head and features are of other dims, `out` is there, or as
+    ValueError: head and features are of other encoders, `out` is there, or as
       `features.read`.
   """
   if out.exists():
@@ -77,16 +77,10 @@ def write(
       raise FileNotFoundError(
         f'{run / name} is missing: python -m launch.export WORKDIR writes it'
       )
-  head = models.load(run)
+  head = trained.load(run)
   info = features.read_info(folder)
   whole = features.read(folder, split)
-  # One sentence tells whether text and image features are the head's.
-  encoded = head.encode(whole.texts[:1])
-  if encoded.shape[1] != info.image_dim:
-    raise ValueError(
-      f'{run} was trained for images of {encoded.shape[1]} features, but those '
-      f'of {folder} have {info.image_dim}'
-    )
+  head.check_encoders(info.encoders)
   gallery = whole.images.astype(np.float32) / np.float32(head.scale)
   out.parent.mkdir(parents=True, exist_ok=True)
   with tempfile.TemporaryDirectory(prefix='.index_', dir=out.parent) as work:
@@ -155,7 +149,7 @@ def load(folder: pathlib.Path) -> Index:
   gallery = np.load(folder / GALLERY, allow_pickle=False)
   names = json.loads((folder / 'names.json').read_text('utf-8'))
   ids = np.load(folder / 'ids.npy', allow_pickle=False)
-  head = models.load(folder / 'head')
+  head = trained.load(folder / 'head')
   shape = info['images'], info['image_dim']
   if (
     gallery.shape != shape

@@ -40,8 +40,7 @@ def ranks(
     queries: `[Q, D]`, any float type.
     gallery: `[N, D]`, in the units of `queries`.
     query_ids: `[Q]` what each query is about; several may share one.
-    gallery_ids: `[N]` what each item is about; several may share one. Ids may
-      be 64 bits wide, except under jit.
+    gallery_ids: `[N]` the same of items. Up to 64 bits, but 32 under jit.
     block_size: queries and items that are compared at once.
 
   Returns:

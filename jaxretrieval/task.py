@@ -19,6 +19,7 @@ from jaxretrieval import (
   models,
   objective,
   sources,
+  trained,
 )
 
 
@@ -194,4 +195,5 @@ def _load(fields: str) -> _Training:
     balance=wanted['balance'],
   )
   constants = models.scale_constants(config['model'], split.images, split.texts)
+  constants['encoders'] = trained.encoders_digest(info.encoders)
   return _Training(split, arrays, constants, evals)

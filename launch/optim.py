@@ -54,8 +54,8 @@ def make_optimizer(
     rule = optax.adam(schedule, b1=config.b1, b2=config.b2)
   rule = optax.chain(optax.add_decayed_weights(config.weight_decay), rule)
 
-  def update(grads, state, params=None):
-    return rule.update(_all_at_once(grads), state, params)
+  def update(updates, state, params=None):
+    return rule.update(_all_at_once(updates), state, params)
 
   return optax.GradientTransformation(rule.init, update)
 

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from jaxretrieval import evaluators, features, models
+from jaxretrieval import evaluators, features, trained
 from jaxretrieval.report import tables
 from jaxretrieval.report.runs import Run, check_training, evaluate
 from jaxretrieval.report.tables import Ranks
@@ -196,7 +196,9 @@ def write(options: argparse.Namespace) -> None:
     set(split.captions.languages),
     key=lambda n: (_ORDER.index(n) if n in _ORDER else len(_ORDER), n),
   )
-  heads = [models.load(path) for path in options.run]
+  heads = [trained.load(path) for path in options.run]
+  for head in heads:
+    head.check_encoders(info.encoders)
   notes = [check_training(head.config, info, split) for head in heads]
   runs = [
     Run(name, head, evaluate(head, split, languages))

@@ -45,7 +45,7 @@ def draw_sheet(
 
   Args:
     path: of the PNG.
-    head: see `models.Head`.
+    head: see `trained.Head`.
     split: its images are the gallery.
     languages: of the queries.
     source: folder or tar file of the pictures, found by name or stem.

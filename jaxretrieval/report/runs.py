@@ -17,7 +17,7 @@ class Run(NamedTuple):
 
   Attributes:
     name: of the run.
-    head: with `encode` and `scale`, see `models.Head`.
+    head: with `encode` and `scale`, see `trained.Head`.
     results: by language.
   """
 
@@ -58,9 +58,6 @@ def check_training(
 
   Returns:
     What a report must say of it.
-
-  Raises:
-    ValueError: other encoders made the training features.
   """
   wanted = config['data']
   try:
@@ -70,10 +67,8 @@ def check_training(
   except FileNotFoundError as error:
     return (
       f'Trained on {wanted["name"]} {wanted["split"]}, which is not here: '
-      'not checked that the same encoders made it, and that no image of this '
-      f'split is in it ({error}).'
+      f'not checked that no image of this split is in it ({error}).'
     )
-  data.check_same_encoders(train_info, info)
   shared = data.overlap(train, train_info, split, info)
   languages = ', '.join(wanted['languages']) or 'all languages'
   trained = f'Trained on {train_info.name} {wanted["split"]} ({languages}).'
@@ -85,13 +80,10 @@ def check_training(
     )
   if train_info.namespace != info.namespace:
     return (
-      f'{trained} The same encoders made it. Whether it has images of this '
-      f'split cannot be seen: its ids count in {train_info.namespace!r}, '
-      f'these in {info.namespace!r}.'
+      f'{trained} Whether it has images of this split cannot be seen: its ids '
+      f'count in {train_info.namespace!r}, these in {info.namespace!r}.'
     )
-  return (
-    f'{trained} The same encoders made it, and it has no image of this split.'
-  )
+  return f'{trained} It has no image of this split.'
 
 
 # Two runs have mostly one training set.

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from jaxretrieval.report import fonts
 
-_RIGHT, _WANTED = '#1a9641', '#404040'
+_RIGHT, _WANTED = '#1a9641', '#808080'
 
 
 class Row(NamedTuple):
@@ -73,16 +73,21 @@ def draw(
     for cell in cells:
       cell.set(xticks=[], yticks=[])
       cell.spines[:].set_visible(False)
-    cells[0].text(0, 0.98, row.head, fontsize=10, weight='bold', va='top')
+    cells[0].text(0, 0.94, row.head, fontsize=10, weight='bold', va='top')
     text = fonts.wrap(fonts.drawable(row.text, chosen), 38, 6)
     cells[0].text(
-      0, 0.8, text, fontsize=9.5, va='top', family=chosen, linespacing=1.25
+      0, 0.77, text, fontsize=9.5, va='top', family=chosen, linespacing=1.25
     )
     if wanted and row.wanted is not None:
-      _show(cells[1], row.wanted, _WANTED, (0, (2, 2)))
+      # A rule above each new image that is looked for.
+      cells[0].spines['top'].set(visible=True, color=_WANTED, linewidth=1)
+      _show(cells[1], row.wanted)
+      cells[1].spines[:].set(visible=True, color=_WANTED, linestyle=':')
     for i, image in enumerate(row.images):
       cell = cells[1 + wanted + i]
-      _show(cell, image, _RIGHT if i == row.right else None, '-')
+      _show(cell, image)
+      if i == row.right:
+        cell.spines[:].set(visible=True, color=_RIGHT, linewidth=4)
       if row.notes:
         cell.set_xlabel(row.notes[i], fontsize=8)
   first = grid[0]
@@ -95,8 +100,6 @@ def draw(
   figure.savefig(path, dpi=120)
 
 
-def _show(axes: Any, image: Any, colour: str | None, style: Any) -> None:
+def _show(axes: Any, image: Any) -> None:
   axes.imshow(image)
   axes.set_anchor('N')
-  if colour is not None:
-    axes.spines[:].set(visible=True, color=colour, linewidth=4, linestyle=style)

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from jaxretrieval import features, index, models
+from jaxretrieval import features, index, trained
 from tests.jaxretrieval import tiny_index
 
 
@@ -32,7 +32,7 @@ def test_an_index_holds_the_gallery_in_the_heads_units(inputs, made):
   assert opened.info['encoders'] == tiny_index.ENCODERS._asdict()
   assert opened.info['licence'] == 'none' and opened.info['scale'] == 5
   np.testing.assert_array_equal(
-    opened.head.encode(whole.texts), models.load(run).encode(whole.texts)
+    opened.head.encode(whole.texts), trained.load(run).encode(whole.texts)
   )
 
 
@@ -85,9 +85,10 @@ def test_without_faiss_the_index_has_none(inputs, tmp_path, monkeypatch):
   assert index.load(made).flat is None
 
 
-def test_a_head_for_other_images_is_refused(inputs, tmp_path):
-  run = tiny_index.save_head(tmp_path / 'export', image_dim=10)
-  with pytest.raises(ValueError, match='images of 10 features, but .* have 12'):
+def test_a_head_of_other_encoders_is_refused(inputs, tmp_path):
+  others = tiny_index.ENCODERS._replace(image='camera 2, mean')
+  run = tiny_index.save_head(tmp_path / 'export', encoders=others)
+  with pytest.raises(ValueError, match="other encoders than 'camera 1, mean'"):
     index.write(run, inputs[1], 'test', tmp_path / 'index')
   assert not (tmp_path / 'index').exists()
 

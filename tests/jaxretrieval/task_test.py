@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from configs import common
-from jaxretrieval import models, objective, task
+from jaxretrieval import objective, task, trained
 from launch.export import export
 from launch.feeds import make_feed
 from launch.loop import fit
@@ -256,7 +256,7 @@ def test_a_run_that_was_stopped_ends_in_the_same_bits(folder, tmp_path):
   for name in a:
     np.testing.assert_array_equal(a[name], b[name], err_msg=name)
   assert rows_without_time(whole) == rows_without_time(parts)
-  head = models.load(parts / 'export')
+  head = trained.load(parts / 'export')
   assert head.step == 320
 
 

