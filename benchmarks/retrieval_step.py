@@ -15,7 +15,7 @@ it: whoever has that library do them cannot be faster. --large takes one step at
 import argparse
 import importlib.util
 import json
-import resource
+import pathlib
 import subprocess
 import sys
 from collections.abc import Callable
@@ -163,23 +163,26 @@ def differences(arrays: dict[str, np.ndarray]) -> dict[str, float]:
 
 
 def print_peak(side: str, images: int, batch_size: int) -> None:
-  """Prints the most memory of this process in MB, before and after a step."""
+  """Prints by how many MB this process grows, at most, in its first step."""
   arrays = ours.features(images)
   run = ours.start(arrays, batch_size)
   if side == NAME:
     call = ours.make_call(run)
   else:
     call = torch_calls(arrays, run, every=False)[PEER]
-  peaks = [_peak()]
+  before = _memory('VmRSS')
   call()
-  print(json.dumps([*peaks, _peak()]))
+  print(json.dumps(_memory('VmHWM') - before))
 
 
-def _peak() -> float:
-  return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+def _memory(field: str) -> float:
+  """MB of this process. Not `ru_maxrss`: that begins with the parent's."""
+  status = pathlib.Path('/proc/self/status').read_text()
+  (line,) = (x for x in status.splitlines() if x.startswith(f'{field}:'))
+  return int(line.split()[1]) * 1024 / 1e6
 
 
-def measure_peak(side: str, images: int, batch_size: int) -> list[float]:
+def measure_peak(side: str, images: int, batch_size: int) -> float:
   """What `print_peak` prints in a process of its own."""
   command = [sys.executable, '-m', 'benchmarks.retrieval_step']
   command += ['--images', str(images), '--peak', side, str(batch_size)]
@@ -251,9 +254,8 @@ def report_memory(
       if batch_size > 10_000 and (side == 'torch' or not options.large):
         continue
       print(f'peak of {side}, {batch_size} ...', file=sys.stderr, flush=True)
-      before, after = measure_peak(side, options.images, batch_size)
-      row[f'{side}, grown'] = after - before
-      grown[side] = f'{after - before:.0f}'
+      row[f'{side}, grown'] = measure_peak(side, options.images, batch_size)
+      grown[side] = f'{row[f"{side}, grown"]:.0f}'
     numbers[str(batch_size)] = row
     cells = [batch_size, *(f'{plan[name]:.0f}' for name in plan)]
     cells += [grown[NAME], grown['torch'], f'{row["one matrix"]:.0f}']

@@ -20,9 +20,7 @@ both text encoders in --config.data.dir, where the command above leaves them:
 
 from typing import Any
 
-from configs.common import parse_arg, retrieval
-
-LANGUAGES = ('en', 'de', 'fr', 'it', 'es', 'ru', 'ja', 'zh', 'pl', 'tr', 'ko')
+from configs.common import LANGUAGES, follow_paper, parse_arg, retrieval
 
 
 def get_config(arg: str | None = None) -> Any:
@@ -40,9 +38,7 @@ def get_config(arg: str | None = None) -> Any:
     languages=('en',),
     evals={'val': ('val', ('en',)), 'xtd10': ('test', LANGUAGES)},
   )
-  config.optimizer.b1 = 0.99
-  config.model.center_text = False
-  config.mining.miner = 'hardest'
+  follow_paper(config)
 
   # One of five captions is drawn at each visit of an image: each is seen 50
   # times, and no batch holds an image twice.

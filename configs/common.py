@@ -177,7 +177,7 @@ def make_smoke(config: Any) -> None:
   config.evals.clean.batch_size = 50
 
 
-LOSSES = ('m3l', 'log_m3l', 'patr', 'triplet', 'info_nce')
+LOSSES = ('info_nce', 'm3l', 'log_m3l', 'patr', 'triplet')
 MINERS = ('topk_random', 'hardest', 'semihard', 'random')
 
 
@@ -287,3 +287,14 @@ def retrieval(
     config.batch_size = 16
     config.steps_per_call = 2
   return config
+
+
+# The languages of the paper's table 2, in its order.
+LANGUAGES = ('en', 'de', 'fr', 'it', 'es', 'ru', 'ja', 'zh', 'pl', 'tr', 'ko')
+
+
+def follow_paper(config: Any) -> None:
+  """Sets what section 3 of the paper prints and our defaults differ in."""
+  config.optimizer.b1 = 0.99
+  config.model.center_text = False
+  config.mining.miner = 'hardest'

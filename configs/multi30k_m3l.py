@@ -20,7 +20,9 @@ out on request only.
 
 from typing import Any
 
-from configs.common import LOSSES, parse_arg, retrieval
+from configs.common import follow_paper, parse_arg, retrieval
+
+LOSSES = ('m3l', 'log_m3l', 'patr', 'triplet', 'info_nce')
 
 
 def get_config(arg: str | None = None) -> Any:
@@ -40,9 +42,7 @@ def get_config(arg: str | None = None) -> Any:
   )
   # Each caption is seen 50 times.
   config.epochs = 1.0 if choice.smoke else 50.0 * len(choice.train)
-  config.optimizer.b1 = 0.99
-  config.model.center_text = False
-  config.mining.miner = 'hardest'
+  follow_paper(config)
   return config
 
 

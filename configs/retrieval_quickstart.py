@@ -15,9 +15,9 @@ steps.
 
 from typing import Any
 
-from configs.common import LOSSES, parse_arg, retrieval
+from configs.common import LANGUAGES, parse_arg, retrieval
 
-LANGUAGES = ('en', 'de', 'fr', 'it', 'es', 'ru', 'ja', 'zh', 'pl', 'tr', 'ko')
+LOSSES = ('log_m3l', 'm3l', 'patr', 'triplet', 'info_nce')
 
 
 def get_config(arg: str | None = None) -> Any:
@@ -28,7 +28,7 @@ def get_config(arg: str | None = None) -> Any:
   training. Both were chosen on 100 numbers of the train split, in English and
   six other languages.
   """
-  choice = parse_arg(arg, smoke=False, loss=('log_m3l', *LOSSES))
+  choice = parse_arg(arg, smoke=False, loss=LOSSES)
   config = retrieval(
     choice,
     data='features',

@@ -70,7 +70,7 @@ def digit_words(language: str) -> tuple[str, ...]:
   """
   if language in DIGITS:
     return tuple(DIGITS[language].split())
-  from num2words import num2words
+  from num2words import num2words  # pyright: ignore[reportMissingImports]
 
   return tuple(num2words(digit, lang=language) for digit in range(10))
 

@@ -9,12 +9,13 @@ A set is named by a block of the config:
                           # the folder of a feature set
       dir: '',            # prepared sets; default $TFDS_DATA_DIR, else
                           # ~/tensorflow_datasets
+      text_encoder: '',   # how its id begins, where there are sets of several
       ...
     }
 
-`find` gives its folder, `features.read` a split, `training_arrays` what the
-device keeps. Two guards stand between training and evaluation: both must have
-been made by the same encoders, and no image may be in both.
+`sources.find` gives its folder, `features.read` a split, `training_arrays` what
+the device keeps. Two guards stand between training and evaluation: both must
+have been made by the same encoders, and no image may be in both.
 """
 
 import sys
@@ -25,7 +26,6 @@ from tqdm import tqdm
 
 from jaxretrieval.captions import Captions, check_languages, hashes
 from jaxretrieval.features import Info, Split
-from jaxretrieval.sources import find as find
 
 
 def training_arrays(
@@ -209,6 +209,13 @@ def drop_overlap(
   if on_overlap not in ('refuse', 'drop'):
     raise ValueError(
       f"config.data.on_overlap={on_overlap!r} is not 'refuse' or 'drop'"
+    )
+  if train_info.namespace != evaluation_info.namespace:
+    tqdm.write(
+      f'{train_info.name} counts its images as {train_info.namespace!r}, '
+      f'{evaluation_info.name} as {evaluation_info.namespace!r}: whether an '
+      'image is in both cannot be seen',
+      file=sys.stderr,
     )
   shared = overlap(train, train_info, evaluation, evaluation_info)
   if not shared.size:

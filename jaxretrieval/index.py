@@ -166,7 +166,7 @@ def load(folder: pathlib.Path) -> Index:
 def load_faiss() -> Any:
   """The package faiss, or None if it is not installed."""
   try:
-    import faiss
+    import faiss  # pyright: ignore[reportMissingImports]
   except ModuleNotFoundError:
     return None
   return faiss

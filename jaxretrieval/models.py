@@ -159,6 +159,12 @@ def init(
   """
   _check_choice(model_config, 'output_scale', OUTPUT_SCALES)
   _check_choice(model_config, 'output_bias', OUTPUT_BIASES)
+  if model_config['output_scale'] == 'match' and (
+    model_config['output_bias'] != 'zero'
+  ):
+    raise ValueError(
+      "config.model.output_scale='match' needs config.model.output_bias='zero'"
+    )
   model = create(model_config, images.shape[1])
   inputs = prepare_texts(texts, constants)
   params: Any = model.init(key, inputs, train=False)['params']

@@ -43,7 +43,8 @@ def make_comparison(loss_config: Any) -> Callable[..., jax.Array]:
   if fields.keys() != LOSSES[name]:
     raise ValueError(
       f'config.loss has the fields {sorted(fields)}; {name} has '
-      f'{sorted(LOSSES[name])}'
+      f'{sorted(LOSSES[name])} (the argument of a config, such as '
+      f':loss={name}, sets them all)'
     )
   unit = fields.pop('unit', 'raw')
   if unit not in UNITS:

@@ -116,6 +116,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
   options = parser.parse_args(arguments)
   if not options.texts and not options.text_features:
     parser.error('say what to look for')
+  if not all(text.strip() for text in options.texts):
+    parser.error('a sentence is empty')
   if (options.sheet is None) != (options.images is None):
     parser.error('--sheet and --images belong together')
   if options.k < 1:

@@ -26,15 +26,17 @@ MODULES = {
 }
 
 
-def find(ref: Any) -> pathlib.Path:
+def find(ref: Any, block: str = 'config.data') -> pathlib.Path:
   """The folder of the feature set that a block of the config names.
 
   Args:
-    ref: `config.data`, or any mapping with `name`, `source` and `dir`. With
-      the name 'features', `source` is the folder of a feature set; else the
-      folder of the publisher's files and of features that go with them, needed
-      only the first time. `dir` is where sets are prepared; empty for
-      $TFDS_DATA_DIR, else ~/tensorflow_datasets.
+    ref: a mapping with `name`, `source`, `dir` and `text_encoder`. With the
+      name 'features', `source` is the folder of a feature set; else the folder
+      of the publisher's files and of features that go with them, needed only
+      the first time. `dir` is where sets are prepared; empty for
+      $TFDS_DATA_DIR, else ~/tensorflow_datasets. `text_encoder` is how the id
+      of the text encoder begins, whatever the case; empty for any.
+    block: what messages call it.
 
   Returns:
     The folder, for `features.read_info` and `features.read`.
@@ -45,42 +47,66 @@ def find(ref: Any) -> pathlib.Path:
       what is there was made from other files than `source`.
   """
   name, source = ref['name'], ref['source']
-  if name == 'features':
-    features.read_info(source)
-    return pathlib.Path(source).expanduser()
-  if name not in MODULES:
+  if name not in (*MODULES, 'features'):
     raise ValueError(
-      f'config.data.name={name!r} is not one of {[*MODULES, "features"]}'
+      f'{block}.name={name!r} is not one of {[*MODULES, "features"]}'
+    )
+  if name == 'features' and not source:
+    raise ValueError(
+      f"{block}.name='features' needs {block}.source, the folder of a feature "
+      'set: python -m jaxretrieval.extract writes one, and so does make '
+      'retrieval (runs/numbers/set)'
     )
   root = ref['dir'] or os.environ.get('TFDS_DATA_DIR')
   root = pathlib.Path(root or '~/tensorflow_datasets').expanduser()
-  if source:
-    return _prepared_from(name, pathlib.Path(source).expanduser(), root)
-  there = sorted(
-    path.parent
-    for path in root.glob(f'{name}/*/{records.VERSION}/{features.RECORD}')
-  )
-  if len(there) > 1:
-    raise ValueError(
-      f'{root / name} has feature sets of several encoders: '
-      f'{", ".join(path.parent.name for path in there)}. Set config.data.name='
-      f"'features' and config.data.source to the folder of one, e.g. {there[0]}"
+  if name == 'features':
+    there = [pathlib.Path(source).expanduser()]
+  elif source:
+    path = pathlib.Path(source).expanduser()
+    if not path.is_dir():
+      raise FileNotFoundError(f'{block}.source={source!r} is no folder')
+    there = [_prepared_from(name, path, root)]
+  else:
+    there = sorted(
+      path.parent
+      for path in root.glob(f'{name}/*/{records.VERSION}/{features.RECORD}')
     )
+  return _only(
+    {path: features.read_info(path) for path in there}, ref, root, block
+  )
+
+
+def _only(
+  there: dict[pathlib.Path, features.Info],
+  ref: Any,
+  root: pathlib.Path,
+  block: str,
+) -> pathlib.Path:
+  """The one of the sets whose text encoder is the one that is wanted."""
   if not there:
     raise FileNotFoundError(
-      f'{name} is not in {root}. Set config.data.source to the folder of its '
-      'files and features, to have it prepared there, or config.data.dir to '
-      "the folder of sets prepared before; or name='features' and the folder "
-      'that python -m jaxretrieval.extract has written'
+      f'{ref["name"]} is not in {root}. Set {block}.source to the folder of '
+      f'its files and features, to have it prepared there, or {block}.dir to '
+      f"the folder of sets prepared before; or {block}.name='features' and "
+      f'{block}.source to what python -m jaxretrieval.extract has written'
     )
-  return there[0]
+  texts = {path: info.encoders.text for path, info in there.items()}
+  wanted = ref['text_encoder']
+  fit = [p for p, t in texts.items() if t.lower().startswith(wanted.lower())]
+  if len(fit) != 1:
+    sets = ', '.join(path.parent.name for path in there)
+    raise ValueError(
+      f'{block}.text_encoder={wanted!r} fits {len(fit)} of the sets in '
+      f'{root / ref["name"]}: {sets}. Set it to the beginning of the text '
+      f"encoder's id, or {block}.name='features' and {block}.source to the "
+      'folder of one'
+    )
+  return fit[0]
 
 
 def _prepared_from(
   name: str, source: pathlib.Path, root: pathlib.Path
 ) -> pathlib.Path:
-  if not source.is_dir():
-    raise FileNotFoundError(f'config.data.source={str(source)!r} is no folder')
   module = MODULES[name]
   if module is flickr8k:
     encoders = flickr8k.encoders(source)
@@ -97,10 +123,9 @@ def _prepared_from(
         if sums.get(path) != there.source.get(path)
       )
       raise ValueError(
-        f'config.data.source={str(source)!r} is not what {folder} was made '
-        f'from ({", ".join(differs) or "the encoders"} differ): remove that '
-        'folder, choose another config.data.dir, or leave config.data.source '
-        'empty'
+        f'the source {str(source)!r} is not what {folder} was made from '
+        f'({", ".join(differs) or "the encoders"} differ): remove that folder, '
+        'choose another dir, or leave the source empty'
       )
     return folder
   tqdm.write(f'Preparing {folder} from {source}', file=sys.stderr)

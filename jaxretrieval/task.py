@@ -108,8 +108,8 @@ def make_batch_loss(config: Any, image_dim: int, mesh: Mesh) -> Any:
     )
     used = jnp.zeros(len(gallery.features)).at[picked.index].max(picked.valid)
     metrics |= {
-      'negative': jnp.mean(losses.squared_distance(text, neg_image)),
-      'negative_text': jnp.mean(losses.squared_distance(text, neg_text)),
+      'negative': _mean_where(text, neg_image, picked.valid),
+      'negative_text': _mean_where(text, neg_text, picked.valid),
       # Near 0 where a few images are the negative of all: a sign of collapse.
       'distinct_negatives': jnp.sum(used) / len(text),
       'valid': jnp.mean(picked.valid),
@@ -146,6 +146,11 @@ def _add_noise(key: jax.Array, rows: Any, length: Any) -> Any:
   return rows + length / np.sqrt(rows.shape[1]) * noise
 
 
+def _mean_where(x: jax.Array, y: jax.Array, where: jax.Array) -> jax.Array:
+  distances = jnp.where(where, losses.squared_distance(x, y), 0)
+  return jnp.sum(distances) / jnp.maximum(jnp.sum(where), 1)
+
+
 def _draw_captions(key: jax.Array, batch: Any) -> tuple[jax.Array, jax.Array]:
   """One caption for each row by its chance: features `[B, Dt]`, ids `[B]`."""
   chance = jax.random.uniform(key, (len(batch['cdf']), 1))
@@ -179,7 +184,10 @@ def _load(fields: str) -> _Training:
   evals = {}
   for name, options in config['evals'].items():
     # An empty name: the set that is trained on.
-    where = sources.find(options) if options['name'] else folder
+    where = folder
+    if options['name']:
+      options['dir'] = options['dir'] or wanted['dir']
+      where = sources.find(options, f'config.evals.{name}')
     eval_info = features.read_info(where)
     data.check_same_encoders(info, eval_info)
     languages = tuple(options['languages'])

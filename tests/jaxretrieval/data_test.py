@@ -4,7 +4,7 @@ import ml_collections
 import numpy as np
 import pytest
 
-from jaxretrieval import captions, data, features
+from jaxretrieval import captions, data, features, sources
 from tests.jaxretrieval import made_up
 
 LANGUAGES = ('en', 'de', 'fr', 'cs')
@@ -219,7 +219,7 @@ def test_flickr8k_test_images_are_found_in_multi30k(shared):
 
 def ref(**fields):
   return ml_collections.ConfigDict(
-    {'name': '', 'source': '', 'dir': ''} | fields
+    {'name': '', 'source': '', 'dir': '', 'text_encoder': ''} | fields
   )
 
 
@@ -242,40 +242,61 @@ def write_arrays(folder, seed=0):
 
 def test_a_ready_set_is_found_by_its_folder(tmp_path):
   folder = made_up.write(tmp_path)
-  assert data.find(ref(name='features', source=str(folder))) == folder
+  assert sources.find(ref(name='features', source=str(folder))) == folder
   with pytest.raises(FileNotFoundError, match='not a feature set'):
-    data.find(ref(name='features', source=str(tmp_path)))
+    sources.find(ref(name='features', source=str(tmp_path)))
 
 
 def test_prepared_once_and_found_again(tmp_path, monkeypatch, capsys):
   source = write_arrays(tmp_path / 'mine')
-  folder = data.find(ref(name='arrays', source=source))
+  folder = sources.find(ref(name='arrays', source=source))
   assert folder == tmp_path / 'default/arrays/eye_1-ear_1/1.0.0'
   assert 'Preparing' in capsys.readouterr().err
   made = features.read_info(folder)
   assert (made.namespace, made.licence) == ('image-features', 'mine')
   assert set(made.source) == {'train.npz', 'encoders.json'}
   monkeypatch.setattr(features, 'write', None)  # not needed any more
-  assert data.find(ref(name='arrays', source=source)) == folder
-  assert data.find({'name': 'arrays', 'source': '', 'dir': ''}) == folder
-  assert data.find(ref(name='arrays', dir=str(tmp_path / 'default'))) == folder
+  assert sources.find(ref(name='arrays', source=source)) == folder
+  assert sources.find(ref(name='arrays')) == folder
+  assert (
+    sources.find(ref(name='arrays', dir=str(tmp_path / 'default'))) == folder
+  )
   assert capsys.readouterr().err == ''
   write_arrays(tmp_path / 'mine', seed=1)
   with pytest.raises(ValueError, match=r'is not what .*\(train.npz differ\)'):
-    data.find(ref(name='arrays', source=source))
+    sources.find(ref(name='arrays', source=source))
 
 
 def test_what_is_not_there(tmp_path):
   with pytest.raises(ValueError, match="name='cifar10' is not one of"):
-    data.find(ref(name='cifar10'))
+    sources.find(ref(name='cifar10'))
   with pytest.raises(FileNotFoundError, match='xtd10 is not in .*source'):
-    data.find(ref(name='xtd10'))
+    sources.find(ref(name='xtd10'))
   with pytest.raises(FileNotFoundError, match='nowhere'):
-    data.find(ref(name='xtd10', source=str(tmp_path / 'nowhere')))
+    sources.find(ref(name='xtd10', source=str(tmp_path / 'nowhere')))
   for encoders in made_up.ENCODERS, features.Encoders('eye 2', 'ear 1'):
     made_up.write(tmp_path, 'arrays', encoders=encoders)
   with pytest.raises(ValueError, match='eye_1-ear_1, eye_2-ear_1'):
-    data.find(ref(name='arrays', dir=str(tmp_path)))
+    sources.find(ref(name='arrays', dir=str(tmp_path)))
+
+
+def test_one_of_several_text_encoders_is_chosen(tmp_path):
+  for text in ('mUSE 3, large', 'LASER 2', 'laserlike'):
+    encoders = made_up.ENCODERS._replace(text=text)
+    made_up.write(tmp_path, 'arrays', encoders=encoders)
+  block = ref(name='arrays', dir=str(tmp_path), text_encoder='muse')
+  found = features.read_info(sources.find(block))
+  assert found.encoders.text == 'mUSE 3, large'
+  for wanted, count in (('laser', 2), ('labse', 0), ('', 3)):
+    block.text_encoder = wanted
+    with pytest.raises(ValueError, match=f'fits {count} of the sets'):
+      sources.find(block)
+  only = sources.find(ref(name='arrays', dir=str(tmp_path), text_encoder='mu'))
+  block = ref(name='features', source=str(only), text_encoder='laser')
+  with pytest.raises(ValueError, match='config.evals.x.text_encoder'):
+    sources.find(block, 'config.evals.x')
+  with pytest.raises(ValueError, match='make retrieval'):
+    sources.find(ref(name='features'))
 
 
 def test_features_beside_captions(shared, tmp_path):
@@ -286,19 +307,19 @@ def test_features_beside_captions(shared, tmp_path):
     (source / place).symlink_to(shared('xtd10') / place)
   block = ref(name='xtd10', source=str(source))
   with pytest.raises(FileNotFoundError, match='encoders.json'):
-    data.find(block)
+    sources.find(block)
   about = json.dumps(made_up.ENCODERS._asdict())
   (source / 'encoders.json').write_text(about)
   with pytest.raises(FileNotFoundError, match='test_image_features.npy'):
-    data.find(block)
+    sources.find(block)
   images = np.arange(1000, dtype=np.float32)[:, None]
   np.save(source / 'image_features.npy', images)
   np.savez(source / 'test_text_features.npz', np.ones((10999, 2)))
   with pytest.raises(ValueError, match='10999 rows, test has 11000 captions'):
-    data.find(block)
+    sources.find(block)
   texts = np.arange(11000)[:, None] % 11 * np.ones(2)
   np.savez(source / 'test_text_features.npz', texts)
-  folder = data.find(block)
+  folder = sources.find(block)
   made = features.read_info(folder)
   assert made.namespace == 'coco'
   assert 'non-commercial' in made.licence

@@ -139,14 +139,13 @@ def test_images_that_are_trained_on_twice_as_large_change_nothing(tmp_path):
 
 def test_a_bank_finds_negatives_beyond_the_batch(folder):
   config = planted.config(
-    folder, 'loss=m3l', **{'mining.bank': True, 'mining.ranks': (0, 64)}
+    folder, 'loss=m3l', **{'mining.bank': True, 'mining.ranks': (0, 4)}
   )
   _, nearer = train(config, 8)
   assert (nearer['valid'] == 1).all()
-  assert (nearer['distinct_negatives'] > 0.5).all()
   _, near = train(planted.config(folder, 'loss=m3l,miner=hardest'), 8)
   assert nearer['negative'][0] < near['negative'][0], (
-    'the nearest 64 of 512 images must be nearer than the nearest of 32'
+    'the nearest 4 of 512 images must be nearer than the nearest of 32'
   )
 
 

@@ -34,8 +34,8 @@ def pictures(n=3):
 
 @pytest.mark.extract
 def test_an_image_encoder_is_the_average_of_the_last_map(resnet):
-  import torch
-  import transformers
+  import torch  # pyright: ignore[reportMissingImports]
+  import transformers  # pyright: ignore[reportMissingImports]
 
   encoder = encoders.image_encoder(str(resnet))
   features = encoder.encode(pictures())
@@ -82,8 +82,8 @@ def test_a_vision_transformer_must_be_told_its_pooling(tmp_path):
 
 @pytest.mark.extract
 def test_a_model_with_two_towers_is_taken_apart(xlm_roberta, tmp_path):
-  import torch
-  import transformers
+  import torch  # pyright: ignore[reportMissingImports]
+  import transformers  # pyright: ignore[reportMissingImports]
 
   folder = shutil.copytree(xlm_roberta, tmp_path / 'clip')
   model = tiny_models.save_clip(folder)
@@ -221,7 +221,7 @@ def test_a_model_that_is_not_to_be_had_says_how_to_get_it(tmp_path):
 
 @pytest.mark.extract
 def test_pickled_weights_are_refused(xlm_roberta, tmp_path):
-  import torch
+  import torch  # pyright: ignore[reportMissingImports]
 
   folder = shutil.copytree(xlm_roberta, tmp_path / 'old')
   (folder / 'model.safetensors').unlink()

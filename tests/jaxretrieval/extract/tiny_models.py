@@ -9,8 +9,8 @@ os.environ['HF_HUB_OFFLINE'] = '1'
 
 def save_resnet(folder: pathlib.Path, seed: int = 0) -> pathlib.Path:
   """A ResNet of 64 features with its image processor."""
-  import torch
-  import transformers
+  import torch  # pyright: ignore[reportMissingImports]
+  import transformers  # pyright: ignore[reportMissingImports]
 
   torch.set_num_threads(1)  # on a busy machine threads wait for each other
   torch.manual_seed(seed)
@@ -32,8 +32,8 @@ def save_resnet(folder: pathlib.Path, seed: int = 0) -> pathlib.Path:
 
 def save_vit(folder: pathlib.Path, *, pooler: bool = True) -> pathlib.Path:
   """A vision transformer of 32 features."""
-  import torch
-  import transformers
+  import torch  # pyright: ignore[reportMissingImports]
+  import transformers  # pyright: ignore[reportMissingImports]
 
   torch.set_num_threads(1)  # on a busy machine threads wait for each other
   torch.manual_seed(0)
@@ -58,10 +58,10 @@ def save_xlm_roberta(
   folder: pathlib.Path, *, pooler: bool = True
 ) -> pathlib.Path:
   """An XLM-R of 32 features and a tokenizer that knows a few words."""
-  import tokenizers
-  import torch
-  import transformers
-  from tokenizers import models, pre_tokenizers, processors, trainers
+  import tokenizers  # pyright: ignore[reportMissingImports]
+  import torch  # pyright: ignore[reportMissingImports]
+  import transformers  # pyright: ignore[reportMissingImports]
+  from tokenizers import models, pre_tokenizers, processors, trainers  # pyright: ignore[reportMissingImports]
 
   special = ['<s>', '<pad>', '</s>', '<unk>']
   tokenizer = tokenizers.Tokenizer(models.Unigram())
@@ -100,8 +100,8 @@ def save_xlm_roberta(
 
 def save_clip(folder: pathlib.Path):
   """A CLIP of 32 features, beside a tokenizer; returns the model."""
-  import torch
-  import transformers
+  import torch  # pyright: ignore[reportMissingImports]
+  import transformers  # pyright: ignore[reportMissingImports]
 
   torch.manual_seed(0)
   tower = {

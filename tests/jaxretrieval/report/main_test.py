@@ -36,6 +36,7 @@ def _export(folder, train, seed=0):
       'name': 'features',
       'source': str(train),
       'dir': '',
+      'text_encoder': '',
       'split': 'train',
       'languages': ['en'],
     },
@@ -157,7 +158,7 @@ def _other_dims(place):
   [
     ('language', "language 'xx' is not in"),
     ('split', "split='dev'"),
-    ('run', 'export.json'),
+    ('run', 'launch.export WORKDIR'),
     ('encoders', 'other 1'),
     ('dims', 'images of 4 features, the feature set has 5'),
     ('images', '.jpg is not in'),
