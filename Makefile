@@ -43,6 +43,7 @@ lint: .venv/installed
 
 bench: .venv/installed
 	$(BIN)/python -m benchmarks.mix_ops
+	$(BIN)/python -m benchmarks.retrieval_step
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
