@@ -83,6 +83,16 @@ def _describe(item: tuple[str, Any]) -> str:
   return f'{name}=<{type(default).__name__}>'
 
 
+# How often a run of either recipe does what.
+_RHYTHM = {
+  'steps_per_call': 32,
+  'log_every': 96,
+  'eval_every': 5.0,
+  'checkpoint_every': 5.0,
+  'keep_checkpoints': 2,
+  'tensorboard': True,
+}
+
 METHODS = ('random_mix', 'mixup', 'cutmix', 'resizemix', 'fmix', 'none')
 
 
@@ -156,12 +166,7 @@ def classification(
   }
   config.evals = {'clean': {'batch_size': 1000}}
 
-  config.steps_per_call = 32
-  config.log_every = 96
-  config.eval_every = 5.0
-  config.checkpoint_every = 5.0
-  config.keep_checkpoints = 2
-  config.tensorboard = True
+  config.update(_RHYTHM)
   if choice.smoke:
     make_smoke(config)
   return config
@@ -276,12 +281,7 @@ def retrieval(
     for name, (split, tested) in evals.items()
   }
 
-  config.steps_per_call = 32
-  config.log_every = 96
-  config.eval_every = 5.0
-  config.checkpoint_every = 5.0
-  config.keep_checkpoints = 2
-  config.tensorboard = True
+  config.update(_RHYTHM)
   if choice.smoke:
     config.epochs = 1.0
     config.batch_size = 16

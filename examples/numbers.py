@@ -36,14 +36,13 @@ from absl import logging
 from tqdm import tqdm
 
 from configs import quickstart
+from configs.common import LANGUAGES
 from jaxmix.classification import augment, data, models, task
 from jaxretrieval import captions, features
 from jaxretrieval.extract import encoders
 from launch.checkpoint import read_newest
 from launch.loop import fit
 
-# The languages of the paper's Table 2.
-LANGUAGES = ('en', 'de', 'fr', 'it', 'es', 'ru', 'ja', 'zh', 'pl', 'tr', 'ko')
 COPIES = 4  # training pictures of each number
 TEST_NUMBERS = 200
 

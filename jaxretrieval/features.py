@@ -132,10 +132,7 @@ def write(
       rows of other lengths or dims, a feature that is NaN, infinite or above
       65504 (named: split, row, image or caption), or another set in that place.
   """
-  if not re.fullmatch('[a-z][a-z0-9_]*', name):
-    raise ValueError(
-      f'name={name!r}: use lower-case letters, digits and _, a letter first'
-    )
+  stored.check_name('name', name)
   for field, value in zip(Encoders._fields, encoders, strict=True):
     if not re.search('[A-Za-z0-9]', value.split(',')[0]):
       raise ValueError(f'encoders.{field}={value!r} names no encoder')

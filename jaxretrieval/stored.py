@@ -10,6 +10,14 @@ import numpy as np
 from jaxretrieval.captions import Captions, check
 
 
+def check_name(what: str, name: str) -> None:
+  """Raises ValueError for a name that is not fit for files and folders."""
+  if not re.fullmatch('[a-z][a-z0-9_]*', name):
+    raise ValueError(
+      f'{what} {name!r}: use lower-case letters, digits and _, a letter first'
+    )
+
+
 def stored(
   key: str, captions: Captions, images: np.ndarray, texts: np.ndarray
 ) -> tuple[Captions, np.ndarray, np.ndarray]:
@@ -18,10 +26,7 @@ def stored(
   Raises:
     ValueError: see `features.write`.
   """
-  if not re.fullmatch('[a-z][a-z0-9_]*', key):
-    raise ValueError(
-      f'split {key!r}: use lower-case letters, digits and _, a letter first'
-    )
+  check_name('split', key)
   if not len(captions.image_ids):
     raise ValueError(f'{key}: there are no images')
   try:

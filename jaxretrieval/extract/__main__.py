@@ -15,11 +15,10 @@ import argparse
 import fcntl
 import os
 import pathlib
-import re
 import sys
 from collections.abc import Sequence
 
-from jaxretrieval import features
+from jaxretrieval import features, stored
 from jaxretrieval.extract import (
   caption_files,
   encoders,
@@ -105,7 +104,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-  _check_name('--name', options.name)
+  # Now, not when all is encoded.
+  stored.check_name('--name', options.name)
   if options.dataset:
     said = caption_files.dataset(options.dataset, options.source)
   else:
@@ -118,7 +118,7 @@ def _run(options: argparse.Namespace) -> int:
   if options.split:
     said = caption_files.only(said, options.split)
   for split in said.captions:
-    _check_name('split', split)
+    stored.check_name('split', split)
   listed = images.list_images(options.images)
   files = {}
   for split, captions in said.captions.items():
@@ -171,14 +171,6 @@ def _run(options: argparse.Namespace) -> int:
     return 0
   _report(written)
   return 0
-
-
-def _check_name(what: str, name: str) -> None:
-  """Refuses now what could not be written in the end: names of folders."""
-  if not re.fullmatch('[a-z][a-z0-9_]*', name):
-    raise ValueError(
-      f'{what} {name!r}: use lower-case letters, digits and _, a letter first'
-    )
 
 
 def _is_written(
