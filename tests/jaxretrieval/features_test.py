@@ -194,7 +194,7 @@ def test_dims_and_names(tmp_path):
   with pytest.raises(ValueError, match=r'\(4, 3\), \(5, 3\)'):
     made_up.write(tmp_path, splits={'train': made_up.split(), 'test': wide})
   for name in 'Toy', 'a/b', '', '1x', '../x':
-    with pytest.raises(ValueError, match='name='):
+    with pytest.raises(ValueError, match=f'name {name!r}: use lower-case'):
       made_up.write(tmp_path, name)
     with pytest.raises(ValueError, match='split'):
       made_up.write(tmp_path, splits={name: made_up.split()})
