@@ -46,7 +46,6 @@ def copy() -> Any:
   """A side: copies that no cache holds; fact: bytes read and written a call."""
   import jax
   import jax.numpy as jnp
-
   from launch.malloc import keep_freed_memory
 
   keep_freed_memory()

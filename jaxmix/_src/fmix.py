@@ -8,13 +8,42 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxmix._src import fourier
+from jaxmix._src.boxes import draw_pixel
 from jaxmix._src.checks import check_choice, check_number
 from jaxmix._src.draws import start_draw
 from jaxmix._src.mix import Mix, apply
-from jaxmix._src.ratio import draw_ratio
+from jaxmix._src.ratio import draw_ratio, is_uniform
 from jaxmix._src.targets import mix_labels
 
 SPECTRA = ('isotropic', 'official')
+
+
+def mask_above(
+  field: jax.Array, pixel: jax.Array, included: jax.Array
+) -> jax.Array:
+  """The pixels that are brighter than one of them.
+
+  A pixel that is uniform over the field has every rank alike, so the number of
+  brighter ones is uniform as well. So a uniform ratio needs no search for its
+  threshold: it is the value of a pixel picked blindly.
+
+  Args:
+    field: float32 `[n, *spatial]`.
+    pixel: int32 `[n, d]`.
+    included: bool `[n]`, whether the pixel itself (and what is as bright) is
+      taken.
+
+  Returns:
+    bool `[n, *spatial]`.
+
+  >>> field = jnp.array([[0.5, -1.0, 2.0, 0.7]])
+  >>> mask_above(field, jnp.array([[3]]), jnp.array([True])).tolist()
+  [[False, False, True, True]]
+  """
+  rows = jnp.arange(len(field))
+  value = field[(rows, *pixel.T)].reshape([-1] + [1] * (field.ndim - 1))
+  included = included.reshape(value.shape)
+  return (field > value) | (included & (field == value))
 
 
 @jax.jit  # eagerly, its loop would be compiled again at every call
@@ -130,7 +159,8 @@ def draw_fmix(
 
   The ratio is from Beta(alpha, alpha); of N pixels floor or ceil of
   `ratio * N`, by a fair coin, are kept, and `lam` is that number over N, so
-  label and pixels agree exactly.
+  label and pixels agree exactly. With alpha 1 the same law is drawn without a
+  ratio, see `mask_above`: the threshold is the value of a random pixel.
 
   Args:
     key: random key.
@@ -167,11 +197,37 @@ def draw_fmix(
       f'{list(shape)}.'
     )
   ratio_key, coin_key, noise_key = jax.random.split(key, 3)
-  ratio = draw_ratio(ratio_key, count, alpha)
-  pixels = math.prod(space)
-  wanted = ratio * pixels
   up = jax.random.bernoulli(coin_key, shape=(count,))
-  kept = jnp.where(up, jnp.ceil(wanted), jnp.floor(wanted)).astype(jnp.int32)
+  field = _draw_field(noise_key, count, space, spectrum, decay_power)
+  pixels = math.prod(space)
+  if is_uniform(alpha) and not max_soft:
+    mask = mask_above(field, draw_pixel(ratio_key, count, space), up)
+    lam = _count(mask.reshape(count, -1, space[-1])) / pixels
+  else:
+    ratio = draw_ratio(ratio_key, count, alpha)
+    wanted = ratio * pixels
+    kept = jnp.where(up, jnp.ceil(wanted), jnp.floor(wanted)).astype(jnp.int32)
+    if max_soft:
+      mask = soft_mask(field, kept, ratio, max_soft)
+    else:
+      mask = top_mask(field, kept)
+    # NaN, where alpha is traced and out of range, must not become a count.
+    lam = kept / pixels + 0 * ratio
+  return Mix(
+    lam=jnp.broadcast_to(lam, (batch,)).astype(jnp.float32),
+    partner=partner,
+    mode=jnp.zeros(batch, jnp.int32),
+    mask=mask,
+  )
+
+
+def _draw_field(
+  key: jax.Array,
+  count: int,
+  space: tuple[int, ...],
+  spectrum: str,
+  decay_power: float,
+) -> jax.Array:
   if spectrum == 'isotropic':
     noise_shape = fourier.isotropic_noise_shape(space, decay_power)
     make_field = fourier.isotropic_field
@@ -180,24 +236,8 @@ def draw_fmix(
     make_field = fourier.official_field
   # Drawn flat: XLA's CPU compiler takes seconds over a random array of several
   # axes.
-  noise = jax.random.normal(
-    noise_key, (count * math.prod(noise_shape),), jnp.float32
-  )
-  noise = noise.reshape(count, *noise_shape)
-  field = make_field(noise, space, decay_power)
-  if max_soft:
-    mask = soft_mask(field, kept, ratio, max_soft)
-  else:
-    mask = top_mask(field, kept)
-  return Mix(
-    # NaN, where alpha is traced and out of range, must not become a count.
-    lam=jnp.broadcast_to(kept / pixels + 0 * ratio, (batch,)).astype(
-      jnp.float32
-    ),
-    partner=partner,
-    mode=jnp.zeros(batch, jnp.int32),
-    mask=mask,
-  )
+  noise = jax.random.normal(key, (count * math.prod(noise_shape),), jnp.float32)
+  return make_field(noise.reshape(count, *noise_shape), space, decay_power)
 
 
 def fmix(

@@ -12,6 +12,7 @@ mode is chosen among these small parts, and the images are read once.
 """
 
 import dataclasses
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -59,7 +60,13 @@ class Mix:
   method: str = dataclasses.field(default='nearest', metadata={'static': True})
 
 
-def apply(mix: Mix, images: ArrayLike, *, hard: bool = False) -> jax.Array:
+def apply(
+  mix: Mix,
+  images: ArrayLike,
+  *,
+  hard: bool = False,
+  finish: Callable[[jax.Array], jax.Array] | None = None,
+) -> jax.Array:
   """Mixes a batch as `mix` says: RandomMix, equations (1) and (2).
 
   Where a pixel comes from one image alone it is copied, not computed: exact in
@@ -71,9 +78,15 @@ def apply(mix: Mix, images: ArrayLike, *, hard: bool = False) -> jax.Array:
     images: `[B, *spatial, C]`, floating point or uint8.
     hard: each pixel is taken whole from the image of larger weight, and any
       dtype is allowed. For integer segmentation masks `[B, *spatial, 1]`.
+    finish: what else is to be done with each pixel, in the same pass over the
+      memory: a function of the mixed images in float32, which are then not
+      rounded. `lambda x: ((x / 255 - mean) / std).astype(jnp.bfloat16)` reads
+      uint8 and writes what a network takes. (Normalising before or after the
+      mixing is the same: the weights of a pixel add up to 1.)
 
   Returns:
-    The mixed images, with the shape and dtype of `images`.
+    The mixed images, with the shape and dtype of `images`, or what `finish`
+    made of them.
 
   Raises:
     TypeError: an integer dtype other than uint8 without `hard=True`.
@@ -90,21 +103,30 @@ def apply(mix: Mix, images: ArrayLike, *, hard: bool = False) -> jax.Array:
   other = _partner_pixels(mix, images, hard)
   weight = _own_weight(mix, images.shape[1:-1])
   if weight is None:  # neither mask nor box: the identity
-    return images
-  weight = weight[..., None]
-  if hard and weight.dtype != bool:
-    weight = weight >= 0.5
-  if weight.dtype == bool:
-    return jnp.where(weight, images, other)
+    mixed = images
+  elif weight.dtype == bool:
+    mixed = jnp.where(weight[..., None], images, other)
+  elif hard:
+    mixed = jnp.where(weight[..., None] >= 0.5, images, other)
+  else:
+    mixed = _blend(weight[..., None], images, other)
+  if finish is not None:
+    return finish(mixed.astype(jnp.float32))
+  if images.dtype == np.uint8:
+    mixed = jnp.round(mixed)
+  return mixed.astype(images.dtype)
+
+
+def _blend(weight: jax.Array, images: jax.Array, other: jax.Array) -> jax.Array:
+  """The weighted mean in float32; exact where a weight is 0 or 1."""
+  blend = weight * images + (1 - weight) * other
+  if images.dtype == np.uint8:
+    return blend  # small integers are exact, and never NaN
   # Two selects in this order: the blend of NaN or infinity with a weight of
   # zero is never taken, and XLA's CPU code for it is twice as fast as that of
   # where(weight >= 1, images, where(weight <= 0, other, blend)).
   nearest = jnp.where(weight >= 1, images, other)
-  blend = weight * images + (1 - weight) * nearest
-  if images.dtype == np.uint8:
-    blend = jnp.round(blend)
-  whole = (weight >= 1) | (weight <= 0)
-  return jnp.where(whole, nearest, blend.astype(images.dtype))
+  return jnp.where((weight >= 1) | (weight <= 0), nearest, blend)
 
 
 def _own_weight(mix: Mix, space: tuple[int, ...]) -> jax.Array | None:
@@ -159,9 +181,12 @@ def _interpolate(mix: Mix, images: jax.Array) -> jax.Array:
   space = images.shape[1:-1]
   start, stop = mix.box[..., 0], mix.box[..., 1]
   size = jnp.maximum(stop - start, 1)  # an empty box is not looked at
+  # Two matrix products, in the dtype of the images: those of bfloat16 are what
+  # matrix units are made for, those of float32 are not rounded to less.
+  dtype = jnp.float32 if images.dtype == np.uint8 else images.dtype
   placed = jax.vmap(
     lambda image, scale, shift: jax.image.scale_and_translate(
-      image.astype(jnp.float32),
+      image.astype(dtype),
       image.shape,
       tuple(range(len(space))),
       scale,

@@ -4,9 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
 import jaxmix
-from jaxmix._src.fmix import soft_mask, top_mask
+from jaxmix._src import ratio
+from jaxmix._src.fmix import mask_above, soft_mask, top_mask
 from tests.jaxmix import drawn, reference
 
 SPACE = (5, 7)
@@ -136,11 +138,9 @@ def test_lam_is_the_mean_of_the_mask(spectrum, max_soft, shape):
 
 def test_lam_is_floor_or_ceil_by_a_fair_coin(monkeypatch):
   # A Beta that answers its own parameter: 35 pixels at .3 are 10 or 11.
-  def beta(key, a, b, shape, dtype):
-    assert a is b
-    return jnp.full(shape, a, dtype)
-
-  monkeypatch.setattr(jax.random, 'beta', beta)
+  monkeypatch.setattr(
+    ratio, 'draw_beta', lambda key, count, alpha: jnp.full(count, alpha)
+  )
   draw = drawn.quick(
     lambda key, alpha: jaxmix.draw_fmix(
       key, (2000, *SPACE, 1), alpha=alpha, granularity='sample'
@@ -156,6 +156,33 @@ def test_lam_is_floor_or_ceil_by_a_fair_coin(monkeypatch):
   # Five standard errors of a fair coin thrown 2000 times.
   assert abs((kept[0.3] == 11).mean() - 0.5) < 5 * 0.5 / np.sqrt(2000)
   assert set(kept[0.4]) == {14}, 'a whole number of pixels was rounded'
+
+
+def test_the_mask_above_a_pixel_is_that_of_its_rank():
+  rng = np.random.default_rng(4)
+  pixel = np.stack([rng.integers(0, n, len(FIELDS)) for n in SPACE], 1)
+  for included in (False, True):
+    got = np.asarray(
+      jax.jit(mask_above)(FIELDS, pixel, np.full(len(FIELDS), included))
+    )
+    for mask, field, (i, j) in zip(got, FIELDS, pixel, strict=True):
+      own = field[i, j]
+      want = field >= own if included else field > own
+      np.testing.assert_array_equal(mask, want)
+
+
+def test_a_uniform_ratio_takes_every_count_alike():
+  # 6 pixels: counts 1..5 have probability 1/6, 0 and 6 have 1/12: what floor or
+  # ceil, by a fair coin, of 6 times a uniform number gives.
+  many = 24_000
+  draw = functools.partial(
+    jaxmix.draw_fmix, shape=(many, 2, 3, 1), granularity='sample'
+  )
+  mix = drawn.quick(draw)(jax.random.key(5))
+  seen = np.bincount(np.asarray(mix.mask).sum((1, 2)), minlength=7)
+  p = stats.chisquare(seen, many * np.array([1, 2, 2, 2, 2, 2, 1]) / 12).pvalue
+  assert p > 1e-4, f'counts {seen} are not uniform (p={p:.1e})'
+  np.testing.assert_allclose(mix.lam, mix.mask.mean((1, 2)), atol=1e-6)
 
 
 def test_one_mask_a_batch():

@@ -8,6 +8,7 @@ import pytest
 from scipy import stats
 
 import jaxmix
+from jaxmix._src import ratio
 from jaxmix._src.mixup import draw_mixup
 from tests.jaxmix import drawn, reference
 from tests.jaxmix.drawn import GRANULARITIES, MODES
@@ -299,10 +300,6 @@ ALPHAS = {
 def draws_by_alpha():
   """Draws where Beta(a, a) is always a: lambda shows which alpha was asked."""
 
-  def beta(key, a, b, shape, dtype):
-    assert a == b
-    return jnp.full(shape, a, dtype)
-
   def draw(key):
     return {
       name: jaxmix.draw_random_mix(
@@ -312,7 +309,9 @@ def draws_by_alpha():
     }
 
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(jax.random, 'beta', beta)
+    patch.setattr(
+      ratio, 'draw_beta', lambda key, count, alpha: jnp.full(count, alpha)
+    )
     return drawn.quick(draw)(jax.random.key(11))
 
 
@@ -376,28 +375,39 @@ def uncounted_loops(text):
   return sum('known_trip_count' not in x for x in loops)
 
 
-def test_alpha_one_draws_without_rejection():
-  assert uncounted_loops(compiled_text()) == 0
-  # Beta is built on one primitive, the gamma sampler: seen before compiling,
-  # for the whole of RandomMix; and compiled, for a Mixup.
-  primitives = [
-    str(jax.make_jaxpr(functools.partial(call, alpha=a))(*ARGUMENTS))
-    for a in (1.0, 0.2)
-  ]
-  assert ['random_gamma' in p for p in primitives] == [False, True]
-  loops = [
-    uncounted_loops(
-      drawn.quick(functools.partial(draw_mixup, shape=(2, 4, 3), alpha=a))
-      .lower(jax.random.key(0))
-      .compile()
-      .as_text()
+@pytest.mark.parametrize('alpha', [1.0, 0.2])
+def test_draws_without_rejection(alpha):
+  program = functools.partial(call, alpha=alpha)
+  text = compiled_text()
+  if alpha != 1:
+    text = drawn.quick(program).lower(*ARGUMENTS).compile().as_text()
+  assert uncounted_loops(text) == 0
+  # That this would see one: Beta of jax.random is built on the gamma sampler.
+  rejects = drawn.quick(lambda key: jax.random.beta(key, 0.2, 0.2))
+  assert uncounted_loops(
+    rejects.lower(jax.random.key(0)).compile().as_text()
+  ), 'this test cannot tell a rejection sampler any more'
+
+
+@pytest.mark.parametrize('granularity', ['batch', 'sample'])
+def test_no_plane_is_sorted(granularity):
+  program = functools.partial(call, alpha=0.2)
+  if granularity == 'sample':
+    program = functools.partial(
+      jaxmix.random_mix, num_classes=10, granularity='sample'
     )
-    for a in (1.0, 0.2)
+  text = drawn.quick(program).lower(*ARGUMENTS).compile().as_text()
+  sorts = [x for x in text.splitlines() if re.search(r' sort\(', x)]
+  sizes = [
+    max(
+      np.prod([int(n) for n in dims.split(',') if n])
+      for dims in re.findall(r'[a-z]+\d*\[([\d,]*)\]', line)
+    )
+    for line in sorts
   ]
-  assert loops[0] == 0 < loops[1], (
-    f'uncounted loops at alpha 1 and .2: {loops}; if .2 has none, this test '
-    'cannot tell a rejection sampler any more'
-  )
+  assert sizes, 'the partners are drawn by a sort: the text is not read rightly'
+  # 16 partners; a plane has 480 pixels.
+  assert max(sizes) <= LARGE[0], f'as many as {max(sizes)} values are sorted'
 
 
 def test_works_where_float64_is_enabled():
