@@ -28,10 +28,9 @@ def fit(task: Task, config: Config, workdir: pathlib.Path) -> dict[str, float]:
        fails costs no training.
     5. Read the evaluation and write its row.
 
-  At the end of the run, or if SIGTERM or SIGINT came, there is no next call: the
-  state itself is saved, and the row that ends a run is written, or the process
-  left, when it is safe. Resuming begins at 1, with the evaluation of the state
-  that was saved.
+  At the end of the run, or if SIGTERM or SIGINT came, there is no next call:
+  the state itself is saved, and only when it is safe the row that ends a run is
+  written, or the process left. A resumed run begins at 1, with the evaluation.
 
   Args:
     task: the four functions of `launch.task.Task`.
