@@ -14,6 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -24,6 +25,8 @@ from launch.task import PyTree, RandomAccess
 # Batches that reader threads keep ready, and blocks on their way to the device.
 _READ_AHEAD = 16
 _BLOCKS_AHEAD = 2
+# Blocks of the resident feed that go to the device together.
+_CALLS_AT_ONCE = 32
 
 
 class Feed(NamedTuple):
@@ -134,11 +137,22 @@ def resident_feed(
     mesh: the devices.
   """
 
+  rows_of = functools.partial(batch_indices, seed, plan.examples)
+  placed = block_sharded(mesh)
+  # A transfer costs the host as much as a dispatch: many calls share one.
+  split = jax.jit(
+    lambda rows: jnp.split(rows, _CALLS_AT_ONCE), out_shardings=placed
+  )
+
   def blocks(step):
+    count = plan.call_size(step)
+    yield jax.device_put(rows_of(plan.batch_size, step, count), placed)
+    step, count = step + count, plan.steps_per_call * _CALLS_AT_ONCE
     while step < plan.total_steps:
-      count = plan.call_size(step)
-      rows = batch_indices(seed, plan.examples, plan.batch_size, step, count)
-      yield jax.device_put(rows, block_sharded(mesh))
+      # Past the end of the run too: another shape would be another program.
+      rows = rows_of(plan.batch_size, step, count)
+      calls = (plan.total_steps - step) // plan.steps_per_call
+      yield from split(jax.device_put(rows, placed))[:calls]
       step += count
 
   def select(data, rows):

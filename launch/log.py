@@ -70,10 +70,7 @@ class TrainLog:
     metrics = self._pending.pop(step, None)
     if metrics is None:
       return
-    values = {
-      name: np.asarray(x) for name, x in jax.device_get(metrics).items()
-    }
-    losses = values['loss']
+    losses = jax.device_get(metrics['loss'])
     built = self._compiles.names()
     self._throughput.arrived(len(losses), compiled=bool(built))
     if not np.isfinite(losses).all():
@@ -85,6 +82,7 @@ class TrainLog:
     self._tell_compiles(step, len(losses), built)
     self._progress.update(step, float(losses[-1]))
     if self._plan.due(step, self._log_every) or step == self._plan.total_steps:
+      values = jax.device_get(dict(metrics))
       row = {f'train/{name}': float(x.mean()) for name, x in values.items()}
       row['train/learning_rate'] = float(values['learning_rate'][-1])
       row |= self._throughput.rates(self._plan.batch_size)
