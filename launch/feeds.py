@@ -136,7 +136,6 @@ def resident_feed(
     plan: gives N, the batch size and the calls.
     mesh: the devices.
   """
-
   rows_of = functools.partial(batch_indices, seed, plan.examples)
   placed = block_sharded(mesh)
   # A transfer costs the host as much as a dispatch: many calls share one.
