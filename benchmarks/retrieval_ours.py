@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from configs import coco_m3l
+from benchmarks.settings import get_config
 from jaxretrieval import models, task
 from launch.feeds import resident_feed
 from launch.mesh import make_mesh
@@ -54,7 +54,7 @@ def start(
   arrays: dict[str, np.ndarray], batch_size: int, steps_per_call: int = 1
 ) -> Run:
   """Puts together what `launch.run` does, around given arrays."""
-  config = coco_m3l.get_config()
+  config = get_config('coco_m3l')
   mesh = make_mesh()
   plan = Plan(1e6, len(arrays['image']), batch_size, steps_per_call)
   feed = resident_feed(arrays, config.seed, plan, mesh)

@@ -9,7 +9,8 @@ import numpy as np
 from jaxretrieval import models, recall
 from jaxretrieval.features import Split
 
-Evaluate = Callable[[Any, Any], dict[str, float]]
+Ranks = tuple[np.ndarray, np.ndarray]
+Evaluate = Callable[[Any, Any], Callable[[], dict[str, float]]]
 
 
 def make(
@@ -23,9 +24,10 @@ def make(
     languages: whose captions are the queries.
 
   Returns:
-    `evaluate(params, constants)`: for each language what `statistics` gives, as
-    `en/recall@10`; with several, `mean_not_en/recall@10` is the mean over those
-    that are not English.
+    `evaluate(params, constants)`, which gives the device its work and returns a
+    function that waits for the results: for each language what `statistics`
+    gives, as `en/recall@10`; with several, `mean_not_en/recall@10` is the mean
+    over those that are not English.
   """
   rows = {name: caption_rows(split, name) for name in languages}
   images = jax.device_put(split.images)
@@ -38,15 +40,24 @@ def make(
 
   prepare_images = jax.jit(models.prepare_images)
 
-  def evaluate(params: Any, constants: Any) -> dict[str, float]:
+  def evaluate(params: Any, constants: Any) -> Callable[[], dict[str, float]]:
     gallery = prepare_images(images, constants)
-    results = {}
+    begun = {}
     for name, index in rows.items():
       queries = encode(params, constants, texts[name])
-      found = both_ranks(queries, gallery, split.captions.image_index[index])
-      for metric, value in statistics(*found).items():
-        results[f'{name}/{metric}'] = value
-    return results | dict(_mean_not_english(results, languages))
+      begun[name] = _begin_ranks(
+        queries, gallery, split.captions.image_index[index]
+      )
+
+    def finish() -> dict[str, float]:
+      results = {
+        f'{name}/{metric}': value
+        for name, ranks in begun.items()
+        for metric, value in statistics(*ranks()).items()
+      }
+      return results | dict(_mean_not_english(results, languages))
+
+    return finish
 
   return evaluate
 
@@ -68,7 +79,7 @@ def caption_rows(split: Split, language: str) -> np.ndarray:
 
 def both_ranks(
   queries: jax.Array, gallery: jax.Array, image_index: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+) -> Ranks:
   """Ranks of text to image and of image to text, see `recall.ranks`.
 
   Args:
@@ -81,13 +92,19 @@ def both_ranks(
     same number K of texts, else `[M]`), and of the G images that have a text
     among the M texts.
   """
+  return _begin_ranks(queries, gallery, image_index)()
+
+
+def _begin_ranks(
+  queries: jax.Array, gallery: jax.Array, image_index: np.ndarray
+) -> Callable[[], Ranks]:
   ids = np.arange(len(gallery), dtype=np.int32)
-  to_image = np.asarray(recall.ranks(queries, gallery, image_index, ids))
+  to_image = recall.ranks(queries, gallery, image_index, ids)
   own, counts = np.unique(image_index, return_counts=True)
   if (counts == counts[0]).all():
     to_image = to_image.reshape(len(own), counts[0])
   to_text = recall.ranks(gallery[own], queries, own, image_index)
-  return to_image, np.asarray(to_text)
+  return lambda: (np.asarray(to_image), np.asarray(to_text))
 
 
 def statistics(to_image: np.ndarray, to_text: np.ndarray) -> dict[str, float]:

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxretrieval import records, stored
+from jaxretrieval import stored
 from jaxretrieval.captions import Captions, check_languages
 
 RECORD = 'feature_set.json'
@@ -99,7 +99,7 @@ def folder_of(
     for encoder in encoders
   ]
   return (
-    pathlib.Path(root).expanduser() / name / '-'.join(short) / records.VERSION
+    pathlib.Path(root).expanduser() / name / '-'.join(short) / stored.VERSION
   )
 
 
@@ -152,6 +152,8 @@ def write(
   described = {key: stored.describe(*split) for key, split in kept.items()}
   if folder.exists():
     return _same(folder, described, encoders)
+  from jaxretrieval import records
+
   folder.parents[2].mkdir(parents=True, exist_ok=True)
   with tempfile.TemporaryDirectory(
     prefix='.jaxretrieval_', dir=folder.parents[2]
@@ -169,7 +171,7 @@ def write(
       shards={
         path.name: {
           'bytes': path.stat().st_size,
-          'sha256': records.digest(path),
+          'sha256': stored.digest(path),
         }
         for path in sorted(made.glob('*.array_record-*'))
       },
@@ -235,6 +237,9 @@ def read(
     FileNotFoundError: there is no feature set.
     ValueError: no such split or language, or a file is not as it was written.
   """
+  # Here, so that training from arrays runs where tfds is missing.
+  from jaxretrieval import records
+
   folder = pathlib.Path(folder).expanduser()
   info = read_info(folder)
   if split not in info.splits:
@@ -287,7 +292,7 @@ def _check_shards(folder: pathlib.Path, info: Info, split: str):
     path = folder / name
     size = path.stat().st_size if path.is_file() else None
     if size is None or (
-      size != wanted['bytes'] or records.digest(path) != wanted['sha256']
+      size != wanted['bytes'] or stored.digest(path) != wanted['sha256']
     ):
       raise ValueError(
         f'{path} ({"missing" if size is None else f"{size} bytes"}, expected '

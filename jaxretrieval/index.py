@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from jaxretrieval import features, records, trained
+from jaxretrieval import features, stored, trained
 
 VERSION = 1
 RECORD = 'index.json'
@@ -142,7 +142,7 @@ def load(folder: pathlib.Path) -> Index:
     )
   for name, wanted in tqdm(info['files'].items(), 'sha256', delay=5):
     file = folder / name
-    if not file.is_file() or records.digest(file) != wanted:
+    if not file.is_file() or stored.digest(file) != wanted:
       raise ValueError(
         f'{file} is missing or not what was written: make the index again'
       )
@@ -175,7 +175,7 @@ def load_faiss() -> Any:
 def _sums(folder: pathlib.Path) -> dict[str, str]:
   paths = sorted(path for path in folder.rglob('*') if path.is_file())
   return {
-    path.relative_to(folder).as_posix(): records.digest(path) for path in paths
+    path.relative_to(folder).as_posix(): stored.digest(path) for path in paths
   }
 
 

@@ -1,7 +1,6 @@
 """The records of a feature set: a TFDS builder, and reading them fast."""
 
 import contextlib
-import hashlib
 import pathlib
 import sys
 from collections.abc import Iterator, Mapping
@@ -13,8 +12,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 from tqdm import tqdm
 
 from jaxretrieval.captions import Captions, hashes
-
-VERSION = '1.0.0'
+from jaxretrieval.stored import VERSION
 
 
 def prepare(
@@ -175,9 +173,3 @@ def _blocks(folder: pathlib.Path, split: str) -> Iterator[list[Any]]:
 def _matrix(block: list[Any], field: str, like: np.ndarray) -> np.ndarray:
   data = b''.join([record[field].bytes_list.value[0] for record in block])
   return np.frombuffer(data, '<f2').reshape(-1, like.shape[1])
-
-
-def digest(path: pathlib.Path) -> str:
-  """The sha256 of a file."""
-  with path.open('rb') as file:
-    return hashlib.file_digest(file, 'sha256').hexdigest()

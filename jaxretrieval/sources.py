@@ -7,7 +7,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from jaxretrieval import features, records
+from jaxretrieval import features, stored
 from jaxretrieval.datasets import (
   arrays,
   coco_captions,
@@ -69,7 +69,7 @@ def find(ref: Any, block: str = 'config.data') -> pathlib.Path:
   else:
     there = sorted(
       path.parent
-      for path in root.glob(f'{name}/*/{records.VERSION}/{features.RECORD}')
+      for path in root.glob(f'{name}/*/{stored.VERSION}/{features.RECORD}')
     )
   return _only(
     {path: features.read_info(path) for path in there}, ref, root, block
@@ -154,6 +154,6 @@ def _sums(source: pathlib.Path, patterns: tuple[str, ...]) -> dict[str, str]:
   paths = {path for pattern in patterns for path in source.glob(pattern)}
   named = {path.relative_to(source).as_posix(): path for path in paths}
   return {
-    name: records.digest(named[name])
+    name: stored.digest(named[name])
     for name in tqdm(sorted(named), f'sha256 of {source.name}', delay=5)
   }

@@ -2,12 +2,22 @@
 
 import hashlib
 import json
+import pathlib
 import re
 from typing import Any
 
 import numpy as np
 
 from jaxretrieval.captions import Captions, check
+
+# Of the layout of a stored set.
+VERSION = '1.0.0'
+
+
+def digest(path: pathlib.Path) -> str:
+  """The sha256 of a file."""
+  with path.open('rb') as file:
+    return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
 def check_name(what: str, name: str) -> None:

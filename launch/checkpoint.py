@@ -4,6 +4,7 @@ import contextlib
 import pathlib
 import time
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -39,28 +40,43 @@ class Checkpoints:
       options=ocp.CheckpointManagerOptions(max_to_keep=keep),
       item_names=('state', 'manifest'),
     )
+    self._newest = self._manager.latest_step()
+    # orbax writes files in the background, but copies from the devices in the
+    # thread that calls it.
+    self._saver = ThreadPoolExecutor(1, 'checkpoint')
+    self._saving: Future[None] | None = None
 
   def save(self, step: int, state: TrainState) -> None:
-    """Saves the state in the background.
+    """Saves the state in the background, from its copy to the host on.
 
-    It is copied before this returns, so the caller may donate it. An error of
-    the save before is raised here.
+    The caller must not donate it: `launch.state.make_snapshot` makes a copy
+    that can be given away. While one state is written another can wait, on the
+    devices; a third waits here. An error of a save before is raised here.
 
     Raises:
       RuntimeError: a checkpoint of this step or a later one exists.
     """
-    # It reads the devices; the loop forbids that to everyone else.
-    with jax.transfer_guard('allow'):
-      saved = self._manager.save(
-        step,
-        args=ocp.args.Composite(
-          state=ocp.args.StandardSave(state),
-          manifest=ocp.args.JsonSave(
-            {'step': step, **self._belongs_to, 'versions': versions()}
-          ),
-        ),
+    # orbax would only return False; a run must not go on believing it is safe.
+    if self._newest is not None and step <= self._newest:
+      raise RuntimeError(
+        f'step {step} was not saved to {self._manager.directory}: it has step '
+        f'{self._newest}'
       )
-    # orbax only returns False; a run must not go on believing it is safe.
+    if self._saving:
+      self._saving.result()
+    self._newest = step
+    self._saving = self._saver.submit(self._save, step, state)
+
+  def _save(self, step: int, state: TrainState) -> None:
+    saved = self._manager.save(
+      step,
+      args=ocp.args.Composite(
+        state=ocp.args.StandardSave(state),
+        manifest=ocp.args.JsonSave(
+          {'step': step, **self._belongs_to, 'versions': versions()}
+        ),
+      ),
+    )
     if not saved:
       raise RuntimeError(
         f'step {step} was not saved to {self._manager.directory}: it holds '
@@ -69,10 +85,12 @@ class Checkpoints:
 
   def latest_step(self) -> int | None:
     """Returns the newest step that is saved or being saved."""
-    return self._manager.latest_step()
+    return self._newest
 
   def wait(self) -> None:
     """Waits until everything is saved; raises what went wrong in it."""
+    if self._saving:
+      self._saving.result()
     self._manager.wait_until_finished()
 
   def restore(self, target: TrainState) -> tuple[int, TrainState] | None:
@@ -104,6 +122,7 @@ class Checkpoints:
       for damaged in broken:
         aside = self._set_aside(damaged)
         logging.warning('it is now %s; going on from %d', aside, step)
+      self._newest = step
       return step, state
     if broken:
       step, error = next(iter(broken.items()))
@@ -145,8 +164,11 @@ class Checkpoints:
 
   def close(self) -> None:
     """Waits until everything is saved, and frees the threads that save."""
-    self.wait()
-    self._manager.close()
+    try:
+      self.wait()
+    finally:
+      self._saver.shutdown()
+      self._manager.close()
 
 
 def read_newest(

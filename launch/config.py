@@ -7,8 +7,6 @@ import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from ml_collections import ConfigDict
-
 # A ConfigDict. What its fields are is known once `check_config` has passed; no
 # type checker can see it.
 Config = Any
@@ -118,11 +116,13 @@ def _check_rules(fields: Mapping[str, Any], rules: Mapping[str, _Rule]) -> None:
       raise ValueError(f'config.{field}={value!r} must be {rule.allowed}')
 
 
-def flatten(config: ConfigDict | Mapping[str, Any]) -> dict[str, Any]:
+def flatten(config: Config | Mapping[str, Any]) -> dict[str, Any]:
   """Returns the leaves of a config by dotted path: `{'optimizer.lr': 0.1}`."""
   flat = {}
   for name, value in config.items():
-    if isinstance(value, ConfigDict | Mapping):
+    # A dict or a ConfigDict, which is no Mapping; without importing it, as a
+    # machine for benchmarks may lack ml_collections.
+    if hasattr(value, 'items'):
       flat |= {f'{name}.{rest}': leaf for rest, leaf in flatten(value).items()}
     else:
       flat[str(name)] = value

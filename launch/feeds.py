@@ -7,11 +7,14 @@ one epoch and the start of the next.
 """
 
 import functools
+import itertools
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -22,6 +25,8 @@ from launch.task import PyTree, RandomAccess
 # Batches that reader threads keep ready, and blocks on their way to the device.
 _READ_AHEAD = 16
 _BLOCKS_AHEAD = 2
+# Blocks of the resident feed that go to the device together.
+_CALLS_AT_ONCE = 32
 
 
 class Feed(NamedTuple):
@@ -88,18 +93,27 @@ def batch_indices(
   Returns:
     int32 `[count, batch]`, each in [0, n).
   """
-  positions = np.arange(step * batch, (step + count) * batch)
-  epochs = positions // n
-  indices = np.empty(len(positions), np.int32)
-  for epoch in np.unique(epochs):
-    here = epochs == epoch
-    order = _permutation(seed, int(epoch), n)
-    indices[here] = order[positions[here] - epoch * n]
-  return indices.reshape(count, batch)
+  start, end = step * batch, (step + count) * batch
+  parts = []
+  for epoch in range(start // n, (end - 1) // n + 1):
+    first = epoch * n
+    order = _order(seed, epoch, n).result()
+    parts.append(order[max(0, start - first) : end - first])
+  # The next epoch's order is drawn while this one trains.
+  _order(seed, end // n + 1, n)
+  return np.concatenate(parts).reshape(count, batch)
 
 
-# Two epochs meet in a batch; reader threads may be an epoch apart.
-@functools.lru_cache(maxsize=4)
+_DRAWER = ThreadPoolExecutor(1, 'order')
+
+
+# Two epochs meet in a batch, the next is drawn, and reader threads may be an
+# epoch apart.
+@functools.lru_cache(maxsize=6)
+def _order(seed: int, epoch: int, n: int) -> 'Future[np.ndarray]':
+  return _DRAWER.submit(_permutation, seed, epoch, n)
+
+
 def _permutation(seed: int, epoch: int, n: int) -> np.ndarray:
   rng = np.random.Generator(
     np.random.Philox(np.random.SeedSequence([seed, epoch]))
@@ -122,12 +136,22 @@ def resident_feed(
     plan: gives N, the batch size and the calls.
     mesh: the devices.
   """
+  rows_of = functools.partial(batch_indices, seed, plan.examples)
+  placed = block_sharded(mesh)
+  # A transfer costs the host as much as a dispatch: many calls share one.
+  split = jax.jit(
+    lambda rows: jnp.split(rows, _CALLS_AT_ONCE), out_shardings=placed
+  )
 
   def blocks(step):
+    count = plan.call_size(step)
+    yield jax.device_put(rows_of(plan.batch_size, step, count), placed)
+    step, count = step + count, plan.steps_per_call * _CALLS_AT_ONCE
     while step < plan.total_steps:
-      count = plan.call_size(step)
-      rows = batch_indices(seed, plan.examples, plan.batch_size, step, count)
-      yield jax.device_put(rows, block_sharded(mesh))
+      # Past the end of the run too: another shape would be another program.
+      rows = rows_of(plan.batch_size, step, count)
+      calls = (plan.total_steps - step) // plan.steps_per_call
+      yield from split(jax.device_put(rows, placed))[:calls]
       step += count
 
   def select(data, rows):
@@ -182,17 +206,31 @@ def streamed_feed(
           num_threads=_READ_AHEAD, prefetch_buffer_size=_READ_AHEAD
         )
       )
-      .batch(plan.steps_per_call, drop_remainder=False)
     )
-    return _ahead(jax.tree.map(put, block) for block in batches)
+    return _ahead(
+      jax.tree.map(put, _stack(call)) for call in _calls(batches, step, plan)
+    )
 
   return Feed(data={}, select=lambda data, batch: batch, blocks=blocks)
 
 
 def _read_batch(source: RandomAccess, rows: list[int]) -> PyTree:
   read_many = getattr(source, '__getitems__', None)
-  examples = read_many(rows) if read_many else [source[i] for i in rows]
-  return jax.tree.map(lambda *x: np.stack(x), *examples)
+  return _stack(read_many(rows) if read_many else [source[i] for i in rows])
+
+
+def _stack(trees: Sequence[PyTree]) -> PyTree:
+  return jax.tree.map(lambda *x: np.stack(x), *trees)
+
+
+def _calls(
+  batches: Iterable[PyTree], step: int, plan: Plan
+) -> Iterator[list[PyTree]]:
+  batches = iter(batches)
+  while step < plan.total_steps:
+    count = plan.call_size(step)
+    yield list(itertools.islice(batches, count))
+    step += count
 
 
 def _ahead(blocks: Iterable[PyTree]) -> Iterator[PyTree]:

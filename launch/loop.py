@@ -1,16 +1,15 @@
 """The training loop."""
 
 import pathlib
-from collections.abc import Mapping
 
 import jax
 
 from launch import env
 from launch.config import Config, check_config, check_workdir
+from launch.evaluation import begin
 from launch.run import open_run
 from launch.signals import stop_requests
-from launch.state import TrainState
-from launch.task import Evaluate, Task
+from launch.task import Task
 from launch.timing import show_metrics
 from launch.writers import final_metrics
 
@@ -18,16 +17,20 @@ from launch.writers import final_metrics
 def fit(task: Task, config: Config, workdir: pathlib.Path) -> dict[str, float]:
   """Trains to the end of the run, from wherever `workdir` has got to.
 
-  Between two calls of the device things happen in this order. If 1 or 3 is
-  due, the metrics of the last call are read before it: a run that diverged is
-  not saved.
+  The device never waits for the host: at the boundary between two calls it gets
+  the work of the next before anything of the last is waited for.
 
-    1. Save a checkpoint. First, so that an evaluator that fails costs no
-       training, and the row that ends a run is written when its end is safe.
-    2. Leave, if SIGTERM or SIGINT came.
-    3. Evaluate the state just saved.
-    4. Draw the next K batches and send the device off with them.
-    5. Read the metrics of the call before, while the device works.
+    1. Queue what is due of the state that the last call leaves: a copy of it to
+       save, and its evaluation.
+    2. Draw the next K batches and queue the next call; it takes the state away.
+    3. Read the metrics of the last call. What has diverged is not saved.
+    4. Save the copy in the background. Before 5, so that an evaluator that
+       fails costs no training.
+    5. Read the evaluation and write its row.
+
+  At the end of the run, or if SIGTERM or SIGINT came, there is no next call:
+  the state itself is saved, and only when it is safe the row that ends a run is
+  written, or the process left. A resumed run begins at 1, with the evaluation.
 
   Args:
     task: the four functions of `launch.task.Task`.
@@ -50,47 +53,42 @@ def fit(task: Task, config: Config, workdir: pathlib.Path) -> dict[str, float]:
     return before
   with stop_requests() as stop, open_run(task, config, workdir) as run:
     plan, log, checkpoints = run.plan, run.log, run.checkpoints
-    step, state = run.step, run.state
-    blocks = run.feed.blocks(step)
+    step, state, blocks = run.step, run.state, run.feed.blocks(run.step)
     # A hidden copy between host and device is an error, not a slow run.
     with jax.transfer_guard('disallow'):
       while True:
-        ended, signal = step == plan.total_steps, stop()
-        if ended or signal or plan.due_epochs(step, config.checkpoint_every):
-          log.catch_up()
-          if checkpoints.latest_step() != step:
-            checkpoints.save(step, state)
-        if signal:
+        here, ended, signal = step, step == plan.total_steps, stop()
+        leaving, saved, evaluation = ended or signal, None, None
+        saving = leaving or plan.due_epochs(here, config.checkpoint_every)
+        if saving and checkpoints.latest_step() != here:
+          saved = state if leaving else run.snapshot(state)
+        if not signal and (ended or plan.due_epochs(here, config.eval_every)):
+          evaluation = begin(run.evaluators, state)
+        if not leaving:
+          count, block = plan.call_size(here), next(blocks)
+          # To compile, constants are read back from the device.
+          guard = 'allow' if log.calling(count) else 'disallow'
+          with jax.transfer_guard(guard):
+            state, metrics = run.train_steps(
+              state, run.feed.data, block, run.key
+            )
+          step += count
+          log.called(step, metrics)
+        log.read(here)
+        if saved:
+          checkpoints.save(here, saved)
+        if leaving:
           checkpoints.wait()
+        if signal:
           run.progress.note(
-            f'stopped by {signal.name} at step {step} of {plan.total_steps}; '
+            f'stopped by {signal.name} at step {here} of {plan.total_steps}; '
             f'to go on: {env.command()}'
           )
           raise SystemExit(128 + signal)
-        if ended or plan.due_epochs(step, config.eval_every):
-          log.catch_up()
-          results = _evaluate(run.evaluators, state)
-          if ended:
-            checkpoints.wait()
-          run.writer.write(step, plan.epoch(step), results, final=ended)
-          run.progress.note(f'step {step}  {show_metrics(results)}')
+        if evaluation:
+          results = evaluation()
+          log.evaluated()
+          run.writer.write(here, plan.epoch(here), results, final=ended)
+          run.progress.note(f'step {here}  {show_metrics(results)}')
           if ended:
             return results
-        count, block = plan.call_size(step), next(blocks)
-        # To compile, constants are read back from the device.
-        guard = 'allow' if log.calling(count) else 'disallow'
-        with jax.transfer_guard(guard):
-          state, metrics = run.train_steps(state, run.feed.data, block, run.key)
-        step += count
-        log.called(step, metrics)
-
-
-def _evaluate(
-  evaluators: Mapping[str, Evaluate], state: TrainState
-) -> dict[str, float]:
-  with jax.transfer_guard('allow'):
-    return {
-      f'{name}/{metric}': float(value)
-      for name, evaluate in evaluators.items()
-      for metric, value in evaluate(state.params, state.model_state).items()
-    }

@@ -18,6 +18,8 @@ from ml_collections import config_flags
 
 from launch.config import check_config
 from launch.loop import fit
+from launch.malloc import keep_freed_memory
+from launch.mesh import expects_cpu
 from launch.task import load_task
 from launch.timing import show_metrics
 
@@ -65,6 +67,8 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
   """Parses the flags and runs `main`; errors are one line and exit code 2."""
 
   def guarded(argv):
+    if expects_cpu():
+      keep_freed_memory()
     folder = CACHE.value and str(pathlib.Path(CACHE.value).expanduser())
     jax.config.update('jax_compilation_cache_dir', folder or None)
     try:

@@ -1,10 +1,20 @@
 """Devices and how arrays lie on them; the one place where meshes are made."""
 
+import importlib.util
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+
+def expects_cpu() -> bool:
+  """Says whether the devices will be CPUs, without starting them."""
+  chosen = jax.config.jax_platforms
+  if chosen:
+    return chosen.split(',')[0] == 'cpu'
+  plugins = ('jax_plugins', 'libtpu')
+  return not any(importlib.util.find_spec(name) for name in plugins)
 
 
 def make_mesh(devices: Sequence[Any] | None = None) -> Mesh:

@@ -9,14 +9,16 @@ class Plan:
   """The steps of a run, known before the first one.
 
   Steps count what is done: at step 0 nothing is. The device is called for
-  `steps_per_call` steps at a time; the calls begin at multiples of it, in a
-  resumed run too, so that all runs compile the same programs.
+  `steps_per_call` steps at a time. What does not divide the run comes first, in
+  a shorter call, so that every program is compiled within two calls and none at
+  the very end. A resumed run begins where a call began, and so runs the same
+  programs.
 
   Attributes:
     epochs: how often an example is seen, on average.
     examples: examples of the training set.
     batch_size: examples of one step.
-    steps_per_call: steps of one call of the device; the last may be shorter.
+    steps_per_call: steps of one call of the device; the first may be shorter.
   """
 
   epochs: float
@@ -39,7 +41,9 @@ class Plan:
 
   def call_size(self, step: int) -> int:
     """Returns how many steps the call that begins at `step` takes."""
-    return min(self.steps_per_call, self.total_steps - step)
+    return (self.total_steps - step) % self.steps_per_call or (
+      self.steps_per_call
+    )
 
   def due(self, step: int, every_steps: float) -> bool:
     """Says whether something is due at the beginning of the call at `step`.

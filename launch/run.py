@@ -2,20 +2,27 @@
 
 import contextlib
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 import jax
 
 from launch import env
 from launch.checkpoint import Checkpoints
+from launch.compiles import Compiles
 from launch.config import Config, config_digest, write_config
 from launch.feeds import Feed, count_examples, make_feed
 from launch.log import TrainLog
 from launch.mesh import check_batch_size, make_mesh
 from launch.optim import make_optimizer, make_schedule
 from launch.plan import Plan
-from launch.state import TrainState, abstract_state, make_init, make_keys
+from launch.state import (
+  TrainState,
+  abstract_state,
+  make_init,
+  make_keys,
+  make_snapshot,
+)
 from launch.step import TrainSteps, make_train_steps
 from launch.task import Evaluate, Task
 from launch.timing import Progress
@@ -29,6 +36,7 @@ class Run(NamedTuple):
     plan: when things happen.
     feed: where batches come from.
     train_steps: the compiled step.
+    snapshot: copies a state on the devices.
     key: the key of training.
     evaluators: the task's evaluations by name.
     checkpoints: where states are kept.
@@ -42,6 +50,7 @@ class Run(NamedTuple):
   plan: Plan
   feed: Feed
   train_steps: TrainSteps
+  snapshot: Callable[[TrainState], TrainState]
   key: jax.Array
   evaluators: Mapping[str, Evaluate]
   checkpoints: Checkpoints
@@ -65,27 +74,30 @@ def open_run(
     ValueError: the data, the batch size, the evaluators or the checkpoints do
       not fit; nothing was written.
   """
-  mesh = make_mesh()
-  check_batch_size(config.batch_size, mesh)
-  source = task.train_data(config)
-  plan = Plan(
-    config.epochs,
-    count_examples(source),
-    config.batch_size,
-    config.steps_per_call,
-  )
-  feed = make_feed(source, config.seed, plan, mesh)
-  schedule = make_schedule(config.optimizer, plan)
-  optimizer = make_optimizer(config.optimizer, schedule)
-  loss = task.make_loss(config, mesh)
-  evaluators = task.make_evaluators(config, mesh)
-  if taken := {'train', 'time'} & evaluators.keys():
-    raise ValueError(f'config.task={config.task}: evaluators called {taken}')
+  with (
+    contextlib.closing(Compiles()) as compiles,
+    contextlib.ExitStack() as closing,
+  ):
+    mesh = make_mesh()
+    check_batch_size(config.batch_size, mesh)
+    source = task.train_data(config)
+    plan = Plan(
+      config.epochs,
+      count_examples(source),
+      config.batch_size,
+      config.steps_per_call,
+    )
+    feed = make_feed(source, config.seed, plan, mesh)
+    schedule = make_schedule(config.optimizer, plan)
+    optimizer = make_optimizer(config.optimizer, schedule)
+    loss = task.make_loss(config, mesh)
+    evaluators = task.make_evaluators(config, mesh)
+    if taken := {'train', 'time'} & evaluators.keys():
+      raise ValueError(f'config.task={config.task}: evaluators called {taken}')
 
-  init_key, key = make_keys(config.seed, mesh)
-  init = make_init(task, config, optimizer, mesh)
-  workdir.mkdir(parents=True, exist_ok=True)
-  with contextlib.ExitStack() as closing:
+    init_key, key = make_keys(config.seed, mesh)
+    init = make_init(task, config, optimizer, mesh)
+    workdir.mkdir(parents=True, exist_ok=True)
     checkpoints = Checkpoints(
       workdir / 'checkpoints', config.keep_checkpoints, _identity(config, plan)
     )
@@ -110,10 +122,25 @@ def open_run(
       checkpoints=checkpoints,
       writer=writer,
       progress=progress,
-      log=TrainLog(plan, config.log_every, writer, progress),
+      snapshot=make_snapshot(mesh),
+      log=TrainLog(
+        plan,
+        config.log_every,
+        step + _settled(config, plan),
+        writer,
+        progress,
+        compiles,
+      ),
       step=step,
       state=state,
     )
+
+
+def _settled(config: Config, plan: Plan) -> int:
+  """Steps until everything has happened once, and so been compiled."""
+  epochs = max(1, config.eval_every, config.checkpoint_every)
+  # What falls due happens at the next call, and is looked at after another.
+  return plan.steps(epochs) + 2 * plan.steps_per_call
 
 
 def _identity(config: Config, plan: Plan) -> dict[str, str | int]:

@@ -65,6 +65,19 @@ def make_init(
   return jax.jit(init, out_shardings=replicated(mesh))
 
 
+def make_snapshot(mesh: Mesh) -> Callable[[TrainState], TrainState]:
+  """Returns `snapshot(state)`, jitted: a copy on the devices.
+
+  The state itself can be donated to the next steps at once, while the copy
+  waits to be saved.
+  """
+
+  def snapshot(state):
+    return jax.tree.map(jnp.copy, state)
+
+  return jax.jit(snapshot, out_shardings=replicated(mesh))
+
+
 def abstract_state(
   init: Callable[[jax.Array], TrainState], key: jax.Array, mesh: Mesh
 ) -> TrainState:

@@ -16,7 +16,8 @@ Loss = Callable[
   [PyTree, PyTree, PyTree, jax.Array],
   tuple[jax.Array, tuple[PyTree, Mapping[str, jax.Array]]],
 ]
-Evaluate = Callable[[PyTree, PyTree], Mapping[str, float]]
+Results = Mapping[str, float]
+Evaluate = Callable[[PyTree, PyTree], Results | Callable[[], Results]]
 
 _FUNCTIONS = ('train_data', 'init', 'make_loss', 'make_evaluators')
 
@@ -91,9 +92,11 @@ class Task(Protocol):
     """Creates the evaluations, by name: the split or the attack they report.
 
     Returns:
-      Functions `evaluate(params, model_state)` that return a dict of floats,
-      logged as `name/key`. The names 'train' and 'time' are taken by the run
-      time.
+      Functions `evaluate(params, model_state)`. One gives the device its work
+      and returns a function that waits for the results: a dict of floats,
+      logged as `name/key`. In between training goes on, and the arguments are
+      donated. Or it returns the dict itself, and the device waits while it
+      does. The names 'train' and 'time' are taken by the run time.
     """
     ...
 

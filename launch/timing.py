@@ -14,38 +14,32 @@ class Throughput:
   """Measures the calls of the device by when their metrics arrive.
 
   Metrics arrive one call late while the device is busy with the next call, so
-  the time between two arrivals is the time of one call. Not counted are the
-  first call of each length, which compiles, and everything between `pause`
-  and the next `calling`.
+  the time between two arrivals is the time of one call. Not counted are those
+  between which something was compiled, and the time from `pause` to the next
+  arrival.
   """
 
   def __init__(self, clock: Callable[[], float] = time.perf_counter):
     self._clock = clock
     self._since: float | None = None
-    self._sizes: set[int] = set()
-    self._compiled = False
     self._seconds = 0.0
     self._steps = 0
 
-  def calling(self, steps: int) -> bool:
-    """A call of so many steps is about to be made; True if it compiles."""
-    if self._since is None:
-      self._since = self._clock()
-    compiles = steps not in self._sizes
-    self._sizes.add(steps)
-    self._compiled |= compiles
-    return compiles
+  def arrived(self, steps: int, compiled: bool = False) -> None:
+    """The metrics of a call of so many steps were read.
 
-  def arrived(self, steps: int) -> None:
-    """The metrics of a call of so many steps were read."""
+    Args:
+      steps: of that call.
+      compiled: whether something was compiled since the last arrival.
+    """
     now = self._clock()
-    if self._since is not None and not self._compiled:
+    if self._since is not None and not compiled:
       self._seconds += now - self._since
       self._steps += steps
-    self._since, self._compiled = now, False
+    self._since = now
 
   def pause(self) -> None:
-    """The device is idle now, or does something else."""
+    """The device does something else before its next call."""
     self._since = None
 
   def rates(self, batch_size: int) -> dict[str, float]:

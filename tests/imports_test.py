@@ -212,6 +212,47 @@ def test_the_rules_themselves(file, module, good):
   assert allowed(module, file) == good
 
 
+# What a machine with jax, flax, optax and torch may lack.
+LACKING = (
+  'array_record',
+  'grain',
+  'importlib_resources',
+  'ml_collections',
+  'orbax',
+  'pyarrow',
+  'sklearn',
+  'tensorboardX',
+  'tensorflow_datasets',
+)
+ANYWHERE = [
+  *(f'launch.{name}' for name in ('mesh', 'state', 'step', 'optim', 'feeds')),
+  *(f'launch.{name}' for name in ('plan', 'task', 'config', 'malloc')),
+  *(f'jaxmix.classification.{name}' for name in ('models', 'augment', 'task')),
+  *(f'jaxretrieval.{name}' for name in ('losses', 'mining', 'recall')),
+  *(f'jaxretrieval.{name}' for name in ('models', 'objective', 'task')),
+  *(f'benchmarks.{path.stem}' for path in ROOT.glob('benchmarks/[!_]*.py')),
+]
+
+
+def test_the_steps_and_the_benchmarks_import_on_a_bare_machine():
+  code = f"""
+import importlib, sys
+
+class Blocked:
+  def find_spec(self, name, path=None, target=None):
+    if name.split('.')[0] in {LACKING}:
+      raise ModuleNotFoundError(f'{{name}} is not installed', name=name)
+
+sys.meta_path.insert(0, Blocked())
+for name in {ANYWHERE}:
+  importlib.import_module(name)
+"""
+  done = subprocess.run(
+    [sys.executable, '-c', code], capture_output=True, text=True, cwd=ROOT
+  )
+  assert done.returncode == 0, done.stderr
+
+
 def test_the_library_brings_jax_alone():
   heavy = ['flax', 'optax', 'tensorflow_datasets', 'grain', 'tensorflow']
   heavy += ['torch', 'scipy.stats', 'sklearn', 'ml_collections', 'orbax']

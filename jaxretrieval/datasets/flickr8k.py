@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxretrieval import captions, records
+from jaxretrieval import captions, stored
 from jaxretrieval.datasets import ready_made
 from jaxretrieval.features import Encoders, Split
 
@@ -95,7 +95,7 @@ def encoders(source: str | os.PathLike[str]) -> Encoders:
   folder = pathlib.Path(source).expanduser()
   path = folder / 'image_features.npz'
   if not (folder / ready_made.ABOUT).is_file() and path.is_file():
-    known = KNOWN.get(records.digest(path))
+    known = KNOWN.get(stored.digest(path))
     if known:
       return known
   return ready_made.encoders(folder)

@@ -16,7 +16,7 @@ import pathlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from jaxretrieval import captions, records
+from jaxretrieval import captions, stored
 from jaxretrieval.sources import MODULES
 
 DATASETS = ('flickr8k', 'multi30k', 'coco_captions', 'xtd10')
@@ -42,7 +42,7 @@ def dataset(name: str, source: str | os.PathLike[str]) -> Said:
   folder = pathlib.Path(source).expanduser()
   paths = {path for pattern in module.FILES for path in folder.glob(pattern)}
   sums = {
-    path.relative_to(folder).as_posix(): records.digest(path)
+    path.relative_to(folder).as_posix(): stored.digest(path)
     for path in sorted(paths)
   }
   return Said(
@@ -59,7 +59,7 @@ def plain(
   """Reads a plain file; arguments and errors as those of `read`."""
   path = pathlib.Path(path).expanduser()
   found = read(path, namespace=namespace, split=split)
-  return Said(found, namespace, licence, {path.name: records.digest(path)})
+  return Said(found, namespace, licence, {path.name: stored.digest(path)})
 
 
 def only(said: Said, split: str) -> Said:

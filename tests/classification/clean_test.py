@@ -29,7 +29,7 @@ def evaluate(logits, labels, batch_size, params=1.0, model_state=0.0):
   }
   mesh = make_mesh(jax.devices()[:1])
   function = clean.make(predict, examples, batch_size=batch_size, mesh=mesh)
-  return function(jnp.float32(params), jnp.float32(model_state))
+  return function(jnp.float32(params), jnp.float32(model_state))()
 
 
 def random_examples(count, seed=0):
@@ -133,7 +133,7 @@ def test_many_devices_count_the_same():
   with pytest.raises(ValueError, match=r'batch_size=12 .* 8 devices'):
     clean.make(predict, examples, batch_size=12, mesh=mesh)
   shared = clean.make(predict, examples, batch_size=16, mesh=mesh)
-  found = shared(jnp.float32(1), jnp.float32(0))
+  found = shared(jnp.float32(1), jnp.float32(0))()
   alone = evaluate(logits, labels, 16)
   assert found == pytest.approx(alone, rel=1e-6)
   assert (found['top1'], found['top5']) == (alone['top1'], alone['top5'])

@@ -17,6 +17,7 @@ import pytest
 
 from configs import quickstart
 from jaxmix.classification import task
+from launch import run
 from launch.checkpoint import Checkpoints
 from launch.loop import fit
 from launch.mesh import make_mesh
@@ -148,7 +149,7 @@ def train_losses(workdir):
 
 def check_learning(workdir):
   losses = train_losses(workdir)
-  assert len(losses) == 34 and all(map(math.isfinite, losses))
+  assert len(losses) == 33 and all(map(math.isfinite, losses))
   assert np.mean(losses[-5:]) < np.mean(losses[:5]) - 0.5, losses
   final = final_metrics(workdir)
   assert final is not None
@@ -164,6 +165,31 @@ def test_random_mix_learns_digits(whole):
     row['train/lambda'] for row in read_metrics(whole) if 'train/lambda' in row
   ]
   assert min(lambdas) > 0 and max(lambdas) < 1, 'nothing was mixed'
+
+
+def test_nothing_is_compiled_after_the_first_epoch(whole):
+  # Later programs would be a warning too, and so an error in these tests.
+  counts = {
+    row['time/compilations']
+    for row in read_metrics(whole)
+    if 'train/loss' in row and row['epoch'] > 1.3
+  }
+  assert len(counts) == 1, counts
+
+
+def test_a_looped_run_compiles_nothing_after_the_first_epoch(
+  tmp_path, monkeypatch
+):
+  looped = functools.partial(run.make_train_steps, looped=True)
+  monkeypatch.setattr(run, 'make_train_steps', looped)
+  # Convolutions in loops are slow on a CPU: few and small ones.
+  config = make_config(
+    **{'data.train_examples': 160, 'data.test_examples': 100, 'model.width': 1}
+  )
+  fit(task, config, tmp_path)
+  rows = [r for r in read_metrics(tmp_path) if 'train/loss' in r]
+  counts = {r['time/compilations'] for r in rows if r['epoch'] > 1.9}
+  assert rows[-1]['step'] == 15 and len(counts) == 1, counts
 
 
 def test_plain_training_learns_digits(plain):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from jaxretrieval import captions, features, records
+from jaxretrieval import captions, features, records, stored
 from tests.jaxretrieval import made_up
 
 
@@ -218,9 +218,9 @@ def test_interrupted_writing_leaves_nothing(tmp_path, monkeypatch):
   def stop(*_):
     raise Stop
 
-  for function in 'hashes', 'digest':
+  for module, function in (records, 'hashes'), (stored, 'digest'):
     with monkeypatch.context() as patch:
-      patch.setattr(records, function, stop)
+      patch.setattr(module, function, stop)
       with pytest.raises(Stop):
         made_up.write(tmp_path)
     assert not list(tmp_path.iterdir()), function

@@ -56,7 +56,7 @@ def train(config, steps, *, devices=None):
 
 def recall(config, state):
   evaluate = task.make_evaluators(config, make_mesh(jax.devices()[:1]))['test']
-  return evaluate(state.params, state.model_state)
+  return evaluate(state.params, state.model_state)()
 
 
 def test_scaled_features_are_learned_and_raw_ones_are_not(folder):

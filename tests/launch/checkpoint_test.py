@@ -8,7 +8,7 @@ import pytest
 
 from launch.checkpoint import Checkpoints
 from launch.mesh import make_mesh, replicated
-from launch.state import TrainState
+from launch.state import TrainState, make_snapshot
 
 # orbax leaves broken coroutines behind when it meets a damaged file.
 pytestmark = pytest.mark.filterwarnings(
@@ -135,8 +135,9 @@ def test_a_changed_model_is_an_error(folder):
     Checkpoints(folder, 9, MINE).restore(target(size=9))
 
 
-def test_a_save_in_the_background_survives_donation(folder):
+def test_a_copy_in_the_background_survives_donation(folder):
   size = 1 << 20
+  snapshot = make_snapshot(make_mesh())
 
   @jax.jit
   def fresh(step):
@@ -149,10 +150,9 @@ def test_a_save_in_the_background_survives_donation(folder):
     w = step_up(w)
     expected[step] = np.array(w)
     state = make_state(step, size)
-    checkpoints.save(
-      step, TrainState(state.step, {'w': w}, state.opt_state, {})
-    )
-    # The device writes into the very buffers that are being saved.
+    state = TrainState(state.step, {'w': w}, state.opt_state, {})
+    checkpoints.save(step, snapshot(state))
+    # The device writes into the very buffers that were copied.
     for _ in range(3):
       w = step_up(w)
   checkpoints.close()

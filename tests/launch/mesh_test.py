@@ -1,11 +1,15 @@
+import types
+
 import jax
 import pytest
 from jax.sharding import AxisType, PartitionSpec
 
+from launch import mesh
 from launch.mesh import (
   batch_sharded,
   block_sharded,
   check_batch_size,
+  expects_cpu,
   make_mesh,
   replicated,
 )
@@ -17,6 +21,16 @@ def test_the_mesh_has_one_automatic_axis_over_all_devices():
   assert mesh.size == jax.device_count()
   assert mesh.axis_types == (AxisType.Auto,), 'Explicit axes break gathers'
   assert make_mesh(jax.devices()[:1]).size == 1
+
+
+@pytest.mark.parametrize(
+  'platforms, expected',
+  [('cpu', True), ('cpu,cuda', True), ('cuda,cpu', False)],
+)
+def test_what_was_chosen_is_expected(platforms, expected, monkeypatch):
+  config = types.SimpleNamespace(jax_platforms=platforms)
+  monkeypatch.setattr(mesh, 'jax', types.SimpleNamespace(config=config))
+  assert expects_cpu() == expected
 
 
 def test_shardings():

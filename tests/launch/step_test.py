@@ -1,7 +1,11 @@
+import re
+from typing import Any
+
 import jax
 import numpy as np
 import pytest
 
+from launch import step
 from launch.feeds import resident_feed
 from launch.mesh import make_mesh
 from launch.optim import make_optimizer, make_schedule
@@ -62,6 +66,34 @@ def test_the_old_state_is_donated(looped):
   alive = [x for x in jax.tree.leaves(old) if not x.is_deleted()]
   assert not alive, f'{len(alive)} arrays of the old state use memory'
   assert not any(x.is_deleted() for x in jax.tree.leaves((new, feed.data)))
+
+
+def compiled_text(looped, monkeypatch):
+  """The compiled program of one call, and the state that it takes."""
+  monkeypatch.setattr(step, '_one_by_one', lambda train_step: train_step)
+  init, init_key, train_steps, feed, key = parts(4, looped=looped)
+  state, block = init(init_key), next(feed.blocks(0))
+  program: Any = train_steps
+  lowered = program.lower(state, feed.data, block if looped else block[0], key)
+  return lowered.compile().as_text(), state
+
+
+@pytest.mark.parametrize('looped', [False, True])
+def test_every_array_of_the_state_is_updated_in_place(looped, monkeypatch):
+  text, state = compiled_text(looped, monkeypatch)
+  (line,) = (x for x in text.splitlines() if 'input_output_alias' in x)
+  aliases = line.partition('input_output_alias=')[2].partition('entry')[0]
+  donated = {int(x) for x in re.findall(r'\((\d+), \{\}', aliases)}
+  assert donated == set(range(len(jax.tree.leaves(state))))
+
+
+@pytest.mark.parametrize('looped', [False, True])
+def test_the_steps_never_ask_the_host(looped, monkeypatch):
+  text, _ = compiled_text(looped, monkeypatch)
+  asking = r'\b(infeed|outfeed|send|recv|send-done|recv-done)\('
+  assert not re.findall(asking, text)
+  calls = set(re.findall(r'custom_call_target="([^"]+)"', text))
+  assert not [name for name in calls if 'callback' in name], calls
 
 
 def test_metrics_come_stacked_with_the_learning_rate():

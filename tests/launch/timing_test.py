@@ -16,25 +16,22 @@ class Clock:
 def test_compiling_and_evaluating_are_not_counted():
   clock = Clock()
   throughput = Throughput(clock)
-  assert throughput.calling(4)
   clock.now += 30  # compiles
-  throughput.calling(4)
-  throughput.arrived(4)
+  throughput.arrived(4, compiled=True)
   assert throughput.rates(10) == {}, 'compiling is no throughput'
   clock.now += 2
   throughput.arrived(4)
   throughput.pause()
-  clock.now += 50  # evaluates
-  throughput.calling(4)
+  clock.now += 50  # evaluates, then takes the next steps
+  throughput.arrived(4)
   clock.now += 2
   throughput.arrived(4)
   assert throughput.rates(10) == pytest.approx(
     {'time/step_ms': 500.0, 'time/examples_per_s': 20.0}
   )
   assert throughput.rates(10) == {}, 'the means begin anew'
-  assert throughput.calling(3)
-  clock.now += 30  # compiles the shorter last call
-  throughput.arrived(4)
+  clock.now += 30
+  throughput.arrived(4, compiled=True)
   assert throughput.rates(10) == {}
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-Evaluate = Callable[[Any, Any], dict[str, float]]
+Evaluate = Callable[[Any, Any], Callable[[], dict[str, float]]]
 Predict = Callable[[Any, Any, jax.Array], jax.Array]
 
 
@@ -30,9 +30,10 @@ def make(
     mesh: batches are split over its axis `'data'`.
 
   Returns:
-    `evaluate(params, model_state)`: `top1` and `top5` in [0, 1], the bounds
-    `top1_low` and `top1_high` of Wilson's 95 % interval for a test set of this
-    size, and `loss`, the mean cross entropy in nats.
+    `evaluate(params, model_state)`, which gives the device its work and returns
+    a function that waits for the results: `top1` and `top5` in [0, 1], the
+    bounds `top1_low` and `top1_high` of Wilson's 95 % interval for a test set
+    of this size, and `loss`, the mean cross entropy in nats.
 
   Raises:
     ValueError: `batch_size` is not a positive multiple of the device count.
@@ -59,17 +60,22 @@ def make(
     new = _sums(logits, data['label'][rows], counted)
     return jax.tree.map(jnp.add, sums, new)
 
-  def evaluate(params: Any, model_state: Any) -> dict[str, float]:
+  def evaluate(params: Any, model_state: Any) -> Callable[[], dict[str, float]]:
     sums = jax.device_put(dict.fromkeys(('top1', 'top5', 'loss'), 0.0))
     # A loop of calls, not a scan: see launch.step on convolutions in loops.
     for batch in batches:
       sums = add(sums, params, model_state, data, batch)
-    sums = jax.device_get(sums)
-    result = {name: float(value) / count for name, value in sums.items()}
-    low, high = wilson_interval(result['top1'], count)
-    return result | {'top1_low': low, 'top1_high': high}
+    return lambda: _means(sums, count)
 
   return evaluate
+
+
+def _means(sums: Mapping[str, jax.Array], count: int) -> dict[str, float]:
+  result = {
+    name: float(value) / count for name, value in jax.device_get(sums).items()
+  }
+  low, high = wilson_interval(result['top1'], count)
+  return result | {'top1_low': low, 'top1_high': high}
 
 
 def wilson_interval(share: float, count: int) -> tuple[float, float]:

@@ -1,0 +1,43 @@
+"""Counts the programs that jax builds while a run goes on."""
+
+import jax
+
+# One event for each program, whether it was compiled or found in the cache of
+# compiled programs: jax traced and lowered it either way, and the device waits.
+_BUILT = '/jax/core/compile/backend_compile_duration'
+_FROM_CACHE = '/jax/compilation_cache/cache_hits'
+
+
+class Compiles:
+  """What was built since this was made, in any thread.
+
+  Attributes:
+    count: programs built.
+    from_cache: how many of them the cache of compiled programs had.
+  """
+
+  def __init__(self):
+    self.count = self.from_cache = 0
+    self._names: list[str] = []
+    jax.monitoring.register_event_duration_secs_listener(self._timed)
+    jax.monitoring.register_event_listener(self._happened)
+
+  def close(self) -> None:
+    """Stops counting."""
+    jax.monitoring.unregister_event_duration_listener(self._timed)
+    jax.monitoring.unregister_event_listener(self._happened)
+
+  def names(self) -> list[str]:
+    """Returns the functions built since the last time this was asked."""
+    names, self._names = self._names, []
+    return names
+
+  def _timed(self, event: str, seconds: float, **about: str | int) -> None:
+    del seconds
+    if event == _BUILT:
+      self.count += 1
+      self._names.append(str(about.get('fun_name', 'a function')))
+
+  def _happened(self, event: str, **about: str | int) -> None:
+    del about
+    self.from_cache += event == _FROM_CACHE
