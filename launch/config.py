@@ -22,6 +22,7 @@ RESUMABLE = frozenset(
     'data.source',
     'data.dir',
     'data.download',
+    'data.workers',
   }
 )
 

@@ -7,6 +7,7 @@ one epoch and the start of the next.
 """
 
 import functools
+import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
@@ -19,8 +20,10 @@ from launch.mesh import batch_sharded, block_sharded, replicated
 from launch.plan import Plan
 from launch.task import PyTree, RandomAccess
 
-# Batches that reader threads keep ready, and blocks on their way to the device.
-_READ_AHEAD = 16
+# Threads that read, unless the source says how many; examples that one reads at
+# a time; and blocks on their way to the device.
+_WORKERS = 16
+_PIECE = 32
 _BLOCKS_AHEAD = 2
 
 
@@ -89,13 +92,20 @@ def batch_indices(
     int32 `[count, batch]`, each in [0, n).
   """
   positions = np.arange(step * batch, (step + count) * batch)
+  return _visits(seed, n, positions)[0].reshape(count, batch)
+
+
+def _visits(
+  seed: int, n: int, positions: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+  """Returns the examples at some positions, int32, and of which epoch each is."""
   epochs = positions // n
   indices = np.empty(len(positions), np.int32)
   for epoch in np.unique(epochs):
     here = epochs == epoch
     order = _permutation(seed, int(epoch), n)
     indices[here] = order[positions[here] - epoch * n]
-  return indices.reshape(count, batch)
+  return indices, epochs
 
 
 # Two epochs meet in a batch; reader threads may be an epoch apart.
@@ -149,8 +159,9 @@ def streamed_feed(
 ) -> Feed:
   """Returns a feed that reads ahead; blocks are the batches, `[K, B, ...]`.
 
-  Threads read whole batches, in the order of the resident feed. Every process
-  reads only the rows of its own devices.
+  Threads read pieces of batches, in the order of the resident feed, one block
+  ahead of those on their way to the device. Every process reads only the rows
+  of its own devices. How many threads there are changes no example.
 
   Args:
     source: the examples, read by index.
@@ -159,11 +170,17 @@ def streamed_feed(
     mesh: the devices.
   """
   local = plan.batch_size // jax.process_count()
-  own = slice(jax.process_index() * local, (jax.process_index() + 1) * local)
+  pieces = -(-local // _PIECE)  # of a batch, of nearly equal lengths
+  workers = getattr(source, 'workers', _WORKERS)
+  if workers < 1:
+    raise ValueError(f'the source has workers={workers}: must be 1 or more')
 
-  def read(step):
-    rows = batch_indices(seed, plan.examples, plan.batch_size, step, 1)[0, own]
-    return _read_batch(source, rows.tolist())
+  def read(piece):
+    step, part = divmod(piece, pieces)
+    first = step * plan.batch_size + jax.process_index() * local
+    begin, end = part * local // pieces, (part + 1) * local // pieces
+    visits = _visits(seed, plan.examples, np.arange(first + begin, first + end))
+    return _read(source, *visits)
 
   def put(local_rows):
     with jax.transfer_guard('allow'):
@@ -174,22 +191,38 @@ def streamed_feed(
   def blocks(step):
     import grain  # A machine that trains from arrays need not have it.
 
-    batches = (
-      grain.MapDataset.range(step, plan.total_steps)
+    read_ahead = max(workers, plan.steps_per_call * pieces)
+    parts = iter(
+      grain.MapDataset.range(step * pieces, plan.total_steps * pieces)
       .map(read)
       .to_iter_dataset(
-        grain.ReadOptions(
-          num_threads=_READ_AHEAD, prefetch_buffer_size=_READ_AHEAD
-        )
+        grain.ReadOptions(num_threads=workers, prefetch_buffer_size=read_ahead)
       )
-      .batch(plan.steps_per_call, drop_remainder=False)
     )
-    return _ahead(jax.tree.map(put, block) for block in batches)
+    while step < plan.total_steps:
+      count = plan.call_size(step)
+      block = jax.tree.map(
+        lambda *x, k=count: np.concatenate(x).reshape(
+          k, local, *x[0].shape[1:]
+        ),
+        *itertools.islice(parts, count * pieces),
+      )
+      yield jax.tree.map(put, block)
+      step += count
 
-  return Feed(data={}, select=lambda data, batch: batch, blocks=blocks)
+  return Feed(
+    data={},
+    select=lambda data, batch: batch,
+    blocks=lambda step: _ahead(blocks(step)),
+  )
 
 
-def _read_batch(source: RandomAccess, rows: list[int]) -> PyTree:
+def _read(
+  source: RandomAccess, indices: np.ndarray, epochs: np.ndarray
+) -> PyTree:
+  if read := getattr(source, 'read', None):
+    return read(indices, epochs)
+  rows = indices.tolist()
   read_many = getattr(source, '__getitems__', None)
   examples = read_many(rows) if read_many else [source[i] for i in rows]
   return jax.tree.map(lambda *x: np.stack(x), *examples)
