@@ -92,20 +92,13 @@ def batch_indices(
     int32 `[count, batch]`, each in [0, n).
   """
   positions = np.arange(step * batch, (step + count) * batch)
-  return _visits(seed, n, positions)[0].reshape(count, batch)
-
-
-def _visits(
-  seed: int, n: int, positions: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-  """Returns the examples at some positions, int32, and of which epoch each is."""
   epochs = positions // n
   indices = np.empty(len(positions), np.int32)
   for epoch in np.unique(epochs):
     here = epochs == epoch
     order = _permutation(seed, int(epoch), n)
     indices[here] = order[positions[here] - epoch * n]
-  return indices, epochs
+  return indices.reshape(count, batch)
 
 
 # Two epochs meet in a batch; reader threads may be an epoch apart.
@@ -177,10 +170,13 @@ def streamed_feed(
 
   def read(piece):
     step, part = divmod(piece, pieces)
-    first = step * plan.batch_size + jax.process_index() * local
-    begin, end = part * local // pieces, (part + 1) * local // pieces
-    visits = _visits(seed, plan.examples, np.arange(first + begin, first + end))
-    return _read(source, *visits)
+    first = jax.process_index() * local
+    rows = slice(
+      first + part * local // pieces, first + (part + 1) * local // pieces
+    )
+    order = batch_indices(seed, plan.examples, plan.batch_size, step, 1)[0]
+    positions = step * plan.batch_size + np.arange(rows.start, rows.stop)
+    return _read(source, order[rows], positions // plan.examples)
 
   def put(local_rows):
     with jax.transfer_guard('allow'):
