@@ -20,6 +20,7 @@ RESUMABLE = frozenset(
     'data.source',
     'data.dir',
     'data.download',
+    'data.workers',
   }
 )
 

@@ -22,8 +22,10 @@ from launch.mesh import batch_sharded, block_sharded, replicated
 from launch.plan import Plan
 from launch.task import PyTree, RandomAccess
 
-# Batches that reader threads keep ready, and blocks on their way to the device.
-_READ_AHEAD = 16
+# Threads that read, unless the source says how many; examples that one reads at
+# a time; and blocks on their way to the device.
+_WORKERS = 16
+_PIECE = 32
 _BLOCKS_AHEAD = 2
 # Blocks of the resident feed that go to the device together.
 _CALLS_AT_ONCE = 32
@@ -173,8 +175,9 @@ def streamed_feed(
 ) -> Feed:
   """Returns a feed that reads ahead; blocks are the batches, `[K, B, ...]`.
 
-  Threads read whole batches, in the order of the resident feed. Every process
-  reads only the rows of its own devices.
+  Threads read pieces of batches, in the order of the resident feed, one block
+  ahead of those on their way to the device. Every process reads only the rows
+  of its own devices. How many threads there are changes no example.
 
   Args:
     source: the examples, read by index.
@@ -183,11 +186,20 @@ def streamed_feed(
     mesh: the devices.
   """
   local = plan.batch_size // jax.process_count()
-  own = slice(jax.process_index() * local, (jax.process_index() + 1) * local)
+  pieces = -(-local // _PIECE)  # of a batch, of nearly equal lengths
+  workers = getattr(source, 'workers', _WORKERS)
+  if workers < 1:
+    raise ValueError(f'the source has workers={workers}: must be 1 or more')
 
-  def read(step):
-    rows = batch_indices(seed, plan.examples, plan.batch_size, step, 1)[0, own]
-    return _read_batch(source, rows.tolist())
+  def read(piece):
+    step, part = divmod(piece, pieces)
+    first = jax.process_index() * local
+    rows = slice(
+      first + part * local // pieces, first + (part + 1) * local // pieces
+    )
+    order = batch_indices(seed, plan.examples, plan.batch_size, step, 1)[0]
+    positions = step * plan.batch_size + np.arange(rows.start, rows.stop)
+    return _read(source, order[rows], positions // plan.examples)
 
   def put(local_rows):
     with jax.transfer_guard('allow'):
@@ -198,39 +210,44 @@ def streamed_feed(
   def blocks(step):
     import grain  # A machine that trains from arrays need not have it.
 
-    batches = (
-      grain.MapDataset.range(step, plan.total_steps)
+    read_ahead = max(workers, plan.steps_per_call * pieces)
+    parts = iter(
+      grain.MapDataset.range(step * pieces, plan.total_steps * pieces)
       .map(read)
       .to_iter_dataset(
-        grain.ReadOptions(
-          num_threads=_READ_AHEAD, prefetch_buffer_size=_READ_AHEAD
-        )
+        grain.ReadOptions(num_threads=workers, prefetch_buffer_size=read_ahead)
       )
     )
-    return _ahead(
-      jax.tree.map(put, _stack(call)) for call in _calls(batches, step, plan)
-    )
+    while step < plan.total_steps:
+      count = plan.call_size(step)
+      block = jax.tree.map(
+        lambda *x, k=count: np.concatenate(x).reshape(
+          k, local, *x[0].shape[1:]
+        ),
+        *itertools.islice(parts, count * pieces),
+      )
+      yield jax.tree.map(put, block)
+      step += count
 
-  return Feed(data={}, select=lambda data, batch: batch, blocks=blocks)
+  return Feed(
+    data={},
+    select=lambda data, batch: batch,
+    blocks=lambda step: _ahead(blocks(step)),
+  )
 
 
-def _read_batch(source: RandomAccess, rows: list[int]) -> PyTree:
+def _read(
+  source: RandomAccess, indices: np.ndarray, epochs: np.ndarray
+) -> PyTree:
+  if read := getattr(source, 'read', None):
+    return read(indices, epochs)
+  rows = indices.tolist()
   read_many = getattr(source, '__getitems__', None)
   return _stack(read_many(rows) if read_many else [source[i] for i in rows])
 
 
 def _stack(trees: Sequence[PyTree]) -> PyTree:
   return jax.tree.map(lambda *x: np.stack(x), *trees)
-
-
-def _calls(
-  batches: Iterable[PyTree], step: int, plan: Plan
-) -> Iterator[list[PyTree]]:
-  batches = iter(batches)
-  while step < plan.total_steps:
-    count = plan.call_size(step)
-    yield list(itertools.islice(batches, count))
-    step += count
 
 
 def _ahead(blocks: Iterable[PyTree]) -> Iterator[PyTree]:

@@ -26,8 +26,18 @@ _FUNCTIONS = ('train_data', 'init', 'make_loss', 'make_evaluators')
 class RandomAccess(Protocol):
   """Training examples that are read one by one, such as a tfds data source.
 
-  A source may also have `__getitems__(indices: list[int])`, which returns the
-  examples of all the indices at once; the feed then prefers it.
+  A source may also have, and the feed then prefers the first that is there:
+
+  * `read(indices, epochs)`: the examples of all the indices at once, stacked,
+    as a dict of arrays `[n, ...]`. Both arguments are integer arrays `[n]`.
+    `epochs` counts the visits from 0: an example that is read again differs
+    from the last time only by it. So what is random about an example, such as
+    its crop, must be a function of the seed, the epoch and the index alone: a
+    resumed run reads the same, in whatever order threads come.
+  * `__getitems__(indices: list[int])`: a list of the examples.
+
+  And `workers: int`, the number of threads that read (else 16). It changes no
+  example.
   """
 
   def __len__(self) -> int:

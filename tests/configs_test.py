@@ -54,7 +54,7 @@ def module(name):
 
 
 def test_no_recipe_is_missing():
-  assert {*PAPER, *RETRIEVAL, 'quickstart'} == set(NAMES)
+  assert {*PAPER, *RETRIEVAL, 'imagenet_resnet50', 'quickstart'} == set(NAMES)
 
 
 @pytest.fixture
@@ -155,6 +155,28 @@ def test_recipes_are_those_of_the_paper(name):
   }[family]
   usual = {'stem_stride': 1, 'dtype': 'bfloat16'}
   assert config.model.to_dict() == expected | usual
+
+
+def test_the_recipe_of_imagenet_is_that_of_the_paper():
+  config = module('imagenet_resnet50').get_config()
+  assert config.epochs == 100 and config.batch_size == 256 * 8
+  assert config.optimizer.to_dict() == {
+    'name': 'sgd',
+    'lr': 0.8,
+    'schedule': 'cosine',
+    'warmup_epochs': 0,
+    'momentum': 0.9,
+    'nesterov': False,
+    'weight_decay': 4e-5,
+  }
+  assert config.mix.weights == (3, 1, 1, 1)
+  assert set(config.mix.alpha.to_dict().values()) == {0.2}
+  assert config.augment.flip and config.data.feed == 'streamed'
+  described = data.info(config.data)
+  assert described.image_shape == (224, 224, 3)
+  assert described.num_classes == 1000
+  assert described.train_examples == 1_281_167
+  assert 'random_mix 77.88 93.98' in (module('imagenet_resnet50').__doc__ or '')
 
 
 @every_paper

@@ -1,22 +1,24 @@
-"""The data sets of the trainer: digits, CIFAR-10 and CIFAR-100.
+"""The data sets of the trainer: digits, CIFAR-10, CIFAR-100 and ImageNet.
 
-Everything hangs on one block of the config, all fields always present:
+Everything hangs on one block of the config:
 
     config.data = {
-      name: 'digits' | 'cifar10' | 'cifar100',
+      name: 'digits' | 'cifar10' | 'cifar100' | 'imagenet',
       source: '',          # the publisher's archive or folder (CIFAR)
       dir: '',             # prepared sets; default $TFDS_DATA_DIR, else
                            # ~/tensorflow_datasets
       download: False,     # may the publisher's archive be fetched?
       feed: 'resident' | 'streamed',  # load() or source(); the caller's choice
-      train_examples: 0,   # 0: all, N: a class-balanced subset
-      test_examples: 0,
+      train_examples: 0,   # 0: all, N: a class-balanced subset (of ImageNet
+      test_examples: 0,    # the first N, in the order that tfds shuffled)
+      workers: 16,         # ImageNet alone: threads that read and decode
     }
 
 `load` gives a split as arrays in RAM, `source` the same examples in the same
 order one at a time, and `info` what a model must know before any is read.
 Images are uint8 [H, W, C], labels int32. Where CIFAR is looked for is told in
-`jaxmix.classification.datasets`, what is checked in `archives` and `records`.
+`jaxmix.classification.datasets`, what is checked in `archives` and `records`;
+ImageNet, which is only streamed, has `imagenet`.
 """
 
 import dataclasses
@@ -24,6 +26,8 @@ import operator
 from typing import Any, Protocol
 
 import numpy as np
+
+from jaxmix.classification import digits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +42,8 @@ class Info:
     test_examples: the same of the test split.
     mean: per channel, of the whole train split with pixels scaled to 0..1.
     std: population standard deviation, same pixels, same units.
+    photographs: of many sizes, cropped to `image_shape` as they are read; only
+      streamed, and a prepared set may have other numbers of examples.
   """
 
   name: str
@@ -47,6 +53,7 @@ class Info:
   test_examples: int
   mean: tuple[float, ...]
   std: tuple[float, ...]
+  photographs: bool = False
 
 
 class Source(Protocol):
@@ -90,6 +97,17 @@ _INFOS = {
     mean=(0.5071, 0.4865, 0.4409),
     std=(0.2673, 0.2564, 0.2762),
   ),
+  # Mean and std are those in common use.
+  'imagenet': Info(
+    'imagenet',
+    1000,
+    (224, 224, 3),
+    1_281_167,
+    50_000,
+    mean=(0.485, 0.456, 0.406),
+    std=(0.229, 0.224, 0.225),
+    photographs=True,
+  ),
 }
 
 
@@ -111,6 +129,12 @@ def info(data_config: Any) -> Info:
       'scikit-learn and are read from nowhere else; leave it empty'
     )
   full = _INFOS[data_config.name]
+  if full.photographs and (data_config.source or data_config.download):
+    raise ValueError(
+      f'config.data.source={data_config.source!r}, config.data.download='
+      f'{data_config.download}: {full.name} is read from a prepared set in '
+      "config.data.dir; leave them '' and False"
+    )
   return dataclasses.replace(
     full,
     train_examples=_wanted(data_config, 'train', full.train_examples),
@@ -135,7 +159,13 @@ def load(data_config: Any, split: str) -> dict[str, np.ndarray]:
     ValueError: a bad config, or data that is not what it should be.
     FileNotFoundError: the data set is nowhere; says what to do.
   """
-  expected = _examples(info(data_config), split)
+  described = info(data_config)
+  if described.photographs:
+    raise ValueError(
+      f'config.data.feed={data_config.feed!r}: {described.name} does not fit '
+      "into memory; it must be 'streamed'"
+    )
+  expected = _examples(described, split)
   arrays = _load_all(data_config, split)
   if expected != len(arrays['label']):
     keep = _balanced(data_config, split, arrays['label'])
@@ -143,7 +173,9 @@ def load(data_config: Any, split: str) -> dict[str, np.ndarray]:
   return arrays
 
 
-def source(data_config: Any, split: str) -> Source:
+def source(
+  data_config: Any, split: str, *, seed: int = 0, flip: bool = False
+) -> Source:
   """Opens a split for random access: `source(c, s)[i]` is `load(c, s)` at i.
 
   CIFAR stays on disk in ArrayRecord files; to choose a subset its labels are
@@ -153,12 +185,21 @@ def source(data_config: Any, split: str) -> Source:
   Args:
     data_config: `config.data`, see the top of this file.
     split: 'train' or 'test'.
+    seed: of ImageNet's random crops, which the train split alone has.
+    flip: whether half of those are mirrored.
 
   Raises:
     ValueError: a bad config, or data that is not what it should be.
     FileNotFoundError: the data set is nowhere; says what to do.
   """
-  expected = _examples(info(data_config), split)
+  described = info(data_config)
+  expected = _examples(described, split)
+  if described.photographs:
+    from jaxmix.classification import imagenet
+
+    return imagenet.open_split(
+      data_config, split, described.image_shape, seed=seed, flip=flip
+    )
   if data_config.name == 'digits':
     return ArraySource(load(data_config, split))
   from jaxmix.classification import records
@@ -190,7 +231,7 @@ class ArraySource:
 
 def _load_all(data_config: Any, split: str) -> dict[str, np.ndarray]:
   if data_config.name == 'digits':
-    return _digits(split)
+    return digits.load(split)
   # Here, so that the digits run where tfds and array-record are missing.
   from jaxmix.classification import records
 
@@ -206,27 +247,6 @@ def _find(data_config: Any):
     source=data_config.source,
     download=data_config.download,
   )
-
-
-def _digits(split: str) -> dict[str, np.ndarray]:
-  """The 1,797 handwritten digits of scikit-learn, 8x8, scaled to 0..255.
-
-  They have no official split. Ours: examples in order of class (and of the
-  file within a class); every fifth, from the first, is a test example. That is
-  1,437 train and 360 test examples, 35 to 37 test examples a class.
-  """
-  from sklearn.datasets import load_digits
-
-  digits: Any = load_digits()
-  is_test = np.zeros(len(digits.target), bool)
-  is_test[np.argsort(digits.target, kind='stable')[::5]] = True
-  keep = np.flatnonzero(is_test == (split == 'test'))
-  if len(keep) != _examples(_INFOS['digits'], split):
-    raise ValueError(
-      f'scikit-learn has {len(digits.target)} digits, expected 1797'
-    )
-  images = np.round(digits.images[keep] * (255 / 16)).astype(np.uint8)
-  return {'image': images[..., None], 'label': digits.target[keep].astype('i4')}
 
 
 def _examples(described: Info, split: str) -> int:

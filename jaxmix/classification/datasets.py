@@ -101,8 +101,7 @@ def find(
     ConnectionError: the archive could not be fetched.
   """
   layout = archives.LAYOUTS[name]
-  root = data_dir or os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets'
-  root = pathlib.Path(root).expanduser()
+  root = find_root(data_dir)
   folder = root / records.NAME / name / VERSION
   if folder.exists():
     if source:
@@ -125,6 +124,12 @@ def find(
     'config.data.dir names the folder of sets prepared before.'
     + (f' ({tfds_own[-1].parent} is not ArrayRecord.)' if tfds_own else '')
   )
+
+
+def find_root(data_dir: str) -> pathlib.Path:
+  """The folder of all data sets, where `config.data.dir` is `data_dir`."""
+  root = data_dir or os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets'
+  return pathlib.Path(root).expanduser()
 
 
 def prepare(

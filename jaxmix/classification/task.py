@@ -10,20 +10,23 @@ from jax.sharding import Mesh, PartitionSpec
 
 import jaxmix
 from jaxmix.classification import augment, data, models
-from jaxmix.classification.evaluators import clean
+from jaxmix.classification.evaluators import clean, streamed
 
 EVALUATORS = {'clean': clean}
+STREAMED = {'clean': streamed}  # the same of photographs
 
 
 def train_data(config: Any) -> Mapping[str, np.ndarray] | data.Source:
   """The training images and labels: arrays in memory, or read one by one."""
-  feeds = {'resident': data.load, 'streamed': data.source}
-  if config.data.feed not in feeds:
-    raise ValueError(
-      f'config.data.feed={config.data.feed!r} is unknown; allowed: '
-      f'{sorted(feeds)}'
-    )
-  return feeds[config.data.feed](config.data, 'train')
+  if config.data.feed == 'resident':
+    return data.load(config.data, 'train')
+  if config.data.feed == 'streamed':
+    flip = config.augment.flip
+    return data.source(config.data, 'train', seed=config.seed, flip=flip)
+  raise ValueError(
+    f'config.data.feed={config.data.feed!r} is unknown; allowed: '
+    "['resident', 'streamed']"
+  )
 
 
 def init(config: Any, key: jax.Array) -> tuple[Any, Any]:
@@ -48,6 +51,11 @@ def make_loss(config: Any, mesh: Mesh) -> Any:
     raise ValueError(
       f'config.augment.pad={config.augment.pad} must be 0 or more and less '
       f'than the side of the {info.name} images, {info.image_shape[:2]}'
+    )
+  if info.photographs and config.augment.pad:
+    raise ValueError(
+      f'config.augment.pad={config.augment.pad} must be 0: {info.name} is '
+      'cropped as it is read'
     )
 
   def score(
@@ -74,10 +82,11 @@ def make_loss(config: Any, mesh: Mesh) -> Any:
   def loss(params: Any, batch_stats: Any, batch: Any, key: jax.Array) -> Any:
     images, labels = batch['image'], batch['label']
     crop_key, mix_key = jax.random.split(key)
-    drawn = augment.draw_crop_flip(
-      crop_key, len(images), pad=config.augment.pad, flip=config.augment.flip
-    )
-    images = crop_flip(drawn, images)
+    if not info.photographs:  # those come cropped and mirrored
+      drawn = augment.draw_crop_flip(
+        crop_key, len(images), pad=config.augment.pad, flip=config.augment.flip
+      )
+      images = crop_flip(drawn, images)
     images = augment.normalise(images, info.mean, info.std)
     images, lam, partner = mix_images(mix_key, images.astype(model.dtype))
     logits, state = model.apply(
@@ -147,14 +156,14 @@ def make_evaluators(config: Any, mesh: Mesh) -> dict[str, clean.Evaluate]:
     )
     return logits
 
-  examples = data.load(config.data, 'test')
+  read = data.source if info.photographs else data.load
+  examples = read(config.data, 'test')
+  known: dict[str, Any] = STREAMED if info.photographs else EVALUATORS
   evaluators = {}
   for name, options in config.evals.items():
-    if name not in EVALUATORS:
+    if name not in known:
       raise ValueError(
-        f'config.evals.{name} is unknown; allowed: {sorted(EVALUATORS)}'
+        f'config.evals.{name} is unknown; allowed: {sorted(known)}'
       )
-    evaluators[name] = EVALUATORS[name].make(
-      predict, examples, mesh=mesh, **options
-    )
+    evaluators[name] = known[name].make(predict, examples, mesh=mesh, **options)
   return evaluators

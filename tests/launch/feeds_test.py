@@ -1,4 +1,5 @@
 import itertools
+import time
 
 import jax
 import numpy as np
@@ -100,6 +101,45 @@ def test_blocks_have_the_lengths_of_the_calls():
     for step, expected in (0, [3, 4, 4, 4, 4, 4, 4, 4]), (15, [4, 4, 4, 4]):
       lengths = [len(jax.tree.leaves(b)[0]) for b in feed.blocks(step)]
       assert lengths == expected
+
+
+class Visits:
+  """Tells what it is asked for; slow here and there."""
+
+  def __init__(self, workers):
+    self.workers = workers
+
+  def __len__(self):
+    return 50
+
+  def __getitem__(self, index):
+    raise AssertionError('read() knows the epoch')
+
+  def read(self, indices, epochs):
+    assert len(indices) == len(epochs) <= 32
+    time.sleep((indices[0] % 3) / 1000)
+    return {'index': indices, 'epoch': epochs.astype(np.int32)}
+
+
+@pytest.mark.parametrize('workers', [1, 2, 5])
+@pytest.mark.parametrize('step', [0, 3, 4, 9])
+def test_the_source_is_told_the_visit(workers, step):
+  # Batches of 80 are longer than an epoch, and are read in three pieces.
+  plan = Plan(16, 50, 80, 4)
+  feed = streamed_feed(Visits(workers), 3, plan, make_mesh())
+  got = list(batches(feed, step))
+  assert len(got) == 10 - step
+  for i, batch in enumerate(got, step):
+    expected = batch_indices(3, 50, 80, i, 1)[0]
+    np.testing.assert_array_equal(batch['index'], expected)
+    np.testing.assert_array_equal(
+      batch['epoch'], np.arange(i * 80, (i + 1) * 80) // 50
+    )
+
+
+def test_a_source_without_workers_is_refused():
+  with pytest.raises(ValueError, match='workers=0'):
+    streamed_feed(Visits(0), 3, Plan(16, 50, 80, 4), make_mesh())
 
 
 def test_read_many_is_used():

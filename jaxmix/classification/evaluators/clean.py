@@ -57,7 +57,7 @@ def make(
   def add(sums: Any, params: Any, model_state: Any, data: Any, batch: Any):
     rows, counted = batch
     logits = predict(params, model_state, data['image'][rows])
-    new = _sums(logits, data['label'][rows], counted)
+    new = score(logits, data['label'][rows], counted)
     return jax.tree.map(jnp.add, sums, new)
 
   def evaluate(params: Any, model_state: Any) -> Callable[[], dict[str, float]]:
@@ -91,9 +91,17 @@ def wilson_interval(share: float, count: int) -> tuple[float, float]:
   return (centre - spread) / scale, (centre + spread) / scale
 
 
-def _sums(
+def score(
   logits: jax.Array, label: jax.Array, counted: jax.Array
 ) -> dict[str, jax.Array]:
+  """Sums over a batch: how many are right, right among five, and the loss.
+
+  Args:
+    logits: `[B, C]`.
+    label: int `[B]`.
+    counted: bool `[B]`: not the padding.
+  """
+
   def own(values: jax.Array) -> jax.Array:
     return jnp.take_along_axis(values, label[:, None], axis=1)
 

@@ -1,0 +1,98 @@
+"""Accuracy and loss of a split that is read anew in each evaluation."""
+
+import itertools
+import math
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from jaxmix.classification.evaluators import clean
+
+_PIECE = 32  # examples that a thread reads at a time
+_AHEAD = 2  # batches that are being read
+
+
+def make(
+  predict: clean.Predict, source: Any, *, batch_size: int, mesh: Mesh
+) -> clean.Evaluate:
+  """Makes the evaluator of `clean`, of examples that are too many to keep.
+
+  Args:
+    predict: `(params, model_state, images uint8 [B, H, W, C]) -> logits`.
+    source: has a length, `read(indices, epochs)`, which gives `image` and
+      `label`, and `workers`, the threads that call it.
+    batch_size: images per step; the last step is padded, and its padding is
+      not counted.
+    mesh: batches are split over its axis `'data'`.
+
+  Returns:
+    As `clean.make`.
+
+  Raises:
+    ValueError: `batch_size` is not a positive multiple of the device count.
+  """
+  if batch_size < 1 or batch_size % mesh.size:
+    raise ValueError(
+      f'config.evals.clean.batch_size={batch_size} must be a positive multiple '
+      f'of the {mesh.size} devices'
+    )
+  by_row = NamedSharding(mesh, PartitionSpec('data'))
+  count = len(source)
+
+  @jax.jit
+  def add(sums: Any, params: Any, model_state: Any, batch: Any) -> Any:
+    logits = predict(params, model_state, batch['image'])
+    new = clean.score(logits, batch['label'], batch['counted'])
+    return jax.tree.map(jnp.add, sums, new)
+
+  def evaluate(params: Any, model_state: Any) -> dict[str, float]:
+    sums = jax.device_put(dict.fromkeys(('top1', 'top5', 'loss'), 0.0))
+    for rows in _batches(source, batch_size):
+      batch = {
+        name: jax.make_array_from_process_local_data(by_row, array)
+        for name, array in rows.items()
+      }
+      sums = add(sums, params, model_state, batch)
+    sums = jax.device_get(sums)
+    result = {name: float(value) / count for name, value in sums.items()}
+    low, high = clean.wilson_interval(result['top1'], count)
+    return result | {'top1_low': low, 'top1_high': high}
+
+  return evaluate
+
+
+def _batches(source: Any, batch_size: int) -> Iterator[dict[str, np.ndarray]]:
+  """Reads this process's rows of every batch, some batches ahead."""
+  local = batch_size // jax.process_count()
+  pieces = math.ceil(local / _PIECE)
+
+  def read(start: int, stop: int) -> dict[str, np.ndarray]:
+    index = np.arange(start, stop)
+    rows = np.minimum(index, len(source) - 1)
+    return source.read(rows, np.zeros_like(rows)) | {
+      'counted': index < len(source)
+    }
+
+  with ThreadPoolExecutor(source.workers, 'evaluation') as pool:
+    waiting = deque()
+    for step in range(math.ceil(len(source) / batch_size)):
+      first = step * batch_size + jax.process_index() * local
+      bounds = [first + part * local // pieces for part in range(pieces + 1)]
+      waiting.append(
+        [pool.submit(read, *pair) for pair in itertools.pairwise(bounds)]
+      )
+      if len(waiting) > _AHEAD:
+        yield _join(waiting.popleft())
+    while waiting:
+      yield _join(waiting.popleft())
+
+
+def _join(pieces: Any) -> dict[str, np.ndarray]:
+  parts = [piece.result() for piece in pieces]
+  return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
