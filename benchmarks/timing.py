@@ -34,6 +34,11 @@ class Times:
     low, middle, high = statistics.quantiles(ratios, n=4)
     return middle, low, high
 
+  def ratio_text(self, name: str, other: str) -> str:
+    """The same for a table: `1.20 (1.10–1.31)`."""
+    middle, low, high = self.ratio(name, other)
+    return f'{middle:.2f} ({low:.2f}–{high:.2f})'
+
 
 def alternate(
   functions: Mapping[str, Callable[[], Any]], *, rounds: int, warm_up: int = 2
