@@ -14,10 +14,13 @@ from jaxmix.classification.models import layers
 
 WRN = {'name': 'wide_resnet', 'depth': 10, 'width': 1}
 PREACT = {'name': 'preact_resnet18', 'width': 2}
+RESNET = {'name': 'resnet50', 'width': 2}
 
 
 def make(fields, num_classes=10, **more):
-  usual = {'stem_stride': 1, 'dtype': 'float32'}
+  usual: dict[str, Any] = {'dtype': 'float32'}
+  if fields['name'] != 'resnet50':
+    usual['stem_stride'] = 1
   config = ml_collections.ConfigDict(usual | fields | more)
   return models.create(config, num_classes)
 
@@ -39,6 +42,7 @@ def shapes(model, size=32):
     (PREACT | {'width': 64}, 100, 11_218_340),
     (WRN | {'depth': 28, 'width': 10}, 10, 36_479_194),
     (WRN | {'depth': 28, 'width': 10}, 100, 36_536_884),
+    (RESNET | {'width': 64}, 1000, 25_557_032),
   ],
 )
 def test_parameters_are_as_many_as_in_the_literature(
@@ -49,7 +53,7 @@ def test_parameters_are_as_many_as_in_the_literature(
   assert logits.shape == (2, num_classes)
 
 
-@pytest.mark.parametrize('fields', [WRN, PREACT])
+@pytest.mark.parametrize('fields', [WRN, PREACT, RESNET])
 def test_only_the_computation_is_bfloat16(fields):
   model = make(fields, dtype='bfloat16')
   logits, variables = shapes(model)
@@ -84,7 +88,7 @@ def outputs(model, kind, size=32):
   return found
 
 
-@pytest.mark.parametrize('fields', [WRN, PREACT])
+@pytest.mark.parametrize('fields', [WRN, PREACT, RESNET])
 def test_the_mean_over_the_pixels_is_not_rounded(fields):
   ((features, _),) = outputs(make(fields, dtype='bfloat16'), 'Dense')
   assert features.dtype == jnp.float32
@@ -106,6 +110,33 @@ def test_each_stage_halves_the_image(fields, expected, stride):
     for side, channels in expected
     for _ in range(2)
   ], 'a stem with stride 2 quarters the pixels, each later stage again'
+
+
+def test_the_stages_of_resnet50():
+  blocks = outputs(make(RESNET), 'Bottleneck', size=64)
+  sides = [16] * 3 + [8] * 4 + [4] * 6 + [2] * 3
+  channels = [8] * 3 + [16] * 4 + [32] * 6 + [64] * 3
+  assert [out.shape for _, out in blocks] == [
+    (2, side, side, n) for side, n in zip(sides, channels, strict=True)
+  ]
+
+
+def test_the_stride_of_a_bottleneck_is_in_its_3x3():
+  model = make(RESNET)
+  image = jnp.zeros((1, 64, 64, 3))
+  program = jax.make_jaxpr(
+    lambda key, x: model.init_with_output(key, x, train=False)[0]
+  )(jax.random.key(0), image)
+  strided = [
+    (equation.invars[1].aval.shape[:2], equation.invars[0].aval.shape[1])
+    for equation in program.eqns
+    if equation.primitive.name == 'conv_general_dilated'
+    and equation.params['window_strides'] == (2, 2)
+  ]
+  # Three shortcuts are the only 1x1 convolutions that skip pixels.
+  assert sorted(strided) == [((1, 1), s) for s in (4, 8, 16)] + [
+    ((3, 3), s) for s in (4, 8, 16)
+  ] + [((7, 7), 64)]
 
 
 @pytest.mark.parametrize('field', ['width', 'stem_stride', 'depth'])

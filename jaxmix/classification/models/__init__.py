@@ -5,10 +5,11 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from jaxmix.classification.models import preact_resnet, wide_resnet
+from jaxmix.classification.models import preact_resnet, resnet, wide_resnet
 
 FAMILIES = {
   'preact_resnet18': preact_resnet.PreActResNet18,
+  'resnet50': resnet.ResNet50,
   'wide_resnet': wide_resnet.WideResNet,
 }
 DTYPES = {'bfloat16': jnp.bfloat16, 'float32': jnp.float32}

@@ -1,4 +1,4 @@
-"""The three layers that both families are made of."""
+"""The layers that the families are made of."""
 
 import functools
 import math
@@ -28,6 +28,12 @@ def conv(features: int, size: int, stride: int, dtype: Any) -> nn.Conv:
     kernel_init=_init,
     dtype=dtype,
   )
+
+
+def norm(x: jax.Array, train: bool, dtype: Any) -> jax.Array:
+  """BatchNorm (statistics in float32, torch's momentum 0.1)."""
+  batch_norm = functools.partial(nn.BatchNorm, momentum=0.9, epsilon=1e-5)
+  return batch_norm(use_running_average=not train, dtype=dtype)(x)
 
 
 def norm_relu(x: jax.Array, train: bool, dtype: Any) -> jax.Array:
