@@ -13,7 +13,7 @@ import os
 import pathlib
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from tqdm import tqdm
@@ -65,7 +65,12 @@ class Result:
 
 
 def alternate(
-  sides: Mapping[str, Side], *, rounds: int, warm_up: int = 2, name: str = ''
+  sides: Mapping[str, Side],
+  *,
+  rounds: int,
+  warm_up: int = 2,
+  name: str = '',
+  check: Callable[[dict[str, dict[str, Any]]], Any] | None = None,
 ) -> Result:
   """Starts all sides, warms them up, and lets them take turns.
 
@@ -74,6 +79,8 @@ def alternate(
     rounds: how often each call is timed.
     warm_up: how often it is called before, to compile and to fill caches.
     name: shown while it runs.
+    check: called with the facts of all sides before any of them is called;
+      raises where the sides do not do the same.
 
   Raises:
     RuntimeError: a side failed; its own message stands on stderr.
@@ -89,6 +96,8 @@ def alternate(
       for call in told['calls']:
         shown = f'{side_name}, {call}' if call else side_name
         calls.append((shown, call, worker))
+    if check:
+      check(facts)
     seconds: dict[str, list[float]] = {shown: [] for shown, *_ in calls}
     turns = [turn for turn in range(-warm_up, rounds) for _ in calls]
     progress = closing.enter_context(tqdm(turns, desc=name))

@@ -17,8 +17,8 @@ from launch.state import make_init, make_keys
 from launch.step import make_train_steps
 
 MIXINGS = {
-  'random_mix': ('mixup', 'cutmix', 'resizemix', 'fmix'),
-  'none': ('identity',),
+  'RandomMix': ('mixup', 'cutmix', 'resizemix', 'fmix'),
+  'no mixing': ('identity',),
 }
 
 
@@ -71,25 +71,24 @@ def make_config(work: Workload, dtype: str, mixing: str) -> Any:
 
 
 def make(
-  *, dtypes: list[str], mixings: list[str], **fields: Any
+  *, modes: list[str], **fields: Any
 ) -> tuple[dict[str, Callable[[], Any]], dict[str, Any]]:
-  """A side of `benchmarks.train_step`: a call for each dtype and mixing.
+  """A side of `benchmarks.train_step`: a call for each mode.
 
   Args:
-    dtypes: 'float32' or 'bfloat16'.
-    mixings: of `MIXINGS`.
+    modes: a dtype, 'float32' or 'bfloat16', and, after a comma, one of
+      `MIXINGS`.
     **fields: of the `Workload`.
   """
   work = Workload(**fields)
   mesh = make_mesh()
   plan = Plan(1e4, work.examples, work.batch_size, work.steps_per_call)
   feed = resident_feed(work.arrays(), 0, plan, mesh)
+  facts = check(work)
   calls = {
-    f'{dtype}, {mixing}': _make_call(work, dtype, mixing, plan, feed)
-    for dtype in dtypes
-    for mixing in mixings
+    mode: _make_call(work, *mode.split(', '), plan, feed) for mode in modes
   }
-  return calls, check(work)
+  return calls, facts
 
 
 def create(work: Workload, dtype: str) -> tuple[Any, dict[str, Any]]:

@@ -16,7 +16,7 @@ from benchmarks.workload import MEAN, STD, Workload
 
 
 def make(
-  *, device: str, modes: list[str], mixing: str, **fields: Any
+  *, device: str, modes: list[str], **fields: Any
 ) -> tuple[dict[str, Callable[[], Any]], dict[str, Any]]:
   """A side of `benchmarks.train_step`: a call for each mode.
 
@@ -24,7 +24,6 @@ def make(
     device: 'cpu' or 'cuda'.
     modes: a dtype, 'float32' or 'bfloat16' (autocast), and, after a comma,
       'compiled' or 'max-autotune' (both torch.compile).
-    mixing: 'random_mix' or 'none'.
     **fields: of the `Workload`.
   """
   torch.set_num_threads(machine.cores())
@@ -38,9 +37,7 @@ def make(
   # NHWC: the padding of the last axis first, none of it for the channels.
   images = F.pad(images, (0, 0, *4 * [work.pad])).to(device)
   labels = torch.from_numpy(arrays['label']).long().to(device)
-  calls = {
-    mode: _make_call(work, mode, mixing, images, labels) for mode in modes
-  }
+  calls = {mode: _make_call(work, mode, images, labels) for mode in modes}
   return calls, facts
 
 
@@ -66,7 +63,7 @@ def _net(work: Workload, device: str) -> Any:
 
 
 def _make_call(
-  work: Workload, mode: str, mixing: str, images: Any, labels: Any
+  work: Workload, mode: str, images: Any, labels: Any
 ) -> Callable[[], Any]:
   """Returns a function that takes the next steps and waits for them."""
   dtype, _, compiler = mode.partition(', ')
@@ -75,10 +72,7 @@ def _make_call(
   optimizer = torch.optim.SGD(
     net.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4, fused=True
   )
-  rng = np.random.default_rng(0)
-  mix = torch_mix.no_mix
-  if mixing == 'random_mix':
-    mix = torch_mix.random_mix(rng)
+  mix = torch_mix.random_mix(np.random.default_rng(0))
 
   def loss(images: Any, own: Any, other: Any, lam: Any) -> Any:
     with torch.autocast(

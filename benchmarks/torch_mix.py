@@ -12,7 +12,7 @@ import numpy as np
 import torch  # pyright: ignore[reportMissingImports]
 import torch.nn.functional as F  # pyright: ignore[reportMissingImports]
 
-from benchmarks.peers import numpy_fmix_mask
+from benchmarks.masks import numpy_fmix_mask
 
 # Images `[B, C, H, W]`, not changed, to (mixed, lambda, partner `[B]`).
 Mixer = Callable[[Any], tuple[Any, float, Any]]
@@ -82,8 +82,3 @@ def random_mix(rng: np.random.Generator) -> Mixer:
   """RandomMix with equal weights."""
   choices = list(modes(rng).values())
   return lambda images: choices[rng.integers(len(choices))](images)
-
-
-def no_mix(images: Any) -> tuple[Any, float, Any]:
-  """No mixing, in the form of the others."""
-  return images, 1.0, torch.arange(len(images), device=images.device)

@@ -152,8 +152,8 @@ class ResNet(nn.Module):
     for i, block in enumerate(self.blocks):
       convs, norms = [*block.convs], [*block.norms]
       if block.shortcut is not None:
-        convs.insert(0, block.shortcut)
-        norms.insert(0, block.shortcut_norm)
+        convs.append(block.shortcut)
+        norms.append(block.shortcut_norm)
       name = f'Bottleneck_{i}'
       found |= {x: f'{name}/Conv_{j}' for j, x in enumerate(convs)}
       found |= {x: f'{name}/BatchNorm_{j}' for j, x in enumerate(norms)}
