@@ -4,7 +4,9 @@ No jax here. Images are channels_last, in which torch is fastest. Labels become
 dense where the library does that; our own torch modes mix the images alone.
 """
 
-from collections.abc import Callable
+import functools
+import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -30,14 +32,14 @@ def make_torch(*, shape: list[int], repeats: int, device: str) -> Made:
   functions |= torch_mix.modes(np.random.default_rng(0))
   functions['random_mix'] = torch_mix.random_mix(np.random.default_rng(1))
   calls = {
-    name: _repeat(lambda f=function: f(images), repeats, device)
+    name: functools.partial(function, images)
     for name, function in functions.items()
   }
-  return calls, {'torch': torch.__version__}
+  return _calls(calls, repeats), {'torch': torch.__version__}
 
 
 def make_timm(*, shape: list[int], repeats: int, device: str) -> Made:
-  """timm's Mixup: mixes a batch with itself reversed, in place."""
+  """Timm's Mixup: mixes a batch with itself reversed, in place."""
   import timm  # pyright: ignore[reportMissingImports]
   from timm.data import Mixup  # pyright: ignore[reportMissingImports]
 
@@ -46,12 +48,15 @@ def make_timm(*, shape: list[int], repeats: int, device: str) -> Made:
   calls = {}
   for name, (mixup, cutmix) in modes.items():
     mix = Mixup(mixup, cutmix, label_smoothing=0, num_classes=CLASSES)
-    calls[name] = _repeat(lambda m=mix: m(images, labels), repeats, device)
-  return calls, {'timm': timm.__version__, 'torch': torch.__version__}
+    calls[name] = functools.partial(mix, images, labels)
+  return _calls(calls, repeats), {
+    'timm': timm.__version__,
+    'torch': torch.__version__,
+  }
 
 
 def make_torchvision(*, shape: list[int], repeats: int, device: str) -> Made:
-  """torchvision's MixUp and CutMix: mix with the batch rolled by one."""
+  """Torchvision's MixUp and CutMix: mix with the batch rolled by one."""
   import torchvision  # pyright: ignore[reportMissingImports]
   from torchvision.transforms import (  # pyright: ignore[reportMissingImports]
     v2,
@@ -60,25 +65,41 @@ def make_torchvision(*, shape: list[int], repeats: int, device: str) -> Made:
   images, labels = _batch(shape, device)
   calls = {}
   for name, mix in (('mixup', v2.MixUp), ('cutmix', v2.CutMix)):
-    mix = mix(num_classes=CLASSES)
-    calls[name] = _repeat(lambda m=mix: m(images, labels), repeats, device)
+    calls[name] = functools.partial(mix(num_classes=CLASSES), images, labels)
   version = torchvision.__version__
-  return calls, {'torchvision': version, 'torch': torch.__version__}
+  return _calls(calls, repeats), {
+    'torchvision': version,
+    'torch': torch.__version__,
+  }
 
 
 def _batch(shape: list[int], device: str) -> tuple[Any, Any]:
-  torch.set_num_threads(machine.cores())
   images = torch.rand(shape, device=device).permute(0, 3, 1, 2)
   return images, torch.arange(shape[0], device=device) % CLASSES
 
 
-def _repeat(
-  function: Callable[[], Any], repeats: int, device: str
-) -> Callable[[], Any]:
-  def call():
-    for _ in range(repeats):
-      function()
-    if device == 'cuda':
-      torch.cuda.synchronize()
+def _calls(functions: Mapping[str, Callable[[], Any]], repeats: int) -> Any:
+  """Calls of so many batches; on a CPU with one thread or all, what is best.
 
-  return call
+  The threads of torch wait for each other after every operation: over a small
+  batch, or where another process wants a core, one alone may be far quicker.
+  """
+
+  def make(function: Callable[[], Any]) -> Callable[[], Any]:
+    def call(threads: int, repeats: int = repeats) -> float:
+      torch.set_num_threads(threads)
+      start = time.perf_counter()
+      for _ in range(repeats):
+        function()
+      if torch.cuda.is_available():
+        torch.cuda.synchronize()
+      return time.perf_counter() - start
+
+    found = {
+      threads: min(call(threads, 1) for _ in range(7))
+      for threads in (machine.cores(), 1)
+    }
+    best = min(found, key=lambda threads: found[threads])
+    return functools.partial(call, best)
+
+  return {name: make(function) for name, function in functions.items()}

@@ -59,9 +59,9 @@ def modes(rng: np.random.Generator) -> dict[str, Mixer]:
     )
     sample = torch.arange(count, device=images.device)[:, None, None]
     # A view [B, H, W, C]: written in place.
-    mixed.permute(0, 2, 3, 1)[
-      sample, rows[:, :, None], columns[:, None, :]
-    ] = small.permute(0, 2, 3, 1)
+    mixed.permute(0, 2, 3, 1)[sample, rows[:, :, None], columns[:, None, :]] = (
+      small.permute(0, 2, 3, 1)
+    )
     return mixed, 1 - size[0] * size[1] / (height * width), order
 
   def fmix(images: Any) -> tuple[Any, float, Any]:

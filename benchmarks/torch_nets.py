@@ -106,7 +106,9 @@ class Bottleneck(nn.Module):
       [conv(inputs, inner, 1), conv(inner, inner, 3, stride)]
       + [conv(inner, outputs, 1)]
     )
-    self.norms: Any = nn.ModuleList(map(nn.BatchNorm2d, (inner, inner, outputs)))
+    self.norms: Any = nn.ModuleList(
+      map(nn.BatchNorm2d, (inner, inner, outputs))
+    )
     self.shortcut = self.shortcut_norm = None
     if inputs != outputs or stride != 1:
       self.shortcut = conv(inputs, outputs, 1, stride)

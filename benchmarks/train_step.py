@@ -141,7 +141,10 @@ def table(
     ]
     lines += [f'| {" | ".join(cells)} |']
   plain = f'jaxmix, {first}, no mixing'
-  lines += ['', f'- RandomMix over no mixing: {times.ratio_text(ours[0], plain)}']
+  lines += [
+    '',
+    f'- RandomMix over no mixing: {times.ratio_text(ours[0], plain)}',
+  ]
   lines += [
     f'- {counted["flop"] / work.batch_size / 1e9:.2f} GFLOP an image; at the '
     f'rates of the machine line the serial roofline is '
