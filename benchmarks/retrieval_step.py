@@ -76,8 +76,8 @@ def write_weights(path: pathlib.Path, run: ours.Run) -> None:
     for block, fields in run.state.params.items()
     for name, array in fields.items()
   }
-  scale = np.asarray(run.state.model_state['image_scale'])
-  np.savez(path, image_scale=scale, **arrays)
+  arrays['image_scale'] = np.asarray(run.state.model_state['image_scale'])
+  np.savez(path, **arrays)  # pyright: ignore[reportArgumentType]
 
 
 def differences(

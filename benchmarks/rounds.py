@@ -26,10 +26,11 @@ ENV = {
   # Several sides of jax may share a GPU: none may take all of its memory.
   'XLA_PYTHON_CLIENT_PREALLOCATE': 'false',
   # glibc gives large blocks back to the system, which then maps and clears
-  # every page anew: a copy of 38 MB takes 8 ms instead of 1.5. All sides keep
-  # what they have freed, as our trainer does.
+  # every page anew: a copy of 38 MB takes 8 ms instead of 1.5. All sides, those
+  # of torch too, keep what they have freed, in the words of launch/malloc.py.
   'MALLOC_MMAP_MAX_': '0',
   'MALLOC_TRIM_THRESHOLD_': '100000000000',
+  'MALLOC_ARENA_MAX': '1',
 }
 
 

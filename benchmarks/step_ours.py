@@ -87,9 +87,7 @@ def make(
   plan = Plan(epochs, work.examples, work.batch_size, work.steps_per_call)
   feed = resident_feed(work.arrays(), 0, plan, mesh)
   facts = check(work)
-  calls = {
-    mode: _make_call(work, *mode.split(', '), plan, feed) for mode in modes
-  }
+  calls = {mode: _make_call(work, mode, plan, feed) for mode in modes}
   return calls, facts
 
 
@@ -130,9 +128,10 @@ def check(work: Workload) -> dict[str, Any]:
 
 
 def _make_call(
-  work: Workload, dtype: str, mixing: str, plan: Plan, feed: Feed
+  work: Workload, mode: str, plan: Plan, feed: Feed
 ) -> Callable[[], Any]:
   """Returns a function that takes the next steps and waits for them."""
+  dtype, _, mixing = mode.partition(', ')
   config, mesh = make_config(work, dtype, mixing), make_mesh()
   schedule = make_schedule(config.optimizer, plan)
   optimizer = make_optimizer(config.optimizer, schedule)

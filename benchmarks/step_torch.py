@@ -86,8 +86,8 @@ def _make_call(
 
   augment = _augment(work, device)
   if compiler:
-    how = {} if compiler == 'compiled' else {'mode': compiler}
-    loss = torch.compile(loss, dynamic=False, **how)
+    how = 'default' if compiler == 'compiled' else compiler
+    loss = torch.compile(loss, dynamic=False, mode=how)
     augment = torch.compile(augment, dynamic=False)
   orders = _orders(work, device)
 

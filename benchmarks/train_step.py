@@ -27,8 +27,13 @@ from benchmarks.workload import Workload
 PREACT = {'name': 'preact_resnet18', 'width': 64, 'stem_stride': 1}
 WIDE = {'name': 'wide_resnet', 'depth': 28, 'width': 10, 'stem_stride': 1}
 RESNET = {'name': 'resnet50', 'width': 64}
-CIFAR = {'classes': 100, 'side': 32, 'pad': 4}
-IMAGENET = {'classes': 1000, 'side': 224, 'pad': 0, 'examples': 4096}
+CIFAR: dict[str, Any] = {'classes': 100, 'side': 32, 'pad': 4}
+IMAGENET: dict[str, Any] = {
+  'classes': 1000,
+  'side': 224,
+  'pad': 0,
+  'examples': 4096,
+}
 
 # Calls of a third of a second to two. On the GPU, PreAct-ResNet18 takes a whole
 # epoch of 50,000 images and 176 more.
