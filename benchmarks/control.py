@@ -6,52 +6,55 @@ while a benchmark ran, its result says more of the machine than of the code.
 """
 
 import statistics
+import sys
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from benchmarks.rounds import Side
-from benchmarks.timing import Times
+from benchmarks import machine
+from benchmarks.rounds import Result, Side
 
 MOVED = 0.15  # a result is refused above
-NAMES = ('control, product', 'control, copy')
+REFUSED = 3  # the exit code
+PRODUCT, COPY = 'control, product', 'control, copy'
 
 
 def sides(dtype: str = 'float32') -> dict[str, Side]:
-  """The two sides to add to a benchmark whose products are in `dtype`."""
-  return {
-    NAMES[0]: Side('benchmarks.control:product', {'dtype': dtype}),
-    NAMES[1]: Side('benchmarks.control:copy'),
-  }
+  """The side to add to a benchmark whose products are in `dtype`."""
+  return {'control': Side('benchmarks.control:make', {'dtype': dtype})}
 
 
-def product(dtype: str) -> Any:
-  """A side: square matrix products; fact: their FLOP a call."""
+def make(dtype: str) -> tuple[dict[str, Callable[[], Any]], dict[str, Any]]:
+  """The side: square products and copies; facts: FLOP and bytes of a call."""
   import jax
-  import jax.numpy as jnp
 
   on_cpu = jax.default_backend() == 'cpu'
-  size, times = (1536, 4) if on_cpu else (8192, 20)
+  product, flop = _product(dtype, *((1536, 4) if on_cpu else (8192, 20)))
+  copy, moved = _copy(*((2**27, 4) if on_cpu else (2**30, 20)))
+  facts = {'flop': flop, 'bytes': moved, 'dtype': dtype}
+  return {'product': product, 'copy': copy}, facts
+
+
+def _product(
+  dtype: str, size: int, times: int
+) -> tuple[Callable[[], Any], int]:
+  import jax
+
   x = jax.random.normal(jax.random.key(0), (size, size), dtype)
   multiply = jax.jit(lambda x: x @ x)
 
   def call():
-    for _ in range(times):
-      done = multiply(x)
+    done = [multiply(x) for _ in range(times)]
     jax.block_until_ready(done)
 
-  jnp.zeros(()).block_until_ready()
-  return call, {'flop': times * 2 * size**3}
+  return call, times * 2 * size**3
 
 
-def copy() -> Any:
-  """A side: copies that no cache holds; fact: bytes read and written a call."""
+def _copy(size: int, times: int) -> tuple[Callable[[], Any], int]:
+  """Copies that no cache holds; the bytes are read and written."""
   import jax
   import jax.numpy as jnp
-  from launch.malloc import keep_freed_memory
 
-  keep_freed_memory()
-  on_cpu = jax.default_backend() == 'cpu'
-  size, times = (2**25, 4) if on_cpu else (2**30, 20)
-  x = jnp.zeros(size, jnp.uint32 if on_cpu else jnp.uint8)
+  x = jnp.zeros(size // 4, jnp.uint32)
   # Two buffers that change places: nothing is allocated.
   add = jax.jit(lambda x, y: x + 1, donate_argnums=1, keep_unused=True)
   state = [x, jnp.copy(x)]
@@ -61,10 +64,10 @@ def copy() -> Any:
       state[:] = [add(*state), state[0]]
     jax.block_until_ready(state)
 
-  return call, {'bytes': times * 2 * x.nbytes}
+  return call, times * 2 * x.nbytes
 
 
-def limits(times: Times, facts: dict[str, dict[str, Any]]) -> dict[str, float]:
+def limits(result: Result) -> dict[str, float]:
   """What the machine gave.
 
   Returns:
@@ -72,24 +75,21 @@ def limits(times: Times, facts: dict[str, dict[str, Any]]) -> dict[str, float]:
     the products of the slowest third of the run took longer than those of the
     fastest, 0.1 being 10 %.
   """
-  rates = [
-    facts[name][unit] / statistics.median(times.seconds[name])
-    for name, unit in zip(NAMES, ('flop', 'bytes'), strict=True)
-  ]
-  products = times.seconds[NAMES[0]]
+  seconds, facts = result.times.seconds, result.facts['control']
+  products = seconds[PRODUCT]
   third = max(1, len(products) // 3)
   parts = [
     statistics.median(products[start : start + third])
     for start in range(0, len(products) - third + 1, third)
   ]
   return {
-    'flop_per_s': rates[0],
-    'bytes_per_s': rates[1],
+    'flop_per_s': facts['flop'] / statistics.median(products),
+    'bytes_per_s': facts['bytes'] / statistics.median(seconds[COPY]),
     'moved': max(parts) / min(parts) - 1,
   }
 
 
-def verdict(found: dict[str, float]) -> str:
+def verdict(found: Mapping[str, float]) -> str:
   """A line for the report; says so where the result is to be refused."""
   line = (
     f'machine in the same run: {found["flop_per_s"] / 1e9:.0f} GFLOP/s matrix '
@@ -99,3 +99,37 @@ def verdict(found: dict[str, float]) -> str:
   if found['moved'] > MOVED:
     line += f' (more than {MOVED:.0%}: REFUSED, not written to results/)'
   return line
+
+
+def finish(
+  name: str,
+  text: str,
+  numbers: dict[str, Any],
+  found: list[dict[str, float]],
+  *,
+  save: bool,
+) -> None:
+  """Prints a report and, if wanted and fit, keeps it.
+
+  Args:
+    name: of the benchmark.
+    text: for people.
+    numbers: for programs, as `machine.save` takes them.
+    found: the `limits` of every table.
+    save: whether to keep it.
+
+  Raises:
+    SystemExit: with `REFUSED`, where it should be kept and the machine moved.
+  """
+  print(text)
+  if not save:
+    return
+  moved = max(limits['moved'] for limits in found)
+  if moved > MOVED:
+    print(
+      f'{name} is not saved: the control moved by {moved:.0%}, more than '
+      f'{MOVED:.0%}; run it again on a quiet machine',
+      file=sys.stderr,
+    )
+    sys.exit(REFUSED)
+  print(machine.save(name, text, numbers))

@@ -5,14 +5,17 @@ import json
 import os
 import pathlib
 import platform
+import sys
 from importlib import metadata
 from typing import Any
-
-import jax
 
 
 def describe(*packages: str) -> dict[str, str]:
   """The device, the load, and the versions of what is installed."""
+  # The sides measure, and need the memory of the device.
+  os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')
+  import jax
+
   found = {
     name: metadata.version(name)
     for name in packages
@@ -23,6 +26,12 @@ def describe(*packages: str) -> dict[str, str]:
     device = f'{_cpu_name()}, {cores()} cores'
   load = f'{os.getloadavg()[0]:.1f}'
   return {'device': device, 'load before': load, **found}
+
+
+def heading(title: str, about: dict[str, str]) -> list[str]:
+  """The first lines of a report: its command and what `describe` gave."""
+  lines = [f'# {title}', '', f'`{" ".join(sys.orig_argv[1:])}`', '']
+  return lines + [f'- {name}: {value}' for name, value in about.items()]
 
 
 def cores() -> int:

@@ -1,123 +1,113 @@
-"""Milliseconds of each mode beside a copy of the batch and beside torch.
+"""Milliseconds of each mode beside a copy of the batch and beside peers.
 
-  python -m benchmarks.mix_ops            # prints the table
+  python -m benchmarks.mix_ops            # prints the tables
   python -m benchmarks.mix_ops --save     # and writes benchmarks/results/
 
 A mode is the whole of it: the draw, the images, the labels. The copy reads and
 writes the batch once, which is the least that any mixing does (it reads two
-batches). The peers are left out where torch or scipy is not installed.
+batches). Peers are left out where they are not installed; timm and torchvision
+may live in another environment: --torch_python=ENV/bin/python.
 """
 
 import argparse
-import functools
-import importlib.util
+import subprocess
 import sys
-from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
-import jaxmix
-from benchmarks import machine, peers
-from benchmarks.timing import Times, alternate
+from benchmarks import control, machine
+from benchmarks.rounds import Result, Side, alternate
 
-SHAPES = ((256, 32, 32, 3), (64, 224, 224, 3))
+# Batches, and how many of them a call takes.
+SHAPES = {(256, 32, 32, 3): 20, (64, 224, 224, 3): 3}
+GPU_SHAPES = {(256, 32, 32, 3): 2000, (256, 224, 224, 3): 200}
+MASKS = {32: 100, 64: 100, 224: 40}
 MODES = ('mixup', 'cutmix', 'resizemix', 'fmix', 'random_mix')
-CLASSES = 100
+PEERS = {
+  'torch': 'benchmarks.mix_peers:make_torch',
+  'timm': 'benchmarks.mix_peers:make_timm',
+  'torchvision': 'benchmarks.mix_peers:make_torchvision',
+}
 
 
-def time_modes(shape: tuple[int, ...], rounds: int) -> Times:
-  """Every mode, per batch and per sample, the copy and the torch peers."""
-  key = jax.random.key(0)
-  images = jax.random.uniform(key, shape)
-  labels = jnp.arange(shape[0]) % CLASSES
-  keys = iter(jax.random.split(jax.random.key(1), 100_000))
-  functions: dict[str, Callable[[], Any]] = {}
-
-  def add(name: str, function: Callable[..., Any]) -> None:
-    compiled = jax.jit(function)
-    functions[name] = lambda: jax.block_until_ready(
-      compiled(next(keys), images, labels)
+def find_peers(python: str) -> dict[str, str]:
+  """The peers that an interpreter can import, with their versions."""
+  found = {}
+  for name in PEERS:
+    code = f'import {name}; print({name}.__version__)'
+    done = subprocess.run(
+      [python, '-c', code], capture_output=True, text=True, check=False
     )
-
-  add('copy', lambda key, images, labels: jnp.copy(images))
-  for mode in MODES:
-    function = functools.partial(getattr(jaxmix, mode), num_classes=CLASSES)
-    add(mode, function)
-    add(
-      f'{mode}, per sample',
-      functools.partial(function, granularity='sample'),
-    )
-  if importlib.util.find_spec('torch'):
-    import torch  # pyright: ignore[reportMissingImports]
-
-    torch.set_num_threads(machine.cores())
-    planes = torch.from_numpy(np.array(images).transpose(0, 3, 1, 2).copy())
-    for mode, function in peers.torch_modes(planes).items():
-      functions[f'torch {mode}'] = function
-  return alternate(functions, rounds=rounds)
+    if done.returncode == 0:
+      found[name] = done.stdout.strip()
+  return found
 
 
-def time_masks(size: int, rounds: int) -> Times:
-  """One FMix mask: ours, numpy's and scipy's."""
-  keys = iter(jax.random.split(jax.random.key(2), 100_000))
-  shape = (1, size, size, 3)
-  draw = jax.jit(lambda key: jaxmix.draw_fmix(key, shape).mask)
-  rng = np.random.default_rng(0)
-  functions: dict[str, Callable[[], Any]] = {
-    'jaxmix': lambda: jax.block_until_ready(draw(next(keys))),
-    'numpy': lambda: peers.numpy_fmix_mask(rng, size, size),
+def time_modes(
+  shape: tuple[int, ...], repeats: int, peers: dict[str, str], rounds: int
+) -> Result:
+  """Every mode, the copy and the peers, by the batch of `repeats`.
+
+  Args:
+    shape: of the images.
+    repeats: batches of a call.
+    peers: the interpreter of each.
+    rounds: how often each is timed.
+  """
+  gpu = jax.default_backend() == 'gpu'
+  options = {'shape': list(shape), 'repeats': repeats}
+  sides = {'jaxmix': Side('benchmarks.mix_ours:make', options)}
+  options = options | {'device': 'cuda' if gpu else 'cpu'}
+  for name, python in peers.items():
+    sides[name] = Side(PEERS[name], options, python)
+  sides |= control.sides('bfloat16' if gpu else 'float32')
+  return alternate(sides, rounds=rounds, name='x'.join(map(str, shape)))
+
+
+def time_masks(size: int, repeats: int, rounds: int) -> Result:
+  """One FMix mask: ours, and on the host numpy's and scipy's."""
+  options = {'size': size, 'repeats': repeats}
+  sides = {
+    'jaxmix': Side('benchmarks.mix_ours:make_masks', options),
+    'host': Side('benchmarks.masks:make', options),
+    **control.sides(),
   }
-  if importlib.util.find_spec('scipy'):
-    functions['scipy'] = lambda: peers.scipy_fmix_mask(rng, size, size)
-  return alternate(functions, rounds=rounds)
+  return alternate(sides, rounds=rounds, name=f'mask {size}')
 
 
-def report(rounds: int) -> tuple[str, dict[str, Any]]:
-  """Measures everything: a Markdown text, and the numbers for a program."""
-  about = machine.describe('jax', 'jaxlib', 'numpy', 'scipy', 'torch')
-  lines = ['# Mixing operators', '', f'`{" ".join(sys.orig_argv[1:])}`', '']
-  lines += [f'- {name}: {value}' for name, value in about.items()]
-  lines += [f'- rounds: {rounds}; medians, ratios as median (quartiles)']
-  numbers: dict[str, Any] = {'machine': about, 'rounds': rounds}
-  for shape in SHAPES:
-    print(f'{shape} ...', file=sys.stderr, flush=True)
-    times = time_modes(shape, rounds)
-    title = 'x'.join(map(str, shape))
-    numbers[title] = times.seconds
-    lines += ['', f'## {title} float32', '']
-    lines += [
-      '| | ms | over the copy | torch, ms | torch over jaxmix |',
-      '|---|---|---|---|---|',
-    ]
-    lines += [f'| copy | {times.median_ms("copy"):.2f} | | | |']
-    for mode in MODES:
-      for name in (mode, f'{mode}, per sample'):
-        peer = f'torch {name}'
-        cells = ['–', '–']
-        if peer in times.seconds:
-          cells = [f'{times.median_ms(peer):.2f}', _ratio(times, peer, name)]
-        lines += [
-          f'| {name} | {times.median_ms(name):.2f} | '
-          f'{_ratio(times, name, "copy")} | {" | ".join(cells)} |'
-        ]
-  lines += ['', '## One FMix mask', '', '| size | | ms | over jaxmix |']
-  lines += ['|---|---|---|---|']
-  for size in (32, 64, 224):
-    print(f'mask {size} ...', file=sys.stderr, flush=True)
-    times = time_masks(size, 10 * rounds)
-    numbers[f'mask {size}'] = times.seconds
-    for name in times.seconds:
-      ratio = '' if name == 'jaxmix' else _ratio(times, name, 'jaxmix')
-      lines += [f'| {size} | {name} | {times.median_ms(name):.3f} | {ratio} |']
-  return '\n'.join(lines) + '\n', numbers
+def table(result: Result, repeats: int) -> list[str]:
+  """The modes of one shape: lines of Markdown."""
+  times = result.times
+  lines = [
+    f'- {control.verdict(control.limits(result))}',
+    '',
+    '| | ms | over the copy | over the same mode of jaxmix |',
+    '|---|---|---|---|',
+  ]
+  for name in times.seconds:
+    side, _, mode = name.partition(', ')
+    if side == 'control':
+      continue
+    cells = [name, f'{times.median_ms(name) / repeats:.3f}', '', '']
+    if mode != 'copy':
+      cells[2] = times.ratio_text(name, 'jaxmix, copy')
+    own = {'both': 'random_mix'}.get(mode, mode)
+    if side != 'jaxmix':
+      cells[3] = times.ratio_text(name, f'jaxmix, {own}')
+    lines += [f'| {" | ".join(cells)} |']
+  return lines
 
 
-def _ratio(times: Times, name: str, other: str) -> str:
-  middle, low, high = times.ratio(name, other)
-  return f'{middle:.2f} ({low:.2f}–{high:.2f})'
+def mask_rows(result: Result, size: int, repeats: int) -> list[str]:
+  """The masks of one size: rows of a table."""
+  times, ours = result.times, 'jaxmix, mask'
+  rows = []
+  for name in (x for x in times.seconds if not x.startswith('control')):
+    ratio = '' if name == ours else times.ratio_text(name, ours)
+    took = times.median_ms(name) / repeats
+    rows += [f'| {size} | {name} | {took:.3f} | {ratio} |']
+  return rows
 
 
 def main() -> None:
@@ -125,13 +115,57 @@ def main() -> None:
   parser = argparse.ArgumentParser(prog='python -m benchmarks.mix_ops')
   parser.add_argument('--rounds', type=int, default=15)
   parser.add_argument('--save', action='store_true')
+  parser.add_argument(
+    '--torch_python',
+    default=sys.executable,
+    help='the interpreter of timm and torchvision (default: this one)',
+  )
   options = parser.parse_args()
   if options.rounds < 3:
     parser.error('--rounds must be 3 or more: quartiles are reported')
-  text, numbers = report(options.rounds)
-  print(text)
-  if options.save:
-    print(machine.save('mix_ops', text, numbers))
+  about = machine.describe('jax', 'jaxlib', 'numpy', 'scipy')
+  here = find_peers(sys.executable)
+  there = here
+  if options.torch_python != sys.executable:
+    there = find_peers(options.torch_python)
+  about |= there | here
+  peers = dict.fromkeys(there, options.torch_python)
+  peers |= dict.fromkeys(here, sys.executable)
+  lines = machine.heading('Mixing operators', about)
+  lines += [f'- {name}: not installed' for name in PEERS if name not in peers]
+  lines += [
+    f'- rounds: {options.rounds}; medians, ratios as median (quartiles)',
+    '- timm and torchvision make dense labels as jaxmix does, torch (ours) '
+    'mixes images alone; timm pairs by reversing the batch, in place, '
+    'torchvision by rolling it',
+  ]
+  numbers: dict[str, Any] = {'machine': about, 'rounds': options.rounds}
+  found = []
+  shapes = GPU_SHAPES if jax.default_backend() == 'gpu' else SHAPES
+  for shape, repeats in shapes.items():
+    title = 'x'.join(map(str, shape))
+    result = time_modes(shape, repeats, peers, options.rounds)
+    found.append(control.limits(result))
+    numbers[title] = _numbers(result, repeats)
+    lines += ['', f'## {title}, float32', '', *table(result, repeats)]
+  lines += ['', '## One FMix mask', '', '| size | | ms | over jaxmix |']
+  lines += ['|---|---|---|---|']
+  for size, repeats in MASKS.items():
+    result = time_masks(size, repeats, options.rounds)
+    found.append(control.limits(result))
+    numbers[f'mask {size}'] = _numbers(result, repeats)
+    lines += mask_rows(result, size, repeats)
+  text = '\n'.join(lines) + '\n'
+  control.finish('mix_ops', text, numbers, found, save=options.save)
+
+
+def _numbers(result: Result, repeats: int) -> dict[str, Any]:
+  return {
+    'seconds': result.times.seconds,
+    'repeats': repeats,
+    'facts': result.facts,
+    'limits': control.limits(result),
+  }
 
 
 if __name__ == '__main__':

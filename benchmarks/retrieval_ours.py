@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks.retrieval_data import COCO_IMAGES, IMAGE_DIM, features
 from benchmarks.settings import get_config
 from jaxretrieval import models, task
 from launch.feeds import resident_feed
@@ -15,29 +16,6 @@ from launch.optim import make_optimizer, make_schedule
 from launch.plan import Plan
 from launch.state import make_init, make_keys
 from launch.step import make_train_steps
-
-COCO_IMAGES = 82_783
-CAPTIONS, TEXT_DIM, IMAGE_DIM = 5, 512, 2048
-
-
-def features(images: int) -> dict[str, np.ndarray]:
-  """The arrays of `jaxretrieval.data.training_arrays`, drawn at random."""
-  rng = np.random.default_rng(0)
-
-  def normal(*shape):
-    out = np.empty(shape, np.float16)
-    for start in range(0, len(out), 1000):
-      block = out[start : start + 1000]
-      block[:] = rng.standard_normal(block.shape, dtype=np.float32)
-    return out
-
-  return {
-    'image': np.abs(normal(images, IMAGE_DIM)),
-    'image_id': np.arange(images, dtype=np.int32),
-    'text': normal(images, CAPTIONS, TEXT_DIM),
-    'caption': np.arange(CAPTIONS * images, dtype=np.int32).reshape(-1, 5),
-    'cdf': np.tile(np.arange(1, 6, dtype=np.float32) / 5, (images, 1)),
-  }
 
 
 class Run(NamedTuple):
@@ -56,7 +34,10 @@ def start(
   """Puts together what `launch.run` does, around given arrays."""
   config = get_config('coco_m3l')
   mesh = make_mesh()
-  plan = Plan(1e6, len(arrays['image']), batch_size, steps_per_call)
+  # So many calls that no run ends, and none is shorter than the others.
+  examples = len(arrays['image'])
+  epochs = 100_000 * steps_per_call * batch_size / examples
+  plan = Plan(epochs, examples, batch_size, steps_per_call)
   feed = resident_feed(arrays, config.seed, plan, mesh)
   schedule = make_schedule(config.optimizer, plan)
   optimizer = make_optimizer(config.optimizer, schedule)
@@ -79,6 +60,25 @@ def start(
     )
 
   return Run(config, feed, state, key, make_steps)
+
+
+def make(
+  *, images: int, batch_size: int, steps: int
+) -> tuple[dict[str, Callable[[], Any]], dict[str, Any]]:
+  """The side of `benchmarks.retrieval_step`: the step, its products alone.
+
+  Args:
+    images: of the random training set.
+    batch_size: of the step.
+    steps: of one call.
+  """
+  run = start(features(images), batch_size, steps)
+  products = make_products(run, batch_size)
+  calls = {
+    'step': make_call(run),
+    'products': lambda: [products() for _ in range(steps)],
+  }
+  return calls, {'jax': jax.__version__}
 
 
 def make_call(run: Run) -> Callable[[], Any]:

@@ -7,12 +7,19 @@ pytorch-metric-learning's BatchHardMiner. The metrics that our step reports are
 left out.
 """
 
-from collections.abc import Callable, Mapping
+import importlib.util
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch  # pyright: ignore[reportMissingImports]
 import torch.nn.functional as F  # pyright: ignore[reportMissingImports]
+
+from benchmarks import machine
+from benchmarks.retrieval_data import features
+
+METRIC_LEARNING = bool(importlib.util.find_spec('pytorch_metric_learning'))
+LEAST = 'fused Adam'  # the fastest of torch, and the least memory
 
 
 class Feed(NamedTuple):
@@ -151,3 +158,69 @@ def make_products(head: Head, size: int) -> Callable[[], None]:
       torch.mm(a, b, out=out)
 
   return products
+
+
+def make_feed(arrays: Mapping[str, np.ndarray], image_scale: float) -> Feed:
+  """The features of `retrieval_data` as tensors."""
+  torch.set_num_threads(machine.cores())
+  image, text, caption = (
+    torch.from_numpy(arrays[name]) for name in ('image', 'text', 'caption')
+  )
+  return Feed(image, text, caption.long(), image_scale)
+
+
+def make(
+  *,
+  images: int,
+  batch_size: int,
+  steps: int,
+  weights: str,
+  dropout: tuple[float, ...],
+  adam: dict[str, Any],
+  every: bool,
+) -> tuple[dict[str, Callable[[], Any]], dict[str, Any]]:
+  """The side of `benchmarks.retrieval_step`: a call for each way.
+
+  Args:
+    images: of the random training set.
+    batch_size: of the step.
+    steps: of one call.
+    weights: the file of the parameters, by 'block1/kernel', and 'image_scale'.
+    dropout: after each block.
+    adam: the options of torch.optim.Adam.
+    every: whether with what is not the fastest of torch, and the products.
+  """
+  with np.load(weights) as file:
+    flat = dict(file)
+  feed = make_feed(features(images), float(flat.pop('image_scale')))
+  params: dict[str, Any] = {}
+  for name, array in flat.items():
+    block, _, kind = name.partition('/')
+    params.setdefault(block, {})[kind] = array
+
+  def rows() -> Iterator[np.ndarray]:
+    rng = np.random.default_rng(0)
+    while True:
+      order = rng.permutation(images)
+      for start in range(0, images - batch_size + 1, batch_size):
+        yield order[start : start + batch_size]
+
+  def call(loss: Callable[..., Any], **how: Any) -> Callable[[], Any]:
+    head, batches = Head(params, dropout), rows()
+    optimizer = torch.optim.Adam(head.parameters(), **adam, **how)
+    take = make_steps(feed, head, optimizer, loss)
+    return lambda: take(np.stack([next(batches) for _ in range(steps)]))
+
+  calls = {LEAST: call(loss, fused=True)}
+  if METRIC_LEARNING:
+    calls['fused Adam, BatchHardMiner'] = call(
+      loss_of_metric_learning, fused=True
+    )
+  if every:
+    compiled = torch.compile(loss, dynamic=False)
+    calls['fused Adam, compiled'] = call(compiled, fused=True)
+    calls['foreach Adam'] = call(loss, foreach=True)
+    calls['default Adam'] = call(loss)
+    products = make_products(Head(params, dropout), batch_size)
+    calls['products'] = lambda: [products() for _ in range(steps)]
+  return calls, {'torch': torch.__version__}

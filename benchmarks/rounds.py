@@ -1,8 +1,9 @@
 """Sides of a benchmark in processes of their own, which take turns.
 
 Each side is set up and warmed up once; then every round asks each side, one
-after the other, for one call. So both see the same machine, no side shares its
-memory, its threads or its compiler with another, and start-up is not measured.
+after the other, for one call (or for one of each of its calls). So all see the
+same machine, no side shares its memory, its threads or its compiler with
+another, and start-up is not measured.
 """
 
 import contextlib
@@ -12,7 +13,7 @@ import os
 import pathlib
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from tqdm import tqdm
@@ -20,6 +21,17 @@ from tqdm import tqdm
 from benchmarks.timing import Times
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+ENV = {
+  # Several sides of jax may share a GPU: none may take all of its memory.
+  'XLA_PYTHON_CLIENT_PREALLOCATE': 'false',
+  # glibc gives large blocks back to the system, which then maps and clears
+  # every page anew: a copy of 38 MB takes 8 ms instead of 1.5. All sides, those
+  # of torch too, keep what they have freed, in the words of launch/malloc.py.
+  'MALLOC_MMAP_MAX_': '0',
+  'MALLOC_TRIM_THRESHOLD_': '100000000000',
+  'MALLOC_ARENA_MAX': '1',
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +42,7 @@ class Side:
     target: `module:function`, see `benchmarks.worker`.
     options: its keyword arguments, as JSON can hold them.
     python: the interpreter; default: this one.
-    env: variables of the environment to add.
+    env: variables of the environment to add to `ENV`.
   """
 
   target: str
@@ -44,7 +56,8 @@ class Result:
   """What the sides said.
 
   Attributes:
-    times: seconds of each round by side.
+    times: seconds of each round, by 'side', or by 'side, call' where a side
+      has several calls.
     facts: what each side said of itself before its first call.
   """
 
@@ -53,73 +66,97 @@ class Result:
 
 
 def alternate(
-  sides: Mapping[str, Side], *, rounds: int, warm_up: int = 2, name: str = ''
+  sides: Mapping[str, Side],
+  *,
+  rounds: int,
+  warm_up: int = 2,
+  name: str = '',
+  check: Callable[[dict[str, dict[str, Any]]], Any] | None = None,
 ) -> Result:
   """Starts all sides, warms them up, and lets them take turns.
 
   Args:
     sides: by name.
-    rounds: calls of each side that are timed.
-    warm_up: calls of each side before, which compile and fill caches.
+    rounds: how often each call is timed.
+    warm_up: how often it is called before, to compile and to fill caches.
     name: shown while it runs.
+    check: called with the facts of all sides before any of them is called;
+      raises where the sides do not do the same.
 
   Raises:
     RuntimeError: a side failed; its own message stands on stderr.
   """
   with contextlib.ExitStack() as closing:
-    workers, facts = {}, {}
-    progress = closing.enter_context(
-      tqdm(total=len(sides) * (1 + warm_up + rounds), desc=name)
-    )
+    facts: dict[str, dict[str, Any]] = {}
+    calls: list[tuple[str, str, _Worker]] = []
     for side_name, side in sides.items():
-      worker = closing.enter_context(_worker(side))
-      facts[side_name] = json.loads(_answer(worker, side))
-      workers[side_name] = worker
-      progress.update()
-    seconds: dict[str, list[float]] = {side_name: [] for side_name in sides}
-    for number in range(-warm_up, rounds):
-      for side_name, worker in workers.items():
-        assert worker.stdin is not None
-        worker.stdin.write('go\n')
-        worker.stdin.flush()
-        took = float(_answer(worker, sides[side_name]))
-        if number >= 0:
-          seconds[side_name].append(took)
-        progress.update()
+      print(f'{name}: {side_name} starts', file=sys.stderr, flush=True)
+      worker = closing.enter_context(_started(side_name, side))
+      told = json.loads(worker.answer())
+      facts[side_name] = told['facts']
+      for call in told['calls']:
+        shown = f'{side_name}, {call}' if call else side_name
+        calls.append((shown, call, worker))
+    if check:
+      check(facts)
+    seconds: dict[str, list[float]] = {shown: [] for shown, *_ in calls}
+    turns = [turn for turn in range(-warm_up, rounds) for _ in calls]
+    progress = closing.enter_context(tqdm(turns, desc=name))
+    for i, turn in enumerate(progress):
+      shown, call, worker = calls[i % len(calls)]
+      took = worker.take(call)
+      if turn >= 0:
+        seconds[shown].append(took)
   return Result(Times(seconds), facts)
 
 
+class _Worker:
+  """The process of a side, as seen from here."""
+
+  def __init__(self, name: str, process: subprocess.Popen[str]):
+    self.name, self.process = name, process
+
+  def take(self, call: str) -> float:
+    """Asks for one call; returns its seconds."""
+    assert self.process.stdin is not None
+    with contextlib.suppress(BrokenPipeError):  # answer() says why
+      self.process.stdin.write(f'{call}\n')
+      self.process.stdin.flush()
+    return float(self.answer())
+
+  def answer(self) -> str:
+    """Reads the next line.
+
+    Raises:
+      RuntimeError: there is none.
+    """
+    assert self.process.stdout is not None
+    line = self.process.stdout.readline()
+    if not line:
+      raise RuntimeError(
+        f'side {self.name!r} ended with exit code {self.process.wait()}; its '
+        'message stands above'
+      )
+    return line
+
+
 @contextlib.contextmanager
-def _worker(side: Side) -> Iterator[subprocess.Popen[str]]:
-  # Several sides of jax may share a GPU: none may take all of its memory.
-  env = {'XLA_PYTHON_CLIENT_PREALLOCATE': 'false'} | dict(side.env)
+def _started(name: str, side: Side) -> Iterator[_Worker]:
+  options = json.dumps(dict(side.options))
   process = subprocess.Popen(
-    [
-      side.python,
-      '-m',
-      'benchmarks.worker',
-      side.target,
-      json.dumps(dict(side.options)),
-    ],
+    [side.python, '-m', 'benchmarks.worker', side.target, options],
     cwd=ROOT,
-    env=os.environ | env,
+    env=os.environ | ENV | dict(side.env),
     stdin=subprocess.PIPE,
     stdout=subprocess.PIPE,
     text=True,
   )
   try:
-    yield process
+    yield _Worker(name, process)
   finally:
     process.kill()
-    process.communicate()
-
-
-def _answer(worker: subprocess.Popen[str], side: Side) -> str:
-  assert worker.stdout is not None
-  line = worker.stdout.readline()
-  if not line:
-    raise RuntimeError(
-      f'{side.target} with {dict(side.options)} ended with exit code '
-      f'{worker.wait()}; its message stands above'
-    )
-  return line
+    process.wait()
+    for pipe in (process.stdin, process.stdout):
+      assert pipe is not None
+      with contextlib.suppress(BrokenPipeError):
+        pipe.close()

@@ -1,15 +1,12 @@
-"""Fair times of several functions on one noisy machine: they take turns."""
+"""What `benchmarks.rounds` measured."""
 
 import dataclasses
 import statistics
-import time
-from collections.abc import Callable, Mapping
-from typing import Any
 
 
 @dataclasses.dataclass(frozen=True)
 class Times:
-  """Seconds of each round, one for each function in the same order.
+  """Seconds of each round, in the same order for every name.
 
   Attributes:
     seconds: by name.
@@ -34,18 +31,7 @@ class Times:
     low, middle, high = statistics.quantiles(ratios, n=4)
     return middle, low, high
 
-
-def alternate(
-  functions: Mapping[str, Callable[[], Any]], *, rounds: int, warm_up: int = 2
-) -> Times:
-  """Calls every function once a round; each has to wait for its result."""
-  for _ in range(warm_up):
-    for function in functions.values():
-      function()
-  seconds: dict[str, list[float]] = {name: [] for name in functions}
-  for _ in range(rounds):
-    for name, function in functions.items():
-      start = time.perf_counter()
-      function()
-      seconds[name].append(time.perf_counter() - start)
-  return Times(seconds)
+  def ratio_text(self, name: str, other: str) -> str:
+    """The same for a table: `1.20 (1.10–1.31)`."""
+    middle, low, high = self.ratio(name, other)
+    return f'{middle:.2f} ({low:.2f}–{high:.2f})'

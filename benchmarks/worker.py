@@ -3,9 +3,12 @@
   python -m benchmarks.worker MODULE:FUNCTION '{"option": 1}'
 
 `FUNCTION(**options)` returns `(call, facts)`: `call()` does one round of work
-and waits for it, `facts` is a dict for the report. The facts are printed, and
-then, for every line read, the seconds of one call. What the side itself prints
-goes to stderr.
+and waits for it, `facts` is a dict for the report. In place of one call there
+may be a dict of several by name, for what can share a process. The names and
+the facts are printed, and then, for every name read, the seconds of that call
+(one call alone has the name ''). What the side itself prints goes to stderr.
+
+Neither jax nor torch is imported here: a side brings what it measures.
 """
 
 import importlib
@@ -22,9 +25,12 @@ def main() -> None:
   target, options = sys.argv[1:]
   module, _, function = target.partition(':')
   make = getattr(importlib.import_module(module), function)
-  call, facts = make(**json.loads(options))
-  answers.write(json.dumps(facts) + '\n')
-  for _ in sys.stdin:
+  calls, facts = make(**json.loads(options))
+  if callable(calls):
+    calls = {'': calls}
+  answers.write(json.dumps({'calls': list(calls), 'facts': facts}) + '\n')
+  for line in sys.stdin:
+    call = calls[line.rstrip('\n')]
     start = time.perf_counter()
     call()
     answers.write(f'{time.perf_counter() - start!r}\n')

@@ -40,7 +40,11 @@ def init(config: Any, key: jax.Array) -> tuple[Any, Any]:
 
 def make_loss(config: Any, mesh: Mesh) -> Any:
   """Crop, flip, normalise, mix, and the mixed cross entropy."""
-  info = data.info(config.data)
+  return make_batch_loss(config, data.info(config.data), mesh)
+
+
+def make_batch_loss(config: Any, info: data.Info, mesh: Mesh) -> Any:
+  """The same for images that no data set need have."""
   model = models.create(config.model, info.num_classes)
   mix_images = make_mixing(config.mix, info.image_shape, mesh)
   if not 0 <= config.label_smoothing < 1:

@@ -1,0 +1,222 @@
+"""The training step of classification beside torch and beside its limit.
+
+  python -m benchmarks.train_step           # prints the tables
+  python -m benchmarks.train_step --save    # and writes benchmarks/results/
+
+The step is the trainer's: examples gathered on the device, crop, flip,
+normalise, RandomMix, net, mixed cross entropy, SGD, several steps a call. Torch
+takes the same step with the same net from the same weights; before anything is
+timed both must have as many parameters and the same loss of one given batch, in
+float32. On a CPU that is PreAct-ResNet18 at batch 64, on a GPU three nets at
+batch 256. Images are random: 50,000 of 32 pixels, or 4,096 of 224.
+"""
+
+import argparse
+import dataclasses
+import importlib.util
+import pathlib
+import tempfile
+from typing import Any
+
+import jax
+
+from benchmarks import control, machine, roofline, step_ours, workload
+from benchmarks.rounds import Result, Side, alternate
+from benchmarks.workload import Workload
+
+PREACT = {'name': 'preact_resnet18', 'width': 64, 'stem_stride': 1}
+WIDE = {'name': 'wide_resnet', 'depth': 28, 'width': 10, 'stem_stride': 1}
+RESNET = {'name': 'resnet50', 'width': 64}
+CIFAR: dict[str, Any] = {'classes': 100, 'side': 32, 'pad': 4}
+IMAGENET: dict[str, Any] = {
+  'classes': 1000,
+  'side': 224,
+  'pad': 0,
+  'examples': 4096,
+}
+
+# Calls of a third of a second to two. On the GPU, PreAct-ResNet18 takes a whole
+# epoch of 50,000 images and 176 more.
+CPU = {
+  'PreAct-ResNet18, batch 64': Workload(
+    PREACT, **CIFAR, batch_size=64, examples=2048, steps_per_call=1, calls=1
+  ),
+  'PreAct-ResNet18, batch 256': Workload(
+    PREACT, **CIFAR, batch_size=256, examples=2048, steps_per_call=1, calls=1
+  ),
+}
+GPU = {
+  'PreAct-ResNet18, batch 256': Workload(
+    PREACT, **CIFAR, batch_size=256, examples=50_000, steps_per_call=28, calls=7
+  ),
+  'WideResNet-28-10, batch 256': Workload(
+    WIDE, **CIFAR, batch_size=256, examples=50_000, steps_per_call=32, calls=1
+  ),
+  'ResNet-50, batch 256': Workload(
+    RESNET, **IMAGENET, batch_size=256, steps_per_call=16, calls=1
+  ),
+}
+LARGE = 'PreAct-ResNet18, batch 256'  # seconds a step on a CPU
+
+# What is timed, by side; the products of the control are in the first's dtype.
+MODES = {
+  'cpu': {
+    'jaxmix': ['float32, RandomMix', 'float32, no mixing']
+    + ['bfloat16, RandomMix'],
+    'torch': ['float32', 'bfloat16'],
+  },
+  'gpu': {
+    'jaxmix': ['bfloat16, RandomMix', 'bfloat16, no mixing'],
+    'torch': ['bfloat16, max-autotune', 'bfloat16'],
+  },
+}
+
+
+def measure(
+  title: str, work: Workload, modes: dict[str, list[str]], rounds: int
+) -> Result:
+  """Times the sides on a workload.
+
+  Args:
+    title: shown while it runs.
+    work: without weights: they are made here.
+    modes: of each side; one without any is left out.
+    rounds: how often each is timed.
+
+  Raises:
+    ValueError: the two sides do not train the same net.
+  """
+  on_cpu = jax.default_backend() == 'cpu'
+  dtype = modes['jaxmix'][0].partition(', ')[0]
+  with tempfile.TemporaryDirectory() as folder:
+    path = pathlib.Path(folder) / 'weights.npz'
+    workload.write_weights(path, step_ours.weight_shapes(work))
+    fields = dataclasses.asdict(work) | {'weights': str(path)}
+    sides = {
+      'jaxmix': Side(
+        'benchmarks.step_ours:make', {'modes': modes['jaxmix'], **fields}
+      ),
+      **control.sides(dtype),
+    }
+    if modes['torch']:
+      options = {'device': 'cpu' if on_cpu else 'cuda', 'modes': modes['torch']}
+      sides['torch'] = Side('benchmarks.step_torch:make', options | fields)
+    return alternate(sides, rounds=rounds, name=title, check=compare)
+
+
+def compare(facts: dict[str, dict[str, Any]]) -> float:
+  """The relative difference of the first loss, 0 without torch.
+
+  Raises:
+    ValueError: it, or the number of parameters, says that the nets differ.
+  """
+  ours, theirs = facts['jaxmix'], facts.get('torch', facts['jaxmix'])
+  gap = abs(ours['loss'] / theirs['loss'] - 1)
+  if ours['parameters'] != theirs['parameters'] or not gap < 1e-4:
+    raise ValueError(f'jaxmix and torch do not train the same: {ours} {theirs}')
+  return gap
+
+
+def table(
+  work: Workload, result: Result, modes: dict[str, list[str]]
+) -> tuple[list[str], dict[str, Any]]:
+  """One workload: lines of Markdown, and the numbers for a program."""
+  times, limits = result.times, control.limits(result)
+  ours = [
+    f'jaxmix, {mode}' for mode in modes['jaxmix'] if mode.endswith('RandomMix')
+  ]
+  first = modes['jaxmix'][0].partition(', ')[0]
+  counted = roofline.count(work, first)
+  least = roofline.seconds(counted, limits)
+  lines = [f'- {control.verdict(limits)}', '']
+  lines += [
+    f'| | images/s | ms a step | {" | ".join(f"over {x}" for x in ours)} '
+    '| of the serial roofline | of the floor |',
+    f'|---|---|---|{"---|" * len(ours)}---|---|',
+  ]
+  for name in times.seconds:
+    if name in (control.PRODUCT, control.COPY):
+      continue
+    step = times.median_ms(name) / work.steps
+    cells = [name, f'{1e3 * work.batch_size / step:.0f}', f'{step:.2f}']
+    cells += ['' if name == x else times.ratio_text(name, x) for x in ours]
+    cells += [
+      f'{1e3 * least[limit] / step:.2f}' if first in name else ''
+      for limit in ('serial', 'floor')
+    ]
+    lines += [f'| {" | ".join(cells)} |']
+  plain = f'jaxmix, {first}, no mixing'
+  lines += [
+    '',
+    f'- RandomMix over no mixing: {times.ratio_text(ours[0], plain)}',
+  ]
+  lines += [
+    f'- {counted["flop"] / work.batch_size / 1e9:.2f} GFLOP an image; at the '
+    f'rates of the machine line the serial roofline is '
+    f'{1e3 * least["serial"]:.2f} ms a step, the floor '
+    f'{1e3 * least["floor"]:.2f} ms ({first})'
+  ]
+  if work.steps * work.batch_size >= work.examples == 50_000:
+    share = 50_000 / (work.steps * work.batch_size)
+    for name in [*ours, *(f'torch, {mode}' for mode in modes['torch'])]:
+      seconds = share * times.median_ms(name) / 1e3
+      lines += [f'- an epoch of 50,000 images, {name}: {seconds:.3f} s']
+  if modes['torch']:
+    gap = compare(result.facts)
+    lines += [f'- first loss of torch, relative difference: {gap:.0e}']
+  numbers = {
+    'seconds': times.seconds,
+    'steps': work.steps,
+    'facts': result.facts,
+    'limits': limits,
+    'work': counted,
+    'least': least,
+  }
+  return lines, numbers
+
+
+def main() -> None:
+  """Runs the command."""
+  parser = argparse.ArgumentParser(prog='python -m benchmarks.train_step')
+  parser.add_argument('--rounds', type=int, default=9)
+  parser.add_argument('--save', action='store_true')
+  parser.add_argument('--large', action='store_true', help='CPU: batch 256 too')
+  parser.add_argument('--nets', nargs='*', help='titles that begin so; all')
+  parser.add_argument(
+    '--torch_modes', nargs='*', help="instead of ours: 'bfloat16, compiled'"
+  )
+  options = parser.parse_args()
+  if options.rounds < 3:
+    parser.error('--rounds must be 3 or more: quartiles are reported')
+  about = machine.describe('jax', 'jaxlib', 'flax', 'optax', 'torch')
+  backend = jax.default_backend()
+  works = CPU if backend == 'cpu' else GPU
+  if backend == 'cpu' and not options.large:
+    works = {title: work for title, work in works.items() if title != LARGE}
+  if options.nets:
+    begins = tuple(options.nets)
+    works = {x: work for x, work in works.items() if x.startswith(begins)}
+  modes = dict(MODES[backend])
+  if options.torch_modes is not None:
+    modes['torch'] = options.torch_modes
+  lines = machine.heading('Training step of classification', about)
+  if not importlib.util.find_spec('torch'):
+    modes['torch'] = []
+    lines += ['- torch: not installed']
+  lines += [
+    f'- rounds: {options.rounds}; medians, ratios as median (quartiles)',
+    '- over: the time of the row over that of the column, above 1 where the '
+    'column is faster; of: the least time over that of the row',
+  ]
+  numbers: dict[str, Any] = {'machine': about, 'rounds': options.rounds}
+  for title, work in works.items():
+    result = measure(title, work, modes, options.rounds)
+    more, numbers[title] = table(work, result, modes)
+    lines += ['', f'## {title}', '', *more]
+  found = [numbers[title]['limits'] for title in works]
+  text = '\n'.join(lines) + '\n'
+  control.finish('train_step', text, numbers, found, save=options.save)
+
+
+if __name__ == '__main__':
+  main()
