@@ -129,8 +129,8 @@ def main() -> None:
   if options.torch_python != sys.executable:
     there = find_peers(options.torch_python)
   about |= there | here
-  peers = dict.fromkeys(there, options.torch_python)
-  peers |= dict.fromkeys(here, sys.executable)
+  peers: dict[str, str] = {name: options.torch_python for name in there}
+  peers |= {name: sys.executable for name in here}
   lines = machine.heading('Mixing operators', about)
   lines += [f'- {name}: not installed' for name in PEERS if name not in peers]
   lines += [

@@ -32,12 +32,14 @@ class Compiles:
     names, self._names = self._names, []
     return names
 
-  def _timed(self, event: str, seconds: float, **about: str | int) -> None:
-    del seconds
+  def _timed(
+    self, event: str, duration_secs: float, **kwargs: str | int
+  ) -> None:
+    del duration_secs
     if event == _BUILT:
       self.count += 1
-      self._names.append(str(about.get('fun_name', 'a function')))
+      self._names.append(str(kwargs.get('fun_name', 'a function')))
 
-  def _happened(self, event: str, **about: str | int) -> None:
-    del about
+  def _happened(self, event: str, **kwargs: str | int) -> None:
+    del kwargs
     self.from_cache += event == _FROM_CACHE

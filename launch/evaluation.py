@@ -1,6 +1,7 @@
 """Evaluations: begun while the device is busy, read when it has more to do."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 
@@ -19,7 +20,8 @@ def begin(
     A function that waits for the metrics, by `evaluator/metric`. What an
     evaluator raises is raised there: by then the state is saved.
   """
-  begun, failed = {}, None
+  begun: dict[str, Any] = {}
+  failed = None
   with jax.transfer_guard('allow'):
     try:
       for name, evaluate in evaluators.items():

@@ -10,7 +10,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 def expects_cpu() -> bool:
   """Says whether the devices will be CPUs, without starting them."""
-  chosen = jax.config.jax_platforms
+  chosen = jax.config.jax_platforms  # pyright: ignore[reportAttributeAccessIssue]
   if chosen:
     return chosen.split(',')[0] == 'cpu'
   plugins = ('jax_plugins', 'libtpu')

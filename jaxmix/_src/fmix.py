@@ -202,7 +202,7 @@ def draw_fmix(
   pixels = math.prod(space)
   if is_uniform(alpha) and not max_soft:
     mask = mask_above(field, draw_pixel(ratio_key, count, space), up)
-    lam = _count(mask.reshape(count, -1, space[-1])) / pixels
+    lam = _count(mask.reshape(count, -1, shape[-2])) / pixels
   else:
     ratio = draw_ratio(ratio_key, count, alpha)
     wanted = ratio * pixels

@@ -243,7 +243,7 @@ def test_evaluation_is_on_the_plain_test_images():
   params, stats = some_state(config)
   evaluators = task.make_evaluators(config, one_device())
   assert evaluators.keys() == {'clean'}
-  found = evaluators['clean'](params, stats)
+  found = evaluators['clean'](params, stats)()
   test = data.load(config.data, 'test')
   logits = forward((params, stats), by_hand(test['image']), train=False)
   right = np.argmax(np.asarray(logits), axis=1) == test['label']

@@ -396,7 +396,7 @@ def test_no_plane_is_sorted(granularity):
     program = functools.partial(
       jaxmix.random_mix, num_classes=10, granularity='sample'
     )
-  text = drawn.quick(program).lower(*ARGUMENTS).compile().as_text()
+  text = drawn.quick(program).lower(*ARGUMENTS).compile().as_text() or ''
   sorts = [x for x in text.splitlines() if re.search(r' sort\(', x)]
   sizes = [
     max(

@@ -1,4 +1,5 @@
 import contextlib
+import os
 
 import jax
 import pytest
@@ -27,10 +28,10 @@ def test_each_shape_is_a_program_and_is_named(compiles):
 
 
 def test_programs_of_the_cache_are_counted_too(compiles, tmp_path):
-  from jax.experimental import compilation_cache
+  from jax.experimental.compilation_cache import compilation_cache
 
-  before = jax.config.jax_compilation_cache_dir
-  reset = compilation_cache.compilation_cache.reset_cache
+  before = os.environ['JAX_COMPILATION_CACHE_DIR']
+  reset = compilation_cache.reset_cache
   try:
     jax.config.update('jax_compilation_cache_dir', str(tmp_path))
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
