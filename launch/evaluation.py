@@ -32,13 +32,12 @@ def begin(
   def finish() -> Results:
     if failed is not None:
       raise failed
+    metrics: Results = {}
     with jax.transfer_guard('allow'):
-      return {
-        f'{name}/{metric}': float(value)
-        for name, results in begun.items()
-        for metric, value in (
-          results() if callable(results) else results
-        ).items()
-      }
+      for name, results in begun.items():
+        found: Any = results() if callable(results) else results
+        for metric, value in found.items():
+          metrics[f'{name}/{metric}'] = float(value)
+    return metrics
 
   return finish
