@@ -100,6 +100,10 @@ def apply(
   """
   images = check_images(images, any_dtype=hard)
   _check_fits(mix, images.shape)
+  if finish is not None and mix.method != 'nearest':
+    # Interpolated in the precision that the result will have, and not rounded.
+    wide = jax.ShapeDtypeStruct(images.shape, jnp.float32)
+    images = images.astype(jax.eval_shape(finish, wide).dtype)
   other = _partner_pixels(mix, images, hard)
   weight = _own_weight(mix, images.shape[1:-1])
   if weight is None:  # neither mask nor box: the identity

@@ -69,7 +69,7 @@ def crop_flip(drawn: CropFlip, images: jax.Array) -> jax.Array:
 def normalise(
   images: jax.Array, mean: tuple[float, ...], std: tuple[float, ...]
 ) -> jax.Array:
-  """Maps uint8 to float32: `(x / 255 - mean) / std` for each channel.
+  """Maps pixels to float32: `(x / 255 - mean) / std` for each channel.
 
   >>> normalise(jnp.full((1, 1, 1, 1), 255, jnp.uint8), (0.5,), (0.5,)).item()
   1.0

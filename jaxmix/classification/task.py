@@ -46,7 +46,11 @@ def make_loss(config: Any, mesh: Mesh) -> Any:
 def make_batch_loss(config: Any, info: data.Info, mesh: Mesh) -> Any:
   """The same for images that no data set need have."""
   model = models.create(config.model, info.num_classes)
-  mix_images = make_mixing(config.mix, info.image_shape, mesh)
+
+  def finish(images: jax.Array) -> jax.Array:
+    return augment.normalise(images, info.mean, info.std).astype(model.dtype)
+
+  mix_images = make_mixing(config.mix, info.image_shape, mesh, finish)
   if not 0 <= config.label_smoothing < 1:
     raise ValueError(
       f'config.label_smoothing={config.label_smoothing} must lie in [0, 1)'
@@ -91,8 +95,7 @@ def make_batch_loss(config: Any, info: data.Info, mesh: Mesh) -> Any:
         crop_key, len(images), pad=config.augment.pad, flip=config.augment.flip
       )
       images = crop_flip(drawn, images)
-    images = augment.normalise(images, info.mean, info.std)
-    images, lam, partner = mix_images(mix_key, images.astype(model.dtype))
+    images, lam, partner = mix_images(mix_key, images)
     logits, state = model.apply(
       {'params': params, 'batch_stats': batch_stats},
       images,
@@ -107,9 +110,15 @@ def make_batch_loss(config: Any, info: data.Info, mesh: Mesh) -> Any:
 
 
 def make_mixing(
-  mix_config: Any, image_shape: tuple[int, ...], mesh: Mesh
+  mix_config: Any,
+  image_shape: tuple[int, ...],
+  mesh: Mesh,
+  finish: Callable[[jax.Array], jax.Array],
 ) -> Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array, jax.Array]]:
   """Makes `(key, images) -> (mixed images, lam, partner)` of `config.mix`.
+
+  Images come in as uint8 and go out as `finish` makes them: they are read and
+  written once.
 
   The mixing runs on each device's part of the batch, so it moves no pixels
   between devices: partners are found within the part (and counted from its
@@ -123,11 +132,12 @@ def make_mixing(
 
   def mix_images(key: jax.Array, images: jax.Array) -> Any:
     mix = jaxmix.draw_random_mix(key, images.shape, **options)
-    return jaxmix.apply(mix, images), mix.lam, mix.partner
+    mixed = jaxmix.apply(mix, images, finish=finish)
+    return mixed, mix.lam, mix.partner
 
   # What is wrong would be raised in the first step, without naming the config.
   try:
-    images = jax.ShapeDtypeStruct((2, *image_shape), jnp.float32)
+    images = jax.ShapeDtypeStruct((2, *image_shape), jnp.uint8)
     jax.eval_shape(mix_images, jax.random.key(0), images)
   except (TypeError, ValueError) as error:
     raise ValueError(f'config.mix: {error}') from error
