@@ -18,7 +18,7 @@ import sys
 import tempfile
 from typing import Any
 
-from benchmarks import machine, photographs
+from benchmarks import control, machine, photographs
 from benchmarks.rounds import ROOT, Result, Side, alternate
 
 TAR = ROOT.parent / 'shared/data/flickr8k/test_images_224.tar'
@@ -56,6 +56,7 @@ def time_pipelines(
       fields | {'kind': kind},
       python=options.torch_python,
     )
+  sides |= control.sides()
   return alternate(sides, rounds=options.rounds, name='pipelines')
 
 
@@ -81,20 +82,15 @@ def time_parts(folder: str, options: argparse.Namespace, torch: bool) -> Result:
 def report(options: argparse.Namespace) -> tuple[str, dict[str, Any]]:
   """Measures everything: a Markdown text, and the numbers for a program."""
   torch = has_torch(options.torch_python)
-  about = machine.describe(
-    'jax', 'grain', 'simplejpeg', 'opencv-python-headless', 'pillow'
-  )
+  about = machine.describe('jax', 'grain')
   with tempfile.TemporaryDirectory() as folder:
     files = photographs.make(TAR, pathlib.Path(folder), options.images)
     pipelines = time_pipelines(folder, options, torch)
     parts = time_parts(folder, options, torch)
-  lines = ['# Input pipeline', '', f'`{" ".join(sys.orig_argv[1:])}`', '']
-  lines += [f'- {name}: {value}' for name, value in about.items()]
-  for name in KINDS.values() if torch else ():
-    facts = pipelines.facts[name]
-    lines += [f'- torch {facts["torch"]}, torchvision {facts["torchvision"]}']
-    break
+  limits = control.limits(pipelines)
+  lines = machine.heading('Input pipeline', about)
   lines += [
+    f'- {control.verdict(limits)}',
     f'- {files}',
     f'- {options.workers} workers each, batches of {options.batch_size}, '
     f'{pipelines.facts[OURS]["images"]} images a call, {options.rounds} '
@@ -103,30 +99,27 @@ def report(options: argparse.Namespace) -> tuple[str, dict[str, Any]]:
   if not torch:
     lines += ['- torch and torchvision: not installed, not compared']
   lines += ['', '| | images/s | time over jaxmix |', '|---|---|---|']
-  for name in pipelines.times.seconds:
-    images = pipelines.facts[name]['images']
-    rate = 1e3 * images / pipelines.times.median_ms(name)
-    cells = [name, f'{rate:.0f}', _ratio(pipelines, name)]
-    lines += [f'| {" | ".join(cells)} |']
+  for name in (OURS, *KINDS.values()):
+    if name in pipelines.facts:
+      facts, times = pipelines.facts[name], pipelines.times
+      rate = 1e3 * facts['images'] / times.median_ms(name)
+      ratio = '' if name == OURS else times.ratio_text(name, OURS)
+      version = facts.get('version', '')
+      lines += [f'| {name} {version} | {rate:.0f} | {ratio} |']
   lines += ['', '## One thread', '', '| | ms an image |', '|---|---|']
   for name in parts.times.seconds:
-    each = parts.times.median_ms(name) / parts.facts[name]['images']
-    lines += [f'| {name} | {each:.3f} |']
+    facts = parts.facts[name]
+    each = parts.times.median_ms(name) / facts['images']
+    lines += [f'| {name} {facts.get("version", "")} | {each:.3f} |']
   numbers = {
     'machine': about,
+    'limits': limits,
     'files': files,
     'pipelines': pipelines.times.seconds,
     'one thread': parts.times.seconds,
     'facts': pipelines.facts | parts.facts,
   }
   return '\n'.join(lines) + '\n', numbers
-
-
-def _ratio(result: Result, name: str) -> str:
-  if name == OURS:
-    return ''
-  middle, low, high = result.times.ratio(name, OURS)
-  return f'{middle:.2f} ({low:.2f}–{high:.2f})'
 
 
 def main() -> None:
@@ -148,9 +141,8 @@ def main() -> None:
   if options.images % options.batch_size:
     parser.error('--images must be a multiple of --batch_size')
   text, numbers = report(options)
-  print(text)
-  if options.save:
-    print(machine.save('input_pipeline', text, numbers))
+  found = [numbers['limits']]
+  control.finish('input_pipeline', text, numbers, found, save=options.save)
 
 
 if __name__ == '__main__':

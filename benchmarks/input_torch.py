@@ -81,11 +81,8 @@ def loader(
     for images, labels in data:
       assert len(images) == len(labels) == batch_size
 
-  versions = {
-    'torch': torch.__version__,
-    'torchvision': torchvision.__version__,
-  }
-  return call, {'images': len(data) * batch_size, **versions}
+  version = f'({torchvision.__version__}, torch {torch.__version__})'
+  return call, {'images': len(data) * batch_size, 'version': version}
 
 
 def decoder(folder: str) -> Any:
