@@ -232,12 +232,12 @@ def test_a_streamed_evaluation_is_the_resident_one(block):
 
   params = jax.random.normal(jax.random.key(0), (3, 7))
   mesh = make_mesh(jax.devices()[:1])
-  kept = clean.make(predict, examples, batch_size=4, mesh=mesh)(params, {})
+  kept = clean.make(predict, examples, batch_size=4, mesh=mesh)(params, {})()
   read = streamed.make(predict, Watched(), batch_size=4, mesh=mesh)
   assert not calls, 'it reads before it is asked'
-  results = read(params, {})
+  results = read(params, {})()
   assert calls == [4, 4, 4] and results == pytest.approx(kept)
-  assert read(params, {}) == results, 'the second time differs'
+  assert read(params, {})() == results, 'the second time differs'
   with pytest.raises(ValueError, match=r'batch_size=0'):
     streamed.make(predict, Watched(), batch_size=0, mesh=mesh)
 

@@ -65,12 +65,13 @@ def make(
     # A loop of calls, not a scan: see launch.step on convolutions in loops.
     for batch in batches:
       sums = add(sums, params, model_state, data, batch)
-    return lambda: _means(sums, count)
+    return lambda: means(sums, count)
 
   return evaluate
 
 
-def _means(sums: Mapping[str, jax.Array], count: int) -> dict[str, float]:
+def means(sums: Mapping[str, jax.Array], count: int) -> dict[str, float]:
+  """The results, from sums of `score` over `count` examples; waits for them."""
   result = {
     name: float(value) / count for name, value in jax.device_get(sums).items()
   }

@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -32,7 +32,7 @@ def make(
     mesh: batches are split over its axis `'data'`.
 
   Returns:
-    As `clean.make`.
+    As `clean.make`; but `evaluate` itself takes until all is read.
 
   Raises:
     ValueError: `batch_size` is not a positive multiple of the device count.
@@ -51,7 +51,7 @@ def make(
     new = clean.score(logits, batch['label'], batch['counted'])
     return jax.tree.map(jnp.add, sums, new)
 
-  def evaluate(params: Any, model_state: Any) -> dict[str, float]:
+  def evaluate(params: Any, model_state: Any) -> Callable[[], dict[str, float]]:
     sums = jax.device_put(dict.fromkeys(('top1', 'top5', 'loss'), 0.0))
     for rows in _batches(source, batch_size):
       batch = {
@@ -59,10 +59,7 @@ def make(
         for name, array in rows.items()
       }
       sums = add(sums, params, model_state, batch)
-    sums = jax.device_get(sums)
-    result = {name: float(value) / count for name, value in sums.items()}
-    low, high = clean.wilson_interval(result['top1'], count)
-    return result | {'top1_low': low, 'top1_high': high}
+    return lambda: clean.means(sums, count)
 
   return evaluate
 
