@@ -39,7 +39,7 @@ def get_config(arg: str | None = None) -> Any:
   # Random resized crops are drawn as the photographs are read.
   config.augment.pad = 0
   config.data.feed = 'streamed'
-  config.data.workers = 16
+  config.data.workers = 0  # one on each core
   if not choice.smoke:
     config.epochs = 100.0
     config.batch_size = 2048

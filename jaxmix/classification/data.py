@@ -11,7 +11,8 @@ Everything hangs on one block of the config:
       feed: 'resident' | 'streamed',  # load() or source(); the caller's choice
       train_examples: 0,   # 0: all, N: a class-balanced subset (of ImageNet
       test_examples: 0,    # the first N, in the order that tfds shuffled)
-      workers: 16,         # ImageNet alone: threads that read and decode
+      workers: 0,          # ImageNet alone: threads that read and decode; 0:
+                           # one on each core
     }
 
 `load` gives a split as arrays in RAM, `source` the same examples in the same

@@ -8,6 +8,7 @@ in `jpeg`.
 import dataclasses
 import json
 import operator
+import os
 import pathlib
 from typing import Any
 
@@ -147,10 +148,10 @@ def open_split(
     FileNotFoundError: there is no prepared data set, or it lacks a file.
     ValueError: it is not the data set, or has fewer examples than asked for.
   """
-  if type(data_config.workers) is not int or data_config.workers < 1:
+  if type(data_config.workers) is not int or data_config.workers < 0:
     raise ValueError(
-      f'config.data.workers={data_config.workers!r} must be an integer of 1 '
-      'or more'
+      f'config.data.workers={data_config.workers!r} must be an integer: 1 or '
+      'more threads, or 0 for one on each core'
     )
   folder, name = find(data_config.dir), SPLITS[split]
   builder: Any = tfds.builder_from_directory(folder)
@@ -177,7 +178,7 @@ def open_split(
     records=records,
     examples=wanted or len(records),
     shape=shape,
-    workers=data_config.workers,
+    workers=data_config.workers or len(os.sched_getaffinity(0)),
     random=split == 'train',
     seed=seed,
     flip=flip,

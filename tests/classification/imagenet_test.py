@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import os
 import types
 from typing import Any
 
@@ -145,7 +146,7 @@ def test_a_damaged_photograph_names_its_record(block, damage):
   'fields, error, message',
   [
     ({'dir': '/nowhere'}, FileNotFoundError, '/nowhere/imagenet2012/<version>'),
-    ({'workers': 0}, ValueError, r'config\.data\.workers=0'),
+    ({'workers': -1}, ValueError, r'config\.data\.workers=-1'),
     ({'source': 'x.tar'}, ValueError, r"config\.data\.source='x\.tar'"),
     ({'download': True}, ValueError, r'config\.data\.download=True'),
     ({'train_examples': -1}, ValueError, r'config\.data\.train_examples=-1'),
@@ -154,6 +155,12 @@ def test_a_damaged_photograph_names_its_record(block, damage):
 def test_what_cannot_be_opened(block, fields, error, message):
   with pytest.raises(error, match=message):
     open_split(block(**fields), 'train')
+
+
+def test_the_workers_are_those_of_the_config(block):
+  assert open_split(block(workers=3), 'train').workers == 3
+  cores = len(os.sched_getaffinity(0))
+  assert open_split(block(), 'train').workers == cores
 
 
 def test_it_is_not_kept_in_memory(block):
@@ -225,12 +232,12 @@ def test_a_streamed_evaluation_is_the_resident_one(block):
 
   params = jax.random.normal(jax.random.key(0), (3, 7))
   mesh = make_mesh(jax.devices()[:1])
-  kept = clean.make(predict, examples, batch_size=4, mesh=mesh)(params, {})
+  kept = clean.make(predict, examples, batch_size=4, mesh=mesh)(params, {})()
   read = streamed.make(predict, Watched(), batch_size=4, mesh=mesh)
   assert not calls, 'it reads before it is asked'
-  results = read(params, {})
+  results = read(params, {})()
   assert calls == [4, 4, 4] and results == pytest.approx(kept)
-  assert read(params, {}) == results, 'the second time differs'
+  assert read(params, {})() == results, 'the second time differs'
   with pytest.raises(ValueError, match=r'batch_size=0'):
     streamed.make(predict, Watched(), batch_size=0, mesh=mesh)
 

@@ -71,7 +71,7 @@ def make(
 
 
 def means(sums: Mapping[str, jax.Array], count: int) -> dict[str, float]:
-  """Waits for sums of `score` over `count` examples; the metrics of `make`."""
+  """The results, from sums of `score` over `count` examples; waits for them."""
   result = {
     name: float(value) / count for name, value in jax.device_get(sums).items()
   }

@@ -32,7 +32,7 @@ def make(
     mesh: batches are split over its axis `'data'`.
 
   Returns:
-    As `clean.make`.
+    As `clean.make`; but `evaluate` itself takes until all is read.
 
   Raises:
     ValueError: `batch_size` is not a positive multiple of the device count.
