@@ -63,14 +63,22 @@ def refuse_arguments(argv: Sequence[str]) -> None:
     )
 
 
+def keep_programs(folder: str) -> None:
+  """Has jax keep all that it compiles in `folder`; '' to keep nothing."""
+  path = folder and str(pathlib.Path(folder).expanduser())
+  jax.config.update('jax_compilation_cache_dir', path or None)
+  # By default it leaves out what took less than a second: most of a start.
+  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
+  jax.config.update('jax_persistent_cache_min_entry_size_bytes', -1)
+
+
 def run(main: Callable[[Sequence[str]], None]) -> None:
   """Parses the flags and runs `main`; errors are one line and exit code 2."""
 
   def guarded(argv):
     if expects_cpu():
       keep_freed_memory()
-    folder = CACHE.value and str(pathlib.Path(CACHE.value).expanduser())
-    jax.config.update('jax_compilation_cache_dir', folder or None)
+    keep_programs(CACHE.value)
     try:
       main(argv)
     except _EXPECTED as error:

@@ -3,6 +3,7 @@
 import contextlib
 import pathlib
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import jax
@@ -105,7 +106,9 @@ def open_run(
     restored = checkpoints.restore(abstract_state(init, init_key, mesh))
     step, state = restored or (0, init(init_key))
     write_config(config, workdir)
-    env.record_start(workdir, step)
+    # It asks git, which takes as long as a step or many.
+    recorder = closing.enter_context(ThreadPoolExecutor(1, 'env'))
+    closing.callback(recorder.submit(env.record_start, workdir, step).result)
     writer = MetricWriter(workdir, step, config.tensorboard)
     closing.callback(writer.close)
     progress = Progress(plan, step)

@@ -1,6 +1,7 @@
 """The 1,797 handwritten digits of scikit-learn, 8x8."""
 
-from typing import Any
+import importlib.util
+import pathlib
 
 import numpy as np
 
@@ -11,14 +12,22 @@ def load(split: str) -> dict[str, np.ndarray]:
   They have no official split. Ours: examples in order of class (and of the
   file within a class); every fifth, from the first, is a test example. That is
   1,437 train and 360 test examples, 35 to 37 test examples a class.
-  """
-  from sklearn.datasets import load_digits
 
-  digits: Any = load_digits()
-  is_test = np.zeros(len(digits.target), bool)
-  is_test[np.argsort(digits.target, kind='stable')[::5]] = True
+  Raises:
+    ModuleNotFoundError: scikit-learn is missing.
+    ValueError: its digits are others.
+  """
+  # Its file alone: importing it takes longer than all else before a first step.
+  package = importlib.util.find_spec('sklearn')
+  if package is None or package.origin is None:
+    raise ModuleNotFoundError('the digits need scikit-learn', name='sklearn')
+  path = pathlib.Path(package.origin).parent / 'datasets/data/digits.csv.gz'
+  table = np.loadtxt(path, np.int32, delimiter=',')
+  if table.shape != (1797, 65):
+    raise ValueError(f'{path} holds {table.shape}, expected 1797 digits')
+  pixels, labels = table[:, :64].reshape(-1, 8, 8, 1), table[:, 64]
+  is_test = np.zeros(len(labels), bool)
+  is_test[np.argsort(labels, kind='stable')[::5]] = True
   keep = np.flatnonzero(is_test == (split == 'test'))
-  if len(is_test) != 1797:
-    raise ValueError(f'scikit-learn has {len(is_test)} digits, expected 1797')
-  images = np.round(digits.images[keep] * (255 / 16)).astype(np.uint8)
-  return {'image': images[..., None], 'label': digits.target[keep].astype('i4')}
+  images = np.round(pixels[keep] * (255 / 16)).astype(np.uint8)
+  return {'image': images, 'label': labels[keep].copy()}
