@@ -1,4 +1,4 @@
-import importlib
+import sys
 
 import ml_collections
 import pytest
@@ -19,7 +19,7 @@ def test_the_stand_in_makes_the_same_configs(name, arg, monkeypatch):
   expected = settings.get_config(name, arg)
   assert isinstance(expected, ml_collections.ConfigDict)
   for module in ('configs.common', f'configs.{name}'):
-    monkeypatch.delitem(importlib.sys.modules, module)
+    monkeypatch.delitem(sys.modules, module)
   monkeypatch.setattr(ml_collections, 'ConfigDict', settings.ConfigDict)
   made = settings.get_config(name, arg)
   assert type(made) is settings.ConfigDict
