@@ -13,7 +13,9 @@ from typing import Any
 from benchmarks import machine
 from benchmarks.rounds import Result, Side
 
-MOVED = 0.15  # a result is refused above
+# A result is refused where the products moved by more, or other programs had
+# more of the cores.
+MOVED, OTHERS = 0.15, 0.1
 REFUSED = 3  # the exit code
 PRODUCT, COPY = 'control, product', 'control, copy'
 
@@ -73,7 +75,8 @@ def limits(result: Result) -> dict[str, float]:
   Returns:
     `flop_per_s`, `bytes_per_s`: medians over the rounds; `moved`: by how much
     the products of the slowest third of the run took longer than those of the
-    fastest, 0.1 being 10 %.
+    fastest, 0.1 being 10 %; `others`: the share of the cores that other
+    programs had.
   """
   seconds, facts = result.times.seconds, result.facts['control']
   products = seconds[PRODUCT]
@@ -86,7 +89,13 @@ def limits(result: Result) -> dict[str, float]:
     'flop_per_s': facts['flop'] / statistics.median(products),
     'bytes_per_s': facts['bytes'] / statistics.median(seconds[COPY]),
     'moved': max(parts) / min(parts) - 1,
+    'others': result.others,
   }
+
+
+def refused(found: Mapping[str, float]) -> bool:
+  """Whether the machine was too unsteady to report anything."""
+  return found['moved'] > MOVED or found['others'] > OTHERS
 
 
 def verdict(found: Mapping[str, float]) -> str:
@@ -94,10 +103,14 @@ def verdict(found: Mapping[str, float]) -> str:
   line = (
     f'machine in the same run: {found["flop_per_s"] / 1e9:.0f} GFLOP/s matrix '
     f'product, {found["bytes_per_s"] / 1e9:.1f} GB/s copy; the products moved '
-    f'by {found["moved"]:.0%}'
+    f'by {found["moved"]:.0%}, other programs had {found["others"]:.0%} of the '
+    'cores'
   )
-  if found['moved'] > MOVED:
-    line += f' (more than {MOVED:.0%}: REFUSED, not written to results/)'
+  if refused(found):
+    line += (
+      f' (more than {MOVED:.0%} or {OTHERS:.0%}: REFUSED, not written to '
+      'results/)'
+    )
   return line
 
 
@@ -119,16 +132,15 @@ def finish(
     save: whether to keep it.
 
   Raises:
-    SystemExit: with `REFUSED`, where it should be kept and the machine moved.
+    SystemExit: with `REFUSED`, where it should be kept and may not.
   """
   print(text)
   if not save:
     return
-  moved = max(limits['moved'] for limits in found)
-  if moved > MOVED:
+  if any(map(refused, found)):
     print(
-      f'{name} is not saved: the control moved by {moved:.0%}, more than '
-      f'{MOVED:.0%}; run it again on a quiet machine',
+      f'{name} is not saved: the machine was not steady, see the lines marked '
+      'REFUSED; run it again on a quiet one',
       file=sys.stderr,
     )
     sys.exit(REFUSED)

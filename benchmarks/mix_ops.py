@@ -129,8 +129,11 @@ def main() -> None:
   if options.torch_python != sys.executable:
     there = find_peers(options.torch_python)
   about |= there | here
-  peers: dict[str, str] = {name: options.torch_python for name in there}
-  peers |= {name: sys.executable for name in here}
+  peers = {
+    name: sys.executable if name in here else options.torch_python
+    for name in PEERS
+    if name in here or name in there
+  }
   lines = machine.heading('Mixing operators', about)
   lines += [f'- {name}: not installed' for name in PEERS if name not in peers]
   lines += [

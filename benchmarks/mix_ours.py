@@ -39,9 +39,11 @@ def make(*, shape: list[int], repeats: int) -> Made:
     name: _repeat(function, images, labels, repeats)
     for name, function in functions.items()
   }
-  calls['random_mix, bytes to bfloat16'] = _repeat(
-    _from_bytes, pixels, labels, repeats
-  )
+  for name, function in (
+    ('random_mix, bytes to bfloat16', _from_bytes),
+    ('random_mix, bytes to bfloat16, normalised first', _normalised_first),
+  ):
+    calls[name] = _repeat(function, pixels, labels, repeats)
   return calls, {'jax': jax.__version__}
 
 
@@ -57,7 +59,20 @@ def make_masks(*, size: int, repeats: int) -> Made:
 
 
 def _from_bytes(key: jax.Array, images: jax.Array, labels: jax.Array) -> Any:
-  """What the trainer does with images as they lie on the device."""
+  """Images as they lie on the device to what a network takes, in one pass."""
+  mix = jaxmix.draw_random_mix(key, images.shape)
+  mixed = jaxmix.apply(
+    mix,
+    images,
+    finish=lambda x: augment.normalise(x, MEAN, STD).astype(jnp.bfloat16),
+  )
+  return mixed, jaxmix.mix_labels(mix, labels, num_classes=CLASSES)
+
+
+def _normalised_first(
+  key: jax.Array, images: jax.Array, labels: jax.Array
+) -> Any:
+  """The same where the mixing is given what a network takes."""
   x = augment.normalise(images, MEAN, STD).astype(jnp.bfloat16)
   return jaxmix.random_mix(key, x, labels, num_classes=CLASSES)
 

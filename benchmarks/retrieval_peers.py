@@ -107,14 +107,13 @@ def loss_of_metric_learning(
   # A copy: to the miner the same tensor says that the two sides are one.
   anchor, _, negative = miner(x.detach(), ids, image, ids.clone())
   # A row without a negative would be left out; here every row has one.
-  valid = anchor == torch.arange(len(x))
+  valid = anchor == torch.arange(len(x), device=x.device)
   return m3l(x, image, (negative, valid))
 
 
-def batch(feed: Feed, rows: np.ndarray, slot: int | None = None) -> Any:
+def batch(feed: Feed, ids: Any, slot: int | None = None) -> Any:
   """Images, texts, image ids, caption ids; one caption of five, or `slot`."""
-  ids = torch.tensor(rows, dtype=torch.long)
-  slots = torch.randint(feed.text.shape[1], ids.shape)
+  slots = torch.randint(feed.text.shape[1], ids.shape, device=ids.device)
   if slot is not None:
     slots.fill_(slot)
   image = feed.image[ids].float() / feed.image_scale
@@ -131,46 +130,57 @@ def make_steps(
 
   def steps(block: np.ndarray) -> list[float]:
     losses = []
-    for rows in block:
+    for ids in torch.from_numpy(block).to(feed.image.device):
       optimizer.zero_grad(set_to_none=True)
-      value = loss(head, *batch(feed, rows))
+      # To a compiled loss: what the step before gave may be overwritten.
+      torch.compiler.cudagraph_mark_step_begin()
+      value = loss(head, *batch(feed, ids))
       value.backward()
       optimizer.step()
-      losses.append(value.detach())
+      losses.append(value.detach().clone())
     return torch.stack(losses).tolist()
 
   return steps
 
 
-def make_products(head: Head, size: int) -> Callable[[], None]:
-  """Returns the matrix products of one step, and nothing else of it."""
+def make_products(head: Head, size: int, steps: int) -> Callable[[], None]:
+  """Returns the matrix products of the steps, and nothing else of them."""
   pairs = []
   for i, block in enumerate(head.blocks):
     dim_out, dim_in = block.weight.shape
-    x, dy = torch.randn(size, dim_in), torch.randn(size, dim_out)
     weight = block.weight.detach()
+    x, dy = (
+      torch.randn(size, dim, device=weight.device) for dim in (dim_in, dim_out)
+    )
     pairs += [(x, weight.T), (dy.T, x)] + [(dy, weight)] * (i > 0)
   pairs += [(dy, dy.T)]  # mining
   outs = [a @ b for a, b in pairs]
 
   def products() -> None:
-    for (a, b), out in zip(pairs, outs, strict=True):
-      torch.mm(a, b, out=out)
+    for _ in range(steps):
+      for (a, b), out in zip(pairs, outs, strict=True):
+        torch.mm(a, b, out=out)
+    if outs[0].is_cuda:
+      torch.cuda.synchronize()
 
   return products
 
 
-def make_feed(arrays: Mapping[str, np.ndarray], image_scale: float) -> Feed:
+def make_feed(
+  arrays: Mapping[str, np.ndarray], image_scale: float, device: str = 'cpu'
+) -> Feed:
   """The features of `retrieval_data` as tensors."""
   torch.set_num_threads(machine.cores())
   image, text, caption = (
-    torch.from_numpy(arrays[name]) for name in ('image', 'text', 'caption')
+    torch.from_numpy(arrays[name]).to(device)
+    for name in ('image', 'text', 'caption')
   )
   return Feed(image, text, caption.long(), image_scale)
 
 
 def make(
   *,
+  device: str,
   images: int,
   batch_size: int,
   steps: int,
@@ -182,6 +192,7 @@ def make(
   """The side of `benchmarks.retrieval_step`: a call for each way.
 
   Args:
+    device: 'cpu' or 'cuda'.
     images: of the random training set.
     batch_size: of the step.
     steps: of one call.
@@ -192,7 +203,9 @@ def make(
   """
   with np.load(weights) as file:
     flat = dict(file)
-  feed = make_feed(features(images), float(flat.pop('image_scale')))
+  torch.set_float32_matmul_precision('high')  # as jax has it on a GPU
+  scale = float(flat.pop('image_scale'))
+  feed = make_feed(features(images), scale, device)
   params: dict[str, Any] = {}
   for name, array in flat.items():
     block, _, kind = name.partition('/')
@@ -206,7 +219,7 @@ def make(
         yield order[start : start + batch_size]
 
   def call(loss: Callable[..., Any], **how: Any) -> Callable[[], Any]:
-    head, batches = Head(params, dropout), rows()
+    head, batches = Head(params, dropout).to(device), rows()
     optimizer = torch.optim.Adam(head.parameters(), **adam, **how)
     take = make_steps(feed, head, optimizer, loss)
     return lambda: take(np.stack([next(batches) for _ in range(steps)]))
@@ -217,10 +230,11 @@ def make(
       loss_of_metric_learning, fused=True
     )
   if every:
-    compiled = torch.compile(loss, dynamic=False)
-    calls['fused Adam, compiled'] = call(compiled, fused=True)
+    for mode in ['default'] + ['max-autotune'] * (device == 'cuda'):
+      compiled = torch.compile(loss, dynamic=False, mode=mode)
+      calls[f'fused Adam, compiled, {mode}'] = call(compiled, fused=True)
     calls['foreach Adam'] = call(loss, foreach=True)
     calls['default Adam'] = call(loss)
-    products = make_products(Head(params, dropout), batch_size)
-    calls['products'] = lambda: [products() for _ in range(steps)]
+    head = Head(params, dropout).to(device)
+    calls['products'] = make_products(head, batch_size, steps)
   return calls, {'torch': torch.__version__}

@@ -28,11 +28,13 @@ from benchmarks import control, machine, memory
 from benchmarks import retrieval_ours as ours
 from benchmarks.retrieval_data import IMAGE_DIM, features
 from benchmarks.rounds import Result, Side, alternate
+from benchmarks.settings import get_config
 from jaxretrieval import task
 from launch.mesh import make_mesh
 
 # Batch sizes and the steps of one timed call.
 TIMED = {128: 4, 8192: 1}
+GPU_TIMED = {128: 1024, 8192: 64}
 MEASURED = (8192, 65_536)
 TORCH = bool(importlib.util.find_spec('torch'))
 METRIC_LEARNING = bool(importlib.util.find_spec('pytorch_metric_learning'))
@@ -51,6 +53,7 @@ def make_sides(images: int, weights: str, run: ours.Run) -> Make:
   """
   options = run.config.optimizer
   theirs = {
+    'device': 'cpu' if jax.default_backend() == 'cpu' else 'cuda',
     'weights': weights,
     'dropout': tuple(run.config.model.dropout),
     'adam': {'lr': options.lr, 'betas': (options.b1, options.b2)},
@@ -88,22 +91,27 @@ def differences(
   Raises:
     ValueError: so far that the two sides do not do the same.
   """
+  import torch  # pyright: ignore[reportMissingImports]
+
   from benchmarks import retrieval_peers as peers
 
-  config = run.config.copy_and_resolve_references()
+  config = get_config('coco_m3l')
   config.model.dropout = (0.0, 0.0, 0.0)
   loss = task.make_batch_loss(config, IMAGE_DIM, make_mesh())
   rows = np.asarray(next(run.feed.blocks(0)))[0]
   # A cdf of ones: the first caption of each image.
   batch = {name: jnp.asarray(array[rows]) for name, array in arrays.items()}
   batch['cdf'] = jnp.ones_like(batch['cdf'])
-  (value, _), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(
-    run.state.params, run.state.model_state, batch, run.key
-  )
+  gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))
+  with jax.default_matmul_precision('highest'):
+    (value, _), grads = gradient(
+      run.state.params, run.state.model_state, batch, run.key
+    )
   head = peers.Head(run.state.params, (0.0, 0.0, 0.0))
   scale = float(run.state.model_state['image_scale'])
   feed = peers.make_feed(arrays, scale)
-  other = peers.loss(head, *peers.batch(feed, rows, slot=0))
+  ids = torch.from_numpy(rows).long()
+  other = peers.loss(head, *peers.batch(feed, ids, slot=0))
   other.backward()
   found = {'loss': abs(other.item() / float(value) - 1)}
   for i, block in enumerate(head.blocks):
@@ -130,7 +138,7 @@ def table(result: Result, steps: int) -> list[str]:
       continue
     took = times.median_ms(name) / steps
     ratio = '' if name == NAME else times.ratio_text(name, NAME)
-    lines += [f'| {name} | {took:.1f} | {1e3 / took:.2f} | {ratio} |']
+    lines += [f'| {name} | {took:.4g} | {1e3 / took:.4g} | {ratio} |']
   return lines
 
 
@@ -156,6 +164,8 @@ def report_memory(
     for side, how in make(batch_size, 1).items():
       if batch_size > 10_000 and (side == 'torch' or not large):
         continue
+      if jax.default_backend() != 'cpu':
+        continue  # the memory of the host says nothing there
       print(f'peak of {side}, {batch_size} ...', file=sys.stderr, flush=True)
       call = 'step' if side == 'jaxretrieval' else 'fused Adam'
       row[f'{side}, grown'] = memory.grown(how, call)
@@ -203,7 +213,8 @@ def main() -> None:
     path = pathlib.Path(folder) / 'weights.npz'
     write_weights(path, run)
     make = make_sides(options.images, str(path), run)
-    for batch_size, steps in TIMED.items():
+    timed = TIMED if jax.default_backend() == 'cpu' else GPU_TIMED
+    for batch_size, steps in timed.items():
       rounds = options.rounds
       if batch_size > 1000:
         rounds = max(3, rounds // 4)

@@ -18,6 +18,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from benchmarks.bystanders import Bystanders
 from benchmarks.timing import Times
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -59,10 +60,12 @@ class Result:
     times: seconds of each round, by 'side', or by 'side, call' where a side
       has several calls.
     facts: what each side said of itself before its first call.
+    others: the share of the cores that other programs took in the rounds.
   """
 
   times: Times
   facts: dict[str, dict[str, Any]]
+  others: float = 0.0
 
 
 def alternate(
@@ -102,12 +105,17 @@ def alternate(
     seconds: dict[str, list[float]] = {shown: [] for shown, *_ in calls}
     turns = [turn for turn in range(-warm_up, rounds) for _ in calls]
     progress = closing.enter_context(tqdm(turns, desc=name))
+    workers = {worker for _, _, worker in calls}
+    bystanders = None
     for i, turn in enumerate(progress):
+      if turn >= 0 and bystanders is None:
+        bystanders = Bystanders(worker.process.pid for worker in workers)
       shown, call, worker = calls[i % len(calls)]
       took = worker.take(call)
       if turn >= 0:
         seconds[shown].append(took)
-  return Result(Times(seconds), facts)
+    others = bystanders.share() if bystanders else 0.0
+  return Result(Times(seconds), facts, others)
 
 
 class _Worker:

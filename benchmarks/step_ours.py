@@ -108,7 +108,7 @@ def _make_call(
   state: Any = make_init(Task, config, optimizer, mesh)(init_key)  # pyright: ignore[reportArgumentType]
   shape = (work.side, work.side, 3)
   info = data.Info(
-    'synthetic', work.classes, shape, work.examples, 0, MEAN, STD
+    'synthetic', work.classes, shape, work.examples, 0, MEAN, STD, not work.pad
   )
   loss = task.make_batch_loss(config, info, mesh)
   steps = make_train_steps(loss, optimizer, schedule, feed.select, mesh)

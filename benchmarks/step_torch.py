@@ -117,6 +117,8 @@ def _augment(work: Workload, device: Any) -> Callable[[Any, Any], Any]:
   pixels = torch.arange(work.side, device=device)
 
   def augment(images: Any, rows: Any) -> Any:
+    if not work.pad:
+      return ((images[rows] - mean) / deviation).permute(0, 3, 1, 2)
     count = len(rows)
     start = torch.randint(2 * work.pad + 1, (2, count, 1), device=device)
     flip = torch.rand(count, 1, device=device) < 0.5

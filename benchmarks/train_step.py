@@ -8,7 +8,8 @@ normalise, RandomMix, net, mixed cross entropy, SGD, several steps a call. Torch
 takes the same step with the same net from the same weights; before anything is
 timed both must have as many parameters and the same loss of one given batch, in
 float32. On a CPU that is PreAct-ResNet18 at batch 64, on a GPU three nets at
-batch 256. Images are random: 50,000 of 32 pixels, or 4,096 of 224.
+batch 256. Images are random: 50,000 of 32 pixels (2,048 on a CPU), or 4,096 of
+224, which as in training from photographs come cropped and mirrored.
 """
 
 import argparse

@@ -25,7 +25,7 @@ class Workload:
     side: images are `[side, side, 3]`.
     batch_size: images of a step.
     examples: images of the training set, all on the device.
-    pad: of the crop; 0: none.
+    pad: of the crop; 0: photographs, which come cropped and mirrored.
     steps_per_call: steps of one call of the device.
     calls: how many of those are timed as one.
     weights: the file that `write_weights` wrote.

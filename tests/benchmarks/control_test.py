@@ -7,14 +7,15 @@ from benchmarks.timing import Times
 FACTS = {'control': {'flop': 200, 'bytes': 300, 'dtype': 'float32'}}
 
 
-def result(products):
+def result(products, others=0.0):
   seconds = {control.PRODUCT: products, control.COPY: [3.0] * len(products)}
-  return Result(Times(seconds), FACTS)
+  return Result(Times(seconds), FACTS, others)
 
 
 def test_limits_are_rates():
   found = control.limits(result([2.0] * 9))
-  assert found == {'flop_per_s': 100, 'bytes_per_s': 100, 'moved': 0}
+  rates = {'flop_per_s': 100, 'bytes_per_s': 100}
+  assert found == {**rates, 'moved': 0, 'others': 0}
   assert 'REFUSED' not in control.verdict(found)
 
 
@@ -23,6 +24,11 @@ def test_a_slow_third_is_movement_a_slow_call_is_not():
   found = control.limits(result([2, 2, 2, 2, 2, 2, 3, 3, 3]))
   assert found['moved'] == pytest.approx(0.5)
   assert 'REFUSED' in control.verdict(found)
+
+
+def test_a_steady_load_of_others_is_refused():
+  assert control.refused(control.limits(result([2.0] * 9, others=0.11)))
+  assert not control.refused(control.limits(result([2.0] * 9, others=0.09)))
 
 
 @pytest.mark.parametrize('last, kept', [(2.2, True), (2.4, False)])
