@@ -234,7 +234,10 @@ ANYWHERE = [
   *(f'jaxmix.classification.{name}' for name in ('models', 'augment', 'task')),
   *(f'jaxretrieval.{name}' for name in ('losses', 'mining', 'recall')),
   *(f'jaxretrieval.{name}' for name in ('models', 'objective', 'task')),
-  *(f'benchmarks.{path.stem}' for path in ROOT.glob('benchmarks/[!_]*.py')),
+  *(f'benchmarks.{name}' for name in ('train_step', 'step_ours', 'roofline')),
+  *(f'benchmarks.{name}' for name in ('mix_ops', 'mix_ours', 'control')),
+  *(f'benchmarks.{name}' for name in ('retrieval_step', 'retrieval_ours')),
+  'benchmarks.worker',
 ]
 
 

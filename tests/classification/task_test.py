@@ -255,6 +255,10 @@ def test_evaluation_is_on_the_plain_test_images():
 # --- Eight devices ---
 
 
+def halve(images):
+  return images / 2
+
+
 def collectives(function, *arguments):
   compiled = jax.jit(function).lower(*arguments).compile()
   return set(COLLECTIVE.findall(compiled.as_text() or ''))
@@ -264,10 +268,10 @@ def collectives(function, *arguments):
 def test_mixing_moves_nothing_between_devices():
   config, mesh = make_config(), make_mesh()
   images = jax.ShapeDtypeStruct(
-    (BATCH, 8, 8, 1), jnp.float32, sharding=batch_sharded(mesh)
+    (BATCH, 8, 8, 1), jnp.uint8, sharding=batch_sharded(mesh)
   )
   key = jax.device_put(jax.random.key(0), replicated(mesh))
-  mixing = task.make_mixing(config.mix, (8, 8, 1), mesh)
+  mixing = task.make_mixing(config.mix, (8, 8, 1), mesh, halve)
   assert collectives(mixing, key, images) == set()
 
   # The same without the shard_map: what this test is there to notice.
@@ -293,14 +297,14 @@ def test_a_step_moves_sums_but_no_pixels():
 @pytest.mark.devices
 def test_each_device_mixes_its_part_with_one_draw():
   config, mesh = make_config(), make_mesh()
-  mixing = jax.jit(task.make_mixing(config.mix, (8, 8, 1), mesh))
+  mixing = jax.jit(task.make_mixing(config.mix, (8, 8, 1), mesh, halve))
   draw = jax.jit(
     lambda key: jaxmix.draw_random_mix(
       key, (4, 8, 8, 1), **config.mix.to_dict()
     )
   )
-  apply = jax.jit(jaxmix.apply)
-  images = jax.random.uniform(jax.random.key(1), (32, 8, 8, 1))
+  apply = jax.jit(functools.partial(jaxmix.apply, finish=halve))
+  images = jax.random.bits(jax.random.key(1), (32, 8, 8, 1), jnp.uint8)
   images = jax.device_put(images, batch_sharded(mesh))
   for seed in range(5):
     mixed, lam, partner = mixing(jax.random.key(seed), images)
