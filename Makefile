@@ -3,8 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUNS := runs/quickstart
 NUMBERS := runs/numbers
+TORCH_PYTHON ?= $(BIN)/python
+SAVE ?=
 
-.PHONY: run retrieval test test-extract test-slow lint bench clean
+.PHONY: run retrieval test test-extract test-slow lint bench bench-gpu clean
 
 # Six small trainings on real digits, their table and curves, and a picture of
 # the four mixes. Under three minutes on two cores.
@@ -41,9 +43,23 @@ lint: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
-bench: .venv/installed
-	$(BIN)/python -m benchmarks.mix_ops
-	$(BIN)/python -m benchmarks.retrieval_step
+# Everything that a CPU can show, under ten minutes on two cores. SAVE=--save
+# writes benchmarks/results/; TORCH_PYTHON is an interpreter with torchvision and
+# timm, which need another torch.
+bench: .venv/bench
+	$(BIN)/python -m benchmarks.train_step --rounds 7 $(SAVE)
+	$(BIN)/python -m benchmarks.mix_ops --rounds 9 --torch_python $(TORCH_PYTHON) $(SAVE)
+	$(BIN)/python -m benchmarks.retrieval_step --rounds 9 $(SAVE)
+	$(BIN)/python -m benchmarks.input_pipeline --rounds 7 --torch_python $(TORCH_PYTHON) $(SAVE)
+	$(BIN)/python -m benchmarks.host_loop --rounds 3 $(SAVE)
+	$(BIN)/python -m benchmarks.cold_start $(SAVE)
+
+# On a machine with a GPU, in the environment that is there: jax, flax, optax and
+# torch are needed, nothing is installed.
+bench-gpu:
+	$(PYTHON) -m benchmarks.train_step $(SAVE)
+	$(PYTHON) -m benchmarks.mix_ops $(SAVE)
+	$(PYTHON) -m benchmarks.retrieval_step $(SAVE)
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -54,6 +70,11 @@ bench: .venv/installed
 .venv/demo: .venv/installed
 	$(BIN)/python -m pip install -q --disable-pip-version-check \
 	  -c constraints.txt -e '.[demo]'
+	touch $@
+
+.venv/bench: .venv/installed
+	$(BIN)/python -m pip install -q --disable-pip-version-check \
+	  -c constraints.txt -e '.[bench]'
 	touch $@
 
 .venv/extract: .venv/installed
