@@ -5,6 +5,7 @@ dense where the library does that; our own torch modes mix the images alone.
 """
 
 import functools
+import statistics
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -96,7 +97,7 @@ def _calls(functions: Mapping[str, Callable[[], Any]], repeats: int) -> Any:
       return time.perf_counter() - start
 
     found = {
-      threads: min(call(threads, 1) for _ in range(7))
+      threads: statistics.median(call(threads, 1) for _ in range(9))
       for threads in (machine.cores(), 1)
     }
     best = min(found, key=lambda threads: found[threads])
