@@ -1,3 +1,4 @@
+import functools
 import gc
 import json
 import time
@@ -288,7 +289,12 @@ def test_the_host_does_little_for_a_step(tmp_path, monkeypatch):
   assert np.median(spent) < 100e-6, f'{1e6 * np.median(spent):.0f} us a step'
 
 
-def test_nothing_is_compiled_after_the_first_epoch(tmp_path):
+@pytest.mark.parametrize('looped', [False, True])
+def test_nothing_is_compiled_after_the_first_epoch(
+  looped, tmp_path, monkeypatch
+):
+  make_train_steps = functools.partial(run.make_train_steps, looped=looped)
+  monkeypatch.setattr(run, 'make_train_steps', make_train_steps)
   config = make_config(epochs=3.0, checkpoint_every=1.0, steps_per_call=2)
   fit(toy_task, config, tmp_path)
   # Anything else is a warning too, and so an error in these tests.
