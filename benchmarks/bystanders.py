@@ -4,6 +4,7 @@ A steady load leaves the control steady, and yet decides who is faster: threads
 that wait for each other after every operation suffer more than others.
 """
 
+import contextlib
 import os
 import pathlib
 import time
@@ -14,11 +15,12 @@ class Bystanders:
   """Begins to count; Linux alone.
 
   Args:
-    pids: the processes of the benchmark, beside this one.
+    pids: the processes of the benchmark, beside this one; what they start
+      counts as theirs.
   """
 
   def __init__(self, pids: Iterable[int]):
-    self.pids = [os.getpid(), *pids]
+    self.pids = list(pids)
     self.start = time.perf_counter(), _busy(), _own(self.pids)
 
   def share(self) -> float:
@@ -49,11 +51,18 @@ def _busy() -> float:
 
 
 def _own(pids: list[int]) -> float:
-  ticks = 0
-  for pid in pids:
-    path = pathlib.Path(f'/proc/{pid}/stat')
-    if path.exists():
-      # After the name, which may hold anything: the 12th and 13th field.
+  """Seconds of this process, and of these and all that they have started."""
+  parents, ticks = {}, {}
+  for path in pathlib.Path('/proc').glob('[0-9]*/stat'):
+    with contextlib.suppress(OSError):  # it has ended
+      # After the name, which may hold anything: the 4th field is the parent,
+      # the 14th to 17th are its own time and that of children that ended.
       fields = path.read_text().rpartition(')')[2].split()
-      ticks += int(fields[11]) + int(fields[12])
-  return ticks / os.sysconf('SC_CLK_TCK')
+      pid = int(path.parent.name)
+      parents[pid], ticks[pid] = int(fields[1]), sum(map(int, fields[11:15]))
+  found, new = set(), set(pids) & ticks.keys()
+  while new:
+    found |= new
+    new = {pid for pid, parent in parents.items() if parent in new} - found
+  theirs = sum(ticks[pid] for pid in found) / os.sysconf('SC_CLK_TCK')
+  return sum(os.times()[:2]) + theirs
