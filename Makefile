@@ -51,8 +51,8 @@ bench: .venv/bench
 	$(BIN)/python -m benchmarks.mix_ops --rounds 9 --torch_python $(TORCH_PYTHON) $(SAVE)
 	$(BIN)/python -m benchmarks.retrieval_step --rounds 9 $(SAVE)
 	$(BIN)/python -m benchmarks.input_pipeline --rounds 7 --torch_python $(TORCH_PYTHON) $(SAVE)
-	$(BIN)/python -m benchmarks.host_loop --rounds 3 $(SAVE)
-	$(BIN)/python -m benchmarks.cold_start $(SAVE)
+	$(BIN)/python -m benchmarks.host_loop --rounds 3 --calls 12 $(SAVE)
+	$(BIN)/python -m benchmarks.cold_start --rounds 3 $(SAVE)
 
 # On a machine with a GPU, in the environment that is there: jax, flax, optax and
 # torch are needed, nothing is installed.
