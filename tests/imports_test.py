@@ -219,11 +219,13 @@ def test_the_rules_themselves(file, module, good):
 # What a machine with jax, flax, optax and torch may lack.
 LACKING = (
   'array_record',
+  'cv2',
   'grain',
   'importlib_resources',
   'ml_collections',
   'orbax',
   'pyarrow',
+  'simplejpeg',
   'sklearn',
   'tensorboardX',
   'tensorflow_datasets',
