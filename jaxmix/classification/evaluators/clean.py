@@ -38,11 +38,7 @@ def make(
   Raises:
     ValueError: `batch_size` is not a positive multiple of the device count.
   """
-  if batch_size < 1 or batch_size % mesh.size:
-    raise ValueError(
-      f'config.evals.clean.batch_size={batch_size} must be a positive multiple '
-      f'of the {mesh.size} devices'
-    )
+  check_batch_size(batch_size, mesh)
   count = len(examples['label'])
   steps = math.ceil(count / batch_size)
   index = np.arange(steps * batch_size).reshape(steps, batch_size)
@@ -68,6 +64,15 @@ def make(
     return lambda: means(sums, count)
 
   return evaluate
+
+
+def check_batch_size(batch_size: int, mesh: Mesh) -> None:
+  """Raises ValueError where the devices cannot share a batch equally."""
+  if batch_size < 1 or batch_size % mesh.size:
+    raise ValueError(
+      f'config.evals.clean.batch_size={batch_size} must be a positive multiple '
+      f'of the {mesh.size} devices'
+    )
 
 
 def means(sums: Mapping[str, jax.Array], count: int) -> dict[str, float]:

@@ -37,11 +37,7 @@ def make(
   Raises:
     ValueError: `batch_size` is not a positive multiple of the device count.
   """
-  if batch_size < 1 or batch_size % mesh.size:
-    raise ValueError(
-      f'config.evals.clean.batch_size={batch_size} must be a positive multiple '
-      f'of the {mesh.size} devices'
-    )
+  clean.check_batch_size(batch_size, mesh)
   by_row = NamedSharding(mesh, PartitionSpec('data'))
   count = len(source)
 
