@@ -6,7 +6,7 @@ NUMBERS := runs/numbers
 TORCH_PYTHON ?= $(BIN)/python
 SAVE ?=
 
-.PHONY: run retrieval test test-extract test-slow lint bench bench-gpu clean
+.PHONY: run retrieval test test-extract test-slow faults lint bench bench-gpu clean
 
 # Six small trainings on real digits, their table and curves, and a picture of
 # the four mixes. Under three minutes on two cores.
@@ -37,6 +37,11 @@ test-extract: .venv/extract
 
 test-slow: .venv/extract .venv/demo
 	$(BIN)/python -m pytest -m slow
+
+# Every trial of tests/faults, of which `make test` has a few of each kind. Under
+# an hour on two cores.
+faults: .venv/installed
+	FAULTS=full $(BIN)/python -m pytest -n 2 --dist load tests/faults
 
 lint: .venv/installed
 	$(BIN)/ruff check .

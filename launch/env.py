@@ -6,14 +6,13 @@ import json
 import os
 import pathlib
 import platform
-import shlex
 import subprocess
-import sys
 from typing import Any
 
 import jax
 
 from launch.config import write_text
+from launch.signals import command
 
 _PACKAGES = (
   'jax',
@@ -36,11 +35,6 @@ def versions() -> dict[str, str | None]:
       return None
 
   return {package: version(package) for package in _PACKAGES}
-
-
-def command() -> str:
-  """Returns the command line of this process, quoted for a shell."""
-  return shlex.join(sys.orig_argv)
 
 
 def record_start(workdir: pathlib.Path, step: int) -> None:

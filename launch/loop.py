@@ -4,11 +4,10 @@ import pathlib
 
 import jax
 
-from launch import env
 from launch.config import Config, check_config, check_workdir
 from launch.evaluation import begin
 from launch.run import open_run
-from launch.signals import stop_requests
+from launch.signals import go_on, stop_requests
 from launch.task import Task
 from launch.timing import show_metrics
 from launch.writers import final_metrics
@@ -74,6 +73,7 @@ def fit(task: Task, config: Config, workdir: pathlib.Path) -> dict[str, float]:
             )
           step += count
           log.called(step, metrics)
+          stop.hold()  # From now on there is something to lose.
         log.read(here)
         if saved:
           checkpoints.save(here, saved)
@@ -82,7 +82,7 @@ def fit(task: Task, config: Config, workdir: pathlib.Path) -> dict[str, float]:
         if signal:
           run.progress.note(
             f'stopped by {signal.name} at step {here} of {plan.total_steps}; '
-            f'to go on: {env.command()}'
+            f'{go_on()}'
           )
           raise SystemExit(128 + signal)
         if evaluation:

@@ -1,126 +1,17 @@
 """Trains a task: `python -m launch.main --config=FILE.py[:ARG] --workdir=DIR`.
 
 Every field of the config is a flag, such as --config.optimizer.lr=0.1. The same
-command goes on with a run that was stopped.
+command goes on with a run that was stopped. docs/reliability.md lists the exit
+codes.
 
-This file is short on purpose: what it calls can be imported and tested.
+This file imports next to nothing, so that a signal finds someone to listen
+while jax is imported; `launch.command` has the rest.
 """
 
-import os
-import pathlib
-import sys
-from collections.abc import Callable, Sequence
-from typing import NoReturn
-
-import jax
-from absl import app, flags, logging
-from ml_collections import config_flags
-
-from launch.config import check_config
-from launch.loop import fit
-from launch.malloc import keep_freed_memory
-from launch.mesh import expects_cpu
-from launch.task import load_task
-from launch.timing import show_metrics
-
-CONFIG = config_flags.DEFINE_config_file(
-  'config', help_string='FILE.py[:ARG] with get_config(ARG).'
-)
-WORKDIR = flags.DEFINE_string(
-  'workdir',
-  None,
-  'Folder of the run: results, and what it goes on from.',
-  required=True,
-)
-CACHE = flags.DEFINE_string(
-  'compilation_cache',
-  os.environ.get('JAX_COMPILATION_CACHE_DIR', '~/.cache/jaxmix/xla'),
-  'Folder of compiled programs; empty to keep none.',
-)
-DEBUG = flags.DEFINE_bool('debug', False, 'Show where an error came from.')
-flags.mark_flag_as_required('config')
-
-# What people can cause and put right: a wrong value, missing data, a diverging
-# run. Anything else is a bug and shows its traceback.
-_EXPECTED = (ValueError, OSError, ImportError, FloatingPointError)
-
-
-def main(argv: Sequence[str]) -> None:
-  """Trains what the flags say."""
-  refuse_arguments(argv)
-  check_config(CONFIG.value)
-  task = load_task(CONFIG.value.task)
-  metrics = fit(task, CONFIG.value, pathlib.Path(WORKDIR.value))
-  print(show_metrics(metrics))
-
-
-def refuse_arguments(argv: Sequence[str]) -> None:
-  """Raises ValueError if there are arguments that are no flags."""
-  if argv[1:]:
-    raise ValueError(
-      f'unknown argument {argv[1]!r}: flags begin with --, and a variant of '
-      'the config follows a colon, --config=FILE.py:method=cutmix'
-    )
-
-
-def keep_programs(folder: str) -> None:
-  """Has jax keep all that it compiles in `folder`; '' to keep nothing."""
-  path = folder and str(pathlib.Path(folder).expanduser())
-  jax.config.update('jax_compilation_cache_dir', path or None)
-  # By default it leaves out what took less than a second: most of a start.
-  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
-  jax.config.update('jax_persistent_cache_min_entry_size_bytes', -1)
-
-
-def run(main: Callable[[Sequence[str]], None]) -> None:
-  """Parses the flags and runs `main`; errors are one line and exit code 2."""
-
-  def guarded(argv):
-    if expects_cpu():
-      keep_freed_memory()
-    keep_programs(CACHE.value)
-    try:
-      main(argv)
-    except _EXPECTED as error:
-      if DEBUG.value:
-        raise
-      _fail(error)
-
-  app.run(guarded, flags_parser=_parse)
-
-
-def _parse(argv: Sequence[str]) -> list[str]:
-  try:
-    rest = flags.FLAGS(argv)
-    CONFIG.value.lock()  # Raises if the file could not be read.
-  except (*_EXPECTED, flags.Error, LookupError, AttributeError) as error:
-    if '--debug' in argv:
-      raise
-    _fail(_flag_message(error))
-  if flags.FLAGS['verbosity'].using_default_value:
-    flags.FLAGS.verbosity = logging.WARNING  # orbax has much to tell.
-  return rest
-
-
-def _flag_message(error: Exception) -> str:
-  if isinstance(error, LookupError | AttributeError):
-    text = error
-    while isinstance(text, Exception):
-      text = text.args[0]
-    return f'no such field of the config: {" ".join(str(text).split())}'
-  if isinstance(error, OSError):
-    return str(error).splitlines()[-1].strip()
-  if 'Error whilst parsing config file' in str(error):
-    # ml_collections hides what get_config raised in the text of a traceback.
-    while isinstance(error.__context__, Exception):
-      error = error.__context__
-  return str(error)
-
-
-def _fail(message: object) -> NoReturn:
-  print(f'error: {message}', file=sys.stderr)
-  sys.exit(2)
-
+from launch.signals import stop_requests
 
 if __name__ == '__main__':
-  run(main)
+  with stop_requests():
+    from launch.command import run, train
+
+    run(train)

@@ -12,6 +12,7 @@ from launch import env
 from launch.checkpoint import Checkpoints
 from launch.compiles import Compiles
 from launch.config import Config, config_digest, write_config
+from launch.exits import Exit, blame
 from launch.feeds import Feed, count_examples, make_feed
 from launch.log import TrainLog
 from launch.mesh import check_batch_size, make_mesh
@@ -81,7 +82,8 @@ def open_run(
   ):
     mesh = make_mesh()
     check_batch_size(config.batch_size, mesh)
-    source = task.train_data(config)
+    with blame(Exit.DATA):
+      source = task.train_data(config)
     plan = Plan(
       config.epochs,
       count_examples(source),
@@ -92,7 +94,8 @@ def open_run(
     schedule = make_schedule(config.optimizer, plan)
     optimizer = make_optimizer(config.optimizer, schedule)
     loss = task.make_loss(config, mesh)
-    evaluators = task.make_evaluators(config, mesh)
+    with blame(Exit.DATA):
+      evaluators = task.make_evaluators(config, mesh)
     if taken := {'train', 'time'} & evaluators.keys():
       raise ValueError(f'config.task={config.task}: evaluators called {taken}')
 

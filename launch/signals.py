@@ -1,32 +1,144 @@
-"""Stopping a run politely: SIGTERM and Ctrl-C."""
+"""Stopping a run politely: SIGTERM and Ctrl-C, at any moment.
+
+Until there is something to save a signal ends the process. From `hold` on the
+loop is asked to stop, and saves first. This module imports little, as it has to
+be there before jax is.
+"""
 
 import contextlib
 import os
+import shlex
 import signal
+import sys
+import threading
 from collections.abc import Callable, Iterator
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# Seconds that cleaning up may take, of which compiling knows nothing: Python
+# cannot raise an error in it.
+_GRACE = 3
+
+
+class Interrupted(BaseException):
+  """A signal came within `Stops.interrupting`."""
+
+
+class Stops:
+  """The signals that came to this process."""
+
+  def __init__(self):
+    self._received: list[signal.Signals] = []
+    self._holding = self._interrupting = False
+    self._closed = threading.Event()
+
+  def __call__(self) -> signal.Signals | None:
+    """Returns the first signal that came, or None."""
+    return self._received[0] if self._received else None
+
+  def hold(self, holding: bool = True) -> None:
+    """From now on a signal waits until it is asked for; or no longer."""
+    self._holding = holding
+
+  @contextlib.contextmanager
+  def interrupting(self) -> Iterator[None]:
+    """Within it a signal is not waited for, but raises `Interrupted`."""
+    self._interrupting = True
+    try:
+      if self._received:
+        raise Interrupted
+      yield
+    finally:
+      self._interrupting = False
+
+  def note(self, number: int, frame: object = None) -> None:
+    """The handler of the signals."""
+    del frame
+    self._received.append(signal.Signals(number))
+    name, times = self._received[0].name, len(self._received)
+    if not self._holding:
+      if times == 1:
+        _tell(f'stopped by {name} before the first step; {go_on()}')
+      sys.exit(128 + number)
+    if times == 1:
+      _tell(f'{name}: saving')
+    # People who press it a third time mean it; schedulers repeat SIGTERM.
+    if self._received.count(signal.SIGINT) > 2:
+      _tell(f'stopped by SIGINT without saving; {go_on()}')
+      os._exit(128 + signal.SIGINT)
+    if self._interrupting:
+      self._interrupting = False
+      raise Interrupted
+
+  def watch(self, pipe: int) -> None:
+    """Ends the process if it does not end by itself, while nothing is held.
+
+    Runs in a thread of its own: the main one may be in a compiler, where
+    Python does not get to call `note`.
+    """
+    while data := os.read(pipe, 1):
+      if data[0] not in SIGNALS or self._holding:
+        continue
+      if self._closed.wait(_GRACE) or self._holding:
+        continue
+      if not self._received:
+        name = signal.Signals(data[0]).name
+        _tell(f'stopped by {name} before the first step; {go_on()}')
+      os._exit(128 + data[0])
+
+  def close(self) -> None:
+    """Tells `watch` that the process is ending."""
+    self._closed.set()
+
+
+def go_on() -> str:
+  """Says how to go on with the run of this process."""
+  return f'to go on: {command()}'
+
+
+def command() -> str:
+  """Returns the command line of this process, quoted for a shell."""
+  return shlex.join(sys.orig_argv)
+
+
+def _tell(line: str) -> None:
+  # A handler may not print: it may have interrupted printing.
+  with contextlib.suppress(OSError):
+    os.write(2, f'{line}\n'.encode())
+
+
+_listening: Stops | None = None
 
 
 @contextlib.contextmanager
-def stop_requests() -> Iterator[Callable[[], signal.Signals | None]]:
-  """Notes SIGTERM and SIGINT instead of dying of them.
+def stop_requests() -> Iterator[Stops]:
+  """Listens to SIGTERM and SIGINT, holding none; use in the main thread.
 
-  A second SIGINT leaves at once, without saving. Use in the main thread.
-
-  Yields:
-    A function that returns the signal that came, or None.
+  Within another `stop_requests` it is the same one.
   """
-  received: list[signal.Signals] = []
-
-  def note(number, frame):
-    del frame
-    number = signal.Signals(number)
-    if number == signal.SIGINT and number in received:
-      os._exit(128 + number)
-    received.append(number)
-
-  before = {s: signal.signal(s, note) for s in (signal.SIGTERM, signal.SIGINT)}
+  global _listening
+  if _listening is not None:
+    try:
+      yield _listening
+    finally:
+      _listening.hold(False)
+    return
+  stops = _listening = Stops()
+  reading, writing = os.pipe()
+  os.set_blocking(writing, False)
+  handlers: dict[int, Callable | int | None] = {
+    number: signal.signal(number, stops.note) for number in SIGNALS
+  }
+  before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+  watcher = threading.Thread(target=stops.watch, args=(reading,), daemon=True)
+  watcher.start()
   try:
-    yield lambda: received[0] if received else None
+    yield stops
   finally:
-    for number, handler in before.items():
+    stops.close()
+    signal.set_wakeup_fd(before)
+    for number, handler in handlers.items():
       signal.signal(number, handler)
+    os.close(writing)  # The watcher reads the end of the file.
+    watcher.join()
+    os.close(reading)
+    _listening = None

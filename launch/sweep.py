@@ -1,116 +1,15 @@
-"""Runs every row of a table, one after the other, in this process.
+"""Runs every row of a table, one after the other, in one process.
 
-`python -m launch.sweep --config=FILE.py[:ARG] --workdir=DIR`, where the config
-file has `sweep(add)` beside `get_config(arg)`. It calls `add` for each row:
-
-  add(arg='method=cutmix', seed=1, **{'optimizer.lr': 0.2})
-
-`arg` joins the ARG of the command line, the other keywords override fields.
-Each row is a run in `DIR/<its name>`: what is finished is skipped, what was
-stopped goes on.
+`python -m launch.sweep --config=FILE.py[:ARG] --workdir=DIR`; `launch.rows`
+says what the rows of a config file are. Each is a run in `DIR/<its name>`: what
+is finished is skipped, what was stopped goes on.
 """
 
-import importlib.util
-import pathlib
-import re
-import sys
-from collections.abc import Mapping, Sequence
-from types import ModuleType
-from typing import Any
-
-from absl import flags
-from ml_collections import config_flags
-
-from launch import main as launch_main
-from launch.config import Config, check_config, flatten
-from launch.loop import fit
-from launch.task import load_task
-from launch.timing import show_metrics
-
-
-def main(argv: Sequence[str]) -> None:
-  """Runs the sweep that the flags name; exits with 1 if a row diverged."""
-  launch_main.refuse_arguments(argv)
-  flag = flags.FLAGS['config']
-  path, _, arg = config_flags.get_config_filename(flag).partition(':')
-  overrides = config_flags.get_override_values(flag)
-  rows = sweep_rows(load_config_file(path), arg, overrides)
-  results = {}
-  for i, (name, config) in enumerate(rows.items(), 1):
-    print(f'[{i}/{len(rows)}] {name}', flush=True)
-    try:
-      task = load_task(config.task)
-      metrics = fit(task, config, pathlib.Path(launch_main.WORKDIR.value, name))
-      results[name] = show_metrics(metrics)
-    # One learning rate too high is a result too: the other rows still count.
-    except FloatingPointError as error:
-      results[name] = f'diverged: {error}'
-      print(results[name], file=sys.stderr)
-  print('\n'.join(f'{name}: {result}' for name, result in results.items()))
-  sys.exit(any(text.startswith('diverged') for text in results.values()))
-
-
-def load_config_file(path: str) -> ModuleType:
-  """Imports a config file by its path.
-
-  Raises:
-    ValueError: it has no `sweep` or no `get_config`.
-    OSError: it cannot be read.
-  """
-  spec = importlib.util.spec_from_file_location('sweep_config', path)
-  if spec is None or spec.loader is None:
-    raise ValueError(f'--config={path}: not a Python file')
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  for function in ('get_config', 'sweep'):
-    if not callable(getattr(module, function, None)):
-      raise ValueError(f'--config={path}: the file has no {function}()')
-  return module
-
-
-def sweep_rows(
-  module: ModuleType, base_arg: str, overrides: Mapping[str, Any]
-) -> dict[str, Config]:
-  """Returns the config of every row by its name, in order, all checked.
-
-  Args:
-    module: a config file with `get_config(arg)` and `sweep(add)`.
-    base_arg: the ARG of the command line, for all rows; may be empty.
-    overrides: fields of the command line, for all rows; a row's own win.
-
-  Raises:
-    ValueError: a row does not fit the config, or two rows are the same.
-  """
-  rows = {}
-
-  def add(arg: str = '', **fields: Any):
-    name = row_name(arg, fields)
-    if name in rows:
-      raise ValueError(f'sweep: two rows are called {name!r}')
-    fields = {**overrides, **fields}
-    try:
-      config = module.get_config(
-        ','.join(filter(None, [base_arg, arg])) or None
-      )
-      unknown = fields.keys() - flatten(config).keys()
-      if unknown:
-        raise ValueError(f'the config has no {", ".join(sorted(unknown))}')
-      config.update_from_flattened_dict(fields)
-      check_config(config.lock())
-    except (ValueError, TypeError) as error:
-      raise ValueError(f'sweep row {name!r}: {error}') from error
-    rows[name] = config
-
-  module.sweep(add)
-  return rows
-
-
-def row_name(arg: str, fields: Mapping[str, Any]) -> str:
-  """Returns the name of a row, fit for a folder: `method=cutmix,seed=1`."""
-  parts = [arg] if arg else []
-  parts += [f'{field}={value}' for field, value in fields.items()]
-  return re.sub(r'[^\w.,=+-]', '_', ','.join(parts)) or 'default'
-
+from launch.signals import stop_requests
 
 if __name__ == '__main__':
-  launch_main.run(main)
+  with stop_requests():
+    from launch.command import run
+    from launch.rows import run_sweep
+
+    run(run_sweep)

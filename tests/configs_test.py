@@ -17,7 +17,7 @@ from jaxretrieval import objective
 from launch.config import check_config, flatten
 from launch.mesh import make_mesh
 from launch.plan import Plan
-from launch.sweep import sweep_rows
+from launch.rows import sweep_rows
 
 FOLDER = pathlib.Path(__file__).resolve().parents[1] / 'configs'
 NAMES = sorted(

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from launch import main as launch_main
+from launch.command import refuse_arguments
 from launch.loop import fit
 from launch.writers import read_metrics
 from tests.launch import toy_task
@@ -88,10 +88,10 @@ def test_killed_three_ways_a_run_ends_in_the_same_bits(tmp_path):
 def test_mistakes_are_one_line(tmp_path, fields, message):
   code, out, err = ended(start(tmp_path, fields))
   (line,) = err.splitlines()
-  assert code == 2 and line.startswith('error: ')
+  assert code == 8 and line.startswith('error: ')
   assert re.search(message, line)
 
 
 def test_an_argument_that_is_no_flag_is_refused():
   with pytest.raises(ValueError, match="unknown argument 'method=cutmix'"):
-    launch_main.refuse_arguments(['launch.main', 'method=cutmix'])
+    refuse_arguments(['launch.main', 'method=cutmix'])

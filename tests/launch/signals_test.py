@@ -2,33 +2,86 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
-from launch.signals import stop_requests
+from launch.signals import Interrupted, stop_requests
+
+BOTH = [signal.SIGTERM, signal.SIGINT]
 
 
-@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_is_noted_and_the_old_handler_comes_back(number):
+@pytest.mark.parametrize('number', BOTH)
+def test_a_held_signal_is_noted_and_the_old_handler_comes_back(number):
   before = signal.getsignal(number)
   with stop_requests() as stop:
     assert stop() is None
+    stop.hold()
     os.kill(os.getpid(), number)
     assert stop() == number
   assert signal.getsignal(number) == before
 
 
-def test_a_second_interrupt_leaves_at_once():
-  program = (
-    'import os, signal\n'
-    'from launch.signals import stop_requests\n'
-    'with stop_requests():\n'
-    '  os.kill(os.getpid(), signal.SIGINT)\n'
-    '  print("still here", flush=True)\n'
-    '  os.kill(os.getpid(), signal.SIGINT)\n'
-    '  print("deaf", flush=True)\n'
-  )
-  done = subprocess.run(
+@pytest.mark.parametrize('number', BOTH)
+def test_with_nothing_to_save_a_signal_ends_the_process(number, capfd):
+  with pytest.raises(SystemExit) as exited, stop_requests():
+    os.kill(os.getpid(), number)
+    time.sleep(1)
+  assert exited.value.code == 128 + number
+  assert f'stopped by {number.name} before' in capfd.readouterr().err
+
+
+def test_an_interruptible_part_is_left_at_once():
+  with stop_requests() as stop:
+    stop.hold()
+    with pytest.raises(Interrupted), stop.interrupting():
+      os.kill(os.getpid(), signal.SIGTERM)
+      time.sleep(1)
+    assert stop() == signal.SIGTERM
+    with pytest.raises(Interrupted), stop.interrupting():
+      raise AssertionError('a signal that came before is forgotten')
+
+
+def test_within_another_it_is_the_same_and_holds_nothing_afterwards():
+  with stop_requests() as outer:
+    with stop_requests() as inner:
+      assert inner is outer
+      inner.hold()
+    with pytest.raises(SystemExit):
+      os.kill(os.getpid(), signal.SIGTERM)
+      time.sleep(1)
+
+
+def run(body):
+  program = 'import os, signal, sys, time\n'
+  program += 'from launch.signals import stop_requests\n'
+  program += 'with stop_requests() as stop:\n'
+  program += ''.join(f'  {line}\n' for line in body)
+  return subprocess.run(
     [sys.executable, '-c', program], capture_output=True, text=True
   )
-  assert (done.returncode, done.stdout) == (130, 'still here\n'), done.stderr
+
+
+def test_a_third_interrupt_leaves_at_once():
+  interrupt = 'os.kill(os.getpid(), signal.SIGINT)'
+  still_here = 'print("still here", flush=True)'
+  done = run(['stop.hold()', *[interrupt, still_here] * 3])
+  assert done.returncode == 130, done.stderr
+  assert done.stdout == 'still here\n' * 2
+
+
+def test_a_process_that_never_gets_back_to_python_is_ended():
+  # In C for good, as in a long compilation: a mutex that it locks twice.
+  started = time.monotonic()
+  done = run(
+    [
+      'import ctypes, threading',
+      'end = lambda: os.kill(os.getpid(), signal.SIGTERM)',
+      'threading.Timer(.2, end).start()',
+      'mutex = ctypes.create_string_buffer(64)',
+      'for _ in range(2): ctypes.CDLL(None).pthread_mutex_lock(mutex)',
+    ]
+  )
+  assert done.returncode == 143, done.stderr
+  assert 'stopped by SIGTERM before the first step' in done.stderr
+  assert 2 < time.monotonic() - started < 10

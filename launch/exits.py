@@ -1,0 +1,85 @@
+"""How a process says what ended it: exit codes, and one line on stderr.
+
+Errors keep their types (ValueError, OSError, ...) wherever they are raised, by
+tasks too, which know nothing of exit codes. Whoever calls says what a failure
+there means, with `blame`.
+"""
+
+import contextlib
+import enum
+import os
+import pathlib
+import sys
+import traceback
+from collections.abc import Iterator
+from typing import NoReturn
+
+
+class Exit(enum.IntEnum):
+  """Exit codes. 0 is success; 128 + n is a stop by signal n, 143 or 130."""
+
+  BUG = 1  # of the trainer or of the task: nothing that was foreseen
+  DATA = 3  # the data set is missing, damaged or not what the config says
+  CHECKPOINT = 4  # there are checkpoints, and none can be gone on from
+  NUMERICS = 5  # the loss or a gradient is not finite
+  DISK = 7  # no space, or what is written does not arrive
+  CONFIG = 8  # a flag or a field of the config, or those of another run
+  LOCK = 9  # another process trains in the workdir
+
+
+# What people can cause and put right. Anything else is a bug.
+EXPECTED = (ValueError, OSError, ImportError, FloatingPointError)
+
+
+@contextlib.contextmanager
+def blame(code: Exit) -> Iterator[None]:
+  """Has expected errors that are raised inside mean `code`.
+
+  The innermost `blame` counts. A ValueError that begins with `config.` is about
+  that field, wherever it was found.
+
+  >>> try:
+  ...   with blame(Exit.CHECKPOINT), blame(Exit.DATA):
+  ...     raise ValueError('no such record')
+  ... except ValueError as error:
+  ...   print(repr(exit_code(error)))
+  <Exit.DATA: 3>
+  """
+  try:
+    yield
+  except EXPECTED as error:
+    if not hasattr(error, 'exit_code'):
+      about = isinstance(error, ValueError) and str(error).startswith('config.')
+      setattr(error, 'exit_code', Exit.CONFIG if about else code)  # noqa: B010
+    raise
+
+
+def exit_code(error: BaseException) -> Exit:
+  """Returns what an error means for the process."""
+  if isinstance(error, FloatingPointError):
+    return Exit.NUMERICS
+  if not isinstance(error, EXPECTED):
+    return Exit.BUG
+  # All reading is blamed on something: what is left is a file of the run.
+  otherwise = Exit.DISK if isinstance(error, OSError) else Exit.CONFIG
+  return getattr(error, 'exit_code', otherwise)
+
+
+def leave(error: BaseException, workdir: pathlib.Path | None) -> NoReturn:
+  """Exits with the code of `error` and one line about it.
+
+  The traceback of a bug goes to `workdir/crash.txt`, if there is the folder.
+  """
+  code, text = exit_code(error), ' '.join(str(error).split())
+  if code == Exit.BUG:
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    where = f'{os.path.basename(frame.filename)}:{frame.lineno}'
+    text = f'{type(error).__name__} at {where}: {text}. This is a bug; '
+    text += 'run it with --debug for the traceback'
+    if workdir is not None and workdir.is_dir():
+      with contextlib.suppress(OSError):
+        crash = workdir / 'crash.txt'
+        crash.write_text(''.join(traceback.format_exception(error)))
+        text += f', which is in {crash} too'
+  print(f'error: {text}', file=sys.stderr, flush=True)
+  sys.exit(code)
