@@ -91,6 +91,8 @@ _RHYTHM = {
   'checkpoint_every': 5.0,
   'keep_checkpoints': 2,
   'tensorboard': True,
+  'max_save_failures': 3,
+  'max_skipped_steps': 0,
 }
 
 METHODS = ('random_mix', 'mixup', 'cutmix', 'resizemix', 'fmix', 'none')

@@ -47,6 +47,8 @@ def get_config(arg: str | None = None) -> Any:
   config.checkpoint_every = 10.0
   config.keep_checkpoints = 1
   config.tensorboard = False
+  config.max_save_failures = 3
+  config.max_skipped_steps = 0
   if choice.smoke:
     make_smoke(config)
   return config

@@ -40,8 +40,8 @@ from configs.common import LANGUAGES
 from jaxmix.classification import augment, data, models, task
 from jaxretrieval import captions, features
 from jaxretrieval.extract import encoders
-from launch.checkpoint import read_newest
 from launch.loop import fit
+from launch.storage import read_newest
 
 COPIES = 4  # training pictures of each number
 TEST_NUMBERS = 200

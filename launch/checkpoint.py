@@ -1,19 +1,29 @@
-"""Checkpoints of a run; the one place where orbax is used."""
+"""Checkpoints of a run: saved while it trains, and never believed unchecked.
 
-import contextlib
+A checkpoint is a folder `checkpoints/<step>`: `state`, written by orbax, and
+the manifest of `launch.manifest`. It is written under another name, read back
+and compared with what was in memory, and only then gets its name; only then an
+older one is given up.
+"""
+
 import pathlib
+import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import jax
-import numpy as np
-import orbax.checkpoint as ocp
 from absl import logging
 
+from launch import manifest, storage
 from launch.env import versions
+from launch.exits import Exit, blame
+from launch.files import sync
 from launch.state import TrainState
+
+# Of folders that are not checkpoints yet, or no longer.
+_PART = 'part-'
 
 
 class Checkpoints:
@@ -24,81 +34,185 @@ class Checkpoints:
   """
 
   def __init__(
-    self, folder: pathlib.Path, keep: int, belongs_to: Mapping[str, Any]
+    self,
+    folder: pathlib.Path,
+    keep: int,
+    belongs_to: Mapping[str, Any],
+    *,
+    max_failures: int = 0,
+    tell: Callable[[str], None] = logging.warning,
   ):
-    """Opens or creates the folder.
+    """Opens the folder and removes what a crash left in it.
 
     Args:
-      folder: where the checkpoints lie, one folder per step.
+      folder: where the checkpoints lie, one folder per step; created when the
+        first is saved.
       keep: how many of the newest are kept.
       belongs_to: JSON values that say which run this is, such as the seed; a
         checkpoint with other values is refused.
+      max_failures: so many saves in a row may fail without an error.
+      tell: shows a warning to people.
     """
+    self._folder = folder.absolute()
+    self._keep = keep
     self._belongs_to = dict(belongs_to)
-    self._manager = ocp.CheckpointManager(
-      folder.absolute(),
-      options=ocp.CheckpointManagerOptions(max_to_keep=keep),
-      item_names=('state', 'manifest'),
-    )
-    self._newest = self._manager.latest_step()
-    # orbax writes files in the background, but copies from the devices in the
-    # thread that calls it.
+    self._max_failures = max_failures
+    self._tell = tell
+    self._failures = 0
+    self._newest = max(manifest.steps(self._folder), default=None)
     self._saver = ThreadPoolExecutor(1, 'checkpoint')
     self._saving: Future[None] | None = None
+    self._clear()
 
-  def save(self, step: int, state: TrainState) -> None:
+  def _clear(self) -> None:
+    for left in self._folder.glob(f'{_PART}*'):
+      shutil.rmtree(left, ignore_errors=True)
+
+  def check_space(self, target: TrainState) -> None:
+    """Raises OSError if the disk has no room for the checkpoints to keep."""
+    size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(target))
+    size += 1 << 16  # names and sums
+    place = next(p for p in (self._folder, *self._folder.parents) if p.is_dir())
+    # The newest is written before the oldest is given up.
+    more = self._keep + 1 - len(manifest.steps(self._folder))
+    needed = more * size
+    free = shutil.disk_usage(place).free
+    if free < needed:
+      with blame(Exit.DISK):
+        raise OSError(
+          f'{place} has {_show(free)} free, and {more} more checkpoints of '
+          f'{_show(size)} need {_show(needed)}: make room, lower '
+          'config.keep_checkpoints, or choose another --workdir'
+        )
+
+  def save(
+    self,
+    step: int,
+    state: TrainState,
+    *,
+    before: Callable[[], None] = lambda: None,
+  ) -> None:
     """Saves the state in the background, from its copy to the host on.
 
     The caller must not donate it: `launch.state.make_snapshot` makes a copy
     that can be given away. While one state is written another can wait, on the
-    devices; a third waits here. An error of a save before is raised here.
+    devices; a third waits here.
+
+    Args:
+      step: the number of steps done.
+      state: on the devices.
+      before: called in the background; what must be on disk before a checkpoint
+        may say that the run has come this far. If it fails, so does the save.
 
     Raises:
       RuntimeError: a checkpoint of this step or a later one exists.
+      OSError: more than `max_failures` saves in a row have failed.
+      FloatingPointError: the state before was not finite.
     """
-    # orbax would only return False; a run must not go on believing it is safe.
+    self._collect()
     if self._newest is not None and step <= self._newest:
       raise RuntimeError(
-        f'step {step} was not saved to {self._manager.directory}: it has step '
+        f'step {step} was not saved to {self._folder}: it has step '
         f'{self._newest}'
       )
-    if self._saving:
-      self._saving.result()
+    self._pending, self._before_it = (step, state, before), self._newest
     self._newest = step
-    self._saving = self._saver.submit(self._save, step, state)
-
-  def _save(self, step: int, state: TrainState) -> None:
-    saved = self._manager.save(
-      step,
-      args=ocp.args.Composite(
-        state=ocp.args.StandardSave(state),
-        manifest=ocp.args.JsonSave(
-          {'step': step, **self._belongs_to, 'versions': versions()}
-        ),
-      ),
-    )
-    if not saved:
-      raise RuntimeError(
-        f'step {step} was not saved to {self._manager.directory}: it holds '
-        f'the steps {sorted(self._manager.all_steps())}'
-      )
+    self._saving = self._saver.submit(self._save, step, state, before)
 
   def latest_step(self) -> int | None:
     """Returns the newest step that is saved or being saved."""
     return self._newest
 
   def wait(self) -> None:
-    """Waits until everything is saved; raises what went wrong in it."""
-    if self._saving:
-      self._saving.result()
-    self._manager.wait_until_finished()
+    """Waits until the last state is saved; if that fails, tries again.
+
+    Raises:
+      OSError: more than `max_failures` saves in a row have failed.
+      FloatingPointError: the state is not finite.
+    """
+    while self._saving:
+      before = self._failures
+      self._collect()
+      if self._failures > before:
+        time.sleep(min(30, 2 ** (self._failures - 1)))
+        step, state, first = self._pending
+        self._newest = step
+        self._saving = self._saver.submit(self._save, step, state, first)
+
+  def _collect(self) -> None:
+    """Learns how the last save went."""
+    if not self._saving:
+      return
+    step = self._newest
+    saving, self._saving = self._saving, None
+    try:
+      saving.result()
+      self._failures = 0
+    except FloatingPointError:
+      raise
+    # Whatever orbax, tensorstore and the disk raise.
+    except Exception as error:
+      self._newest = self._before_it
+      self._failures += 1
+      text = (
+        f'step {step} was not saved to {self._folder} '
+        f'({" ".join(str(error).split())})'
+      )
+      if self._failures > self._max_failures:
+        with blame(Exit.DISK):
+          raise OSError(
+            f'{text}; that was failure {self._failures} in a row, '
+            f'config.max_save_failures={self._max_failures} are allowed. The '
+            f'newest checkpoint is {self._newest}: make room or mend the disk, '
+            'and run the same command again'
+          ) from error
+      self._tell(
+        f'warning: {text}; training goes on, failure {self._failures} of '
+        f'{self._max_failures} allowed in a row'
+      )
+
+  def _save(
+    self, step: int, state: TrainState, before: Callable[[], None]
+  ) -> None:
+    if jax.process_index():  # All hold the same state.
+      return
+    host = jax.device_get(state)
+    storage.check_finite(step, host)
+    leaves = storage.describe(host)
+    before()
+    # Made once: a folder of the run that is gone is not to be made again.
+    self._folder.mkdir(exist_ok=True)
+    part = self._folder / f'{_PART}{step}'
+    try:
+      part.mkdir()
+      storage.write(part / 'state', host)
+      storage.compare(leaves, storage.read(part / 'state', host))
+      manifest.write(
+        part,
+        {
+          'step': step,
+          'belongs_to': self._belongs_to,
+          'versions': versions(),
+          'leaves': leaves,
+        },
+      )
+      part.rename(self._folder / str(step))
+      sync(self._folder)
+    except BaseException:
+      shutil.rmtree(part, ignore_errors=True)
+      raise
+    for old in manifest.steps(self._folder)[: -self._keep]:
+      # Renamed first: half of a checkpoint should not look like one.
+      gone = self._folder / f'{_PART}old-{old}'
+      (self._folder / str(old)).rename(gone)
+      shutil.rmtree(gone, ignore_errors=True)
 
   def restore(self, target: TrainState) -> tuple[int, TrainState] | None:
-    """Restores the newest checkpoint that can be read.
+    """Restores the newest checkpoint whose every bit is as it was saved.
 
-    Newer ones that cannot (a cut file) are moved to the folder `damaged` beside
-    this one, with a warning, once an older one is restored: the run computes
-    the same steps again.
+    Newer ones that are not are moved to the folder `damaged` beside this one,
+    with a warning, once an older one is restored: the run computes the same
+    steps again.
 
     Args:
       target: a state of `jax.ShapeDtypeStruct`s with shardings.
@@ -107,110 +221,72 @@ class Checkpoints:
       `(step, state)`, or None if there are no checkpoints.
 
     Raises:
-      ValueError: the checkpoint belongs to another run, or none can be read.
+      ValueError: the checkpoint belongs to another run or another model, or
+        all are damaged.
+      OSError: it cannot be read now.
     """
     broken = {}
-    for step in sorted(self._manager.all_steps(), reverse=True):
+    for step in reversed(manifest.steps(self._folder)):
+      path = self._folder / str(step)
       try:
-        manifest, state = self._read(step, target)
-      # Whatever orbax and tensorstore raise for damaged files.
-      except Exception as error:
+        content = manifest.check(path, f'checkpoint {step}')
+      except ValueError as error:
         broken[step] = error
-        logging.warning('checkpoint %d cannot be read: %s', step, error)
         continue
-      self._check(manifest)
-      for damaged in broken:
+      self._check(content)
+      with blame(Exit.CHECKPOINT):
+        try:
+          storage.check_shapes(content['leaves'], target)
+        except ValueError as error:
+          raise ValueError(
+            f'{path} belongs to another model: {error}. Choose another '
+            '--workdir, or the code and packages that wrote it'
+          ) from None
+        host = storage.read(path / 'state', target)
+        storage.compare(content['leaves'], host)
+      for damaged, error in broken.items():
         aside = self._set_aside(damaged)
-        logging.warning('it is now %s; going on from %d', aside, step)
+        self._tell(
+          f'warning: checkpoint {damaged} is damaged ({error}); it is now '
+          f'{aside}, going on from step {step}'
+        )
       self._newest = step
-      return step, state
+      return step, jax.tree.map(
+        lambda x, like: jax.device_put(x, like.sharding), host, target
+      )
     if broken:
       step, error = next(iter(broken.items()))
-      raise ValueError(
-        f'none of the checkpoints {sorted(broken)} in '
-        f'{self._manager.directory} can be read; step {step}: {error}'
-      ) from error
+      with blame(Exit.CHECKPOINT):
+        raise ValueError(
+          f'all checkpoints in {self._folder} are damaged: '
+          f'{sorted(broken)}; {error}. Put back a copy, or begin again with '
+          'another --workdir'
+        ) from error
     return None
 
   def _set_aside(self, step: int) -> pathlib.Path:
-    folder = pathlib.Path(self._manager.directory)
-    aside = folder.parent / 'damaged' / f'{step}-{time.time_ns()}'
+    aside = self._folder.parent / 'damaged' / f'{step}-{time.time_ns()}'
     aside.parent.mkdir(exist_ok=True)
-    (folder / str(step)).rename(aside)
-    self._manager.reload()
+    (self._folder / str(step)).rename(aside)
     return aside
 
-  def _read(self, step: int, target: TrainState):
-    restored = self._manager.restore(
-      step,
-      args=ocp.args.Composite(
-        state=ocp.args.StandardRestore(target),
-        manifest=ocp.args.JsonRestore(),
-      ),
-    )
-    return restored['manifest'], restored['state']
-
-  def _check(self, manifest: Mapping[str, Any]) -> None:
+  def _check(self, content: Mapping[str, Any]) -> None:
+    there = content['belongs_to']
     other = [
-      f'{name}: {manifest.get(name)!r} there, {value!r} here'
+      f'{name}: {there.get(name)!r} there, {value!r} here'
       for name, value in self._belongs_to.items()
-      if manifest.get(name) != value
+      if there.get(name) != value
     ]
     if other:
       raise ValueError(
-        f'{self._manager.directory} belongs to another run '
-        f'({"; ".join(other)}); choose another --workdir'
+        f'{self._folder} belongs to another run ({"; ".join(other)}); choose '
+        'another --workdir'
       )
 
   def close(self) -> None:
-    """Waits until everything is saved, and frees the threads that save."""
-    try:
-      self.wait()
-    finally:
-      self._saver.shutdown()
-      self._manager.close()
+    """Waits until nothing is written any more."""
+    self._saver.shutdown()
 
 
-def read_newest(
-  folder: pathlib.Path,
-) -> tuple[int, dict[str, Any], dict[str, Any]]:
-  """Reads the newest checkpoint without knowing what it holds.
-
-  Returns:
-    `(step, manifest, state)`; the state as nested dicts of numpy arrays.
-
-  Raises:
-    FileNotFoundError: there are no checkpoints.
-    ValueError: the newest one cannot be read.
-  """
-  manager = ocp.CheckpointManager(
-    folder.absolute(),
-    options=ocp.CheckpointManagerOptions(read_only=True, create=False),
-    item_handlers={
-      'state': ocp.PyTreeCheckpointHandler(),
-      'manifest': ocp.JsonCheckpointHandler(),
-    },
-  )
-  with contextlib.closing(manager):
-    step = manager.latest_step() if folder.is_dir() else None
-    if step is None:
-      raise FileNotFoundError(f'{folder} holds no checkpoint yet')
-    try:
-      shapes = manager.item_metadata(step)['state'].tree
-      restored = manager.restore(
-        step,
-        args=ocp.args.Composite(
-          state=ocp.args.PyTreeRestore(
-            restore_args=jax.tree.map(
-              lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes
-            )
-          ),
-          manifest=ocp.args.JsonRestore(),
-        ),
-      )
-    # Whatever orbax and tensorstore raise for damaged files.
-    except Exception as error:
-      raise ValueError(
-        f'checkpoint {step} in {folder} cannot be read: {error}'
-      ) from error
-  return step, restored['manifest'], restored['state']
+def _show(size: float) -> str:
+  return f'{size / 1e9:.2f} GB' if size >= 1e7 else f'{size / 1e6:.2f} MB'

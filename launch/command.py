@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import sys
 from collections.abc import Callable, Sequence
 
 import jax
@@ -9,7 +10,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from launch.config import check_config
-from launch.exits import EXPECTED, leave
+from launch.exits import EXPECTED, tell
 from launch.loop import fit
 from launch.malloc import keep_freed_memory
 from launch.mesh import expects_cpu
@@ -73,7 +74,7 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
     except Exception as error:
       if DEBUG.value:
         raise
-      leave(error, pathlib.Path(WORKDIR.value))
+      sys.exit(tell(error, pathlib.Path(WORKDIR.value)))
 
   app.run(guarded, flags_parser=_parse)
 
@@ -85,7 +86,7 @@ def _parse(argv: Sequence[str]) -> list[str]:
   except (*EXPECTED, flags.Error, LookupError, AttributeError) as error:
     if '--debug' in argv:
       raise
-    leave(ValueError(_flag_message(error)), None)
+    sys.exit(tell(ValueError(_flag_message(error))))
   if flags.FLAGS['verbosity'].using_default_value:
     flags.FLAGS.verbosity = logging.WARNING  # orbax has much to tell.
   return rest

@@ -7,6 +7,8 @@ import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from launch.files import write_text
+
 # A ConfigDict. What its fields are is known once `check_config` has passed; no
 # type checker can see it.
 Config = Any
@@ -170,10 +172,3 @@ def check_workdir(config: Config, workdir: pathlib.Path) -> None:
 def write_config(config: Config, workdir: pathlib.Path) -> None:
   """Writes `workdir/config.json`."""
   write_text(workdir / 'config.json', config_json(config))
-
-
-def write_text(path: pathlib.Path, text: str) -> None:
-  """Writes a whole file at once: readers see the old text or the new one."""
-  part = path.with_name(path.name + '.part')
-  part.write_text(text)
-  part.replace(path)

@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 
-from launch.config import write_text
+from launch.files import write_text
 from launch.signals import command
 
 _PACKAGES = (

@@ -12,7 +12,6 @@ import pathlib
 import sys
 import traceback
 from collections.abc import Iterator
-from typing import NoReturn
 
 
 class Exit(enum.IntEnum):
@@ -65,8 +64,8 @@ def exit_code(error: BaseException) -> Exit:
   return getattr(error, 'exit_code', otherwise)
 
 
-def leave(error: BaseException, workdir: pathlib.Path | None) -> NoReturn:
-  """Exits with the code of `error` and one line about it.
+def tell(error: BaseException, workdir: pathlib.Path | None = None) -> Exit:
+  """Prints one line about an error on stderr; returns the exit code.
 
   The traceback of a bug goes to `workdir/crash.txt`, if there is the folder.
   """
@@ -82,4 +81,4 @@ def leave(error: BaseException, workdir: pathlib.Path | None) -> NoReturn:
         crash.write_text(''.join(traceback.format_exception(error)))
         text += f', which is in {crash} too'
   print(f'error: {text}', file=sys.stderr, flush=True)
-  sys.exit(code)
+  return code

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from launch.checkpoint import read_newest
-from launch.config import write_text
+from launch.exits import EXPECTED, Exit, blame, tell
+from launch.files import write_text
+from launch.storage import read_newest
 
 
 def export(workdir: pathlib.Path, out: pathlib.Path) -> int:
@@ -24,7 +25,7 @@ def export(workdir: pathlib.Path, out: pathlib.Path) -> int:
 
   Raises:
     FileNotFoundError: `workdir` holds no run, or none with a checkpoint.
-    ValueError: the checkpoint cannot be read, or an array has a dtype that npz
+    ValueError: the checkpoint is damaged, or an array has a dtype that npz
       files lack (bfloat16).
   """
   config = workdir / 'config.json'
@@ -67,15 +68,15 @@ def main(argv: Sequence[str]) -> int:
   """Exports the run that `argv` names; returns the exit code."""
   if not 1 <= len(argv) <= 2 or argv[0].startswith('-'):
     print('usage: python -m launch.export WORKDIR [OUT]', file=sys.stderr)
-    return 2
+    return Exit.CONFIG
   workdir = pathlib.Path(argv[0])
   out = pathlib.Path(argv[1]) if argv[1:] else workdir / 'export'
   logging.set_verbosity(logging.ERROR)  # orbax has much to tell.
   try:
-    step = export(workdir, out)
-  except (OSError, ValueError) as error:
-    print(f'error: {error}', file=sys.stderr)
-    return 2
+    with blame(Exit.CHECKPOINT):
+      step = export(workdir, out)
+  except EXPECTED as error:
+    return tell(error)
   print(f'{out}: step {step}')
   return 0
 

@@ -2,7 +2,7 @@
 
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import jax
 import numpy as np
@@ -29,6 +29,8 @@ class TrainLog:
     writer: MetricWriter,
     progress: Progress,
     compiles: Compiles,
+    values: Sequence[str],
+    max_skipped: int,
   ):
     """Begins a log.
 
@@ -39,6 +41,8 @@ class TrainLog:
       writer: where rows go.
       progress: what people see.
       compiles: counts what is compiled.
+      values: what each step checks, by its number (`launch.step.values_of`).
+      max_skipped: steps in a row that may be left out.
     """
     self._plan = plan
     self._log_every = log_every
@@ -46,6 +50,9 @@ class TrainLog:
     self._writer = writer
     self._progress = progress
     self._compiles = compiles
+    self._values = values
+    self._max_skipped = max_skipped
+    self._skipped = 0
     self._throughput = Throughput()
     self._lengths: set[int] = set()
     self._pending: dict[int, Mapping[str, jax.Array]] = {}
@@ -65,29 +72,47 @@ class TrainLog:
     """Reads the call that ended at `step`, if there was one.
 
     Raises:
-      FloatingPointError: its loss is not finite.
+      FloatingPointError: more steps in a row were not finite than may be.
     """
     metrics = self._pending.pop(step, None)
     if metrics is None:
       return
-    losses = jax.device_get(metrics['loss'])
+    losses, bad = jax.device_get((metrics['loss'], metrics['bad']))
     built = self._compiles.names()
     self._throughput.arrived(len(losses), compiled=bool(built))
-    if not np.isfinite(losses).all():
-      bad = np.flatnonzero(~np.isfinite(losses))[0]
-      raise FloatingPointError(
-        f'the loss of step {step - len(losses) + bad + 1} is {losses[bad]}; '
-        'the run is stopped and nothing after it is saved'
-      )
+    applied = self._check(step - len(losses) + 1, losses, bad)
     self._tell_compiles(step, len(losses), built)
     self._progress.update(step, float(losses[-1]))
     if self._plan.due(step, self._log_every) or step == self._plan.total_steps:
       values = jax.device_get(dict(metrics))
-      row = {f'train/{name}': float(x.mean()) for name, x in values.items()}
+      del values['bad']
+      row = {f'train/{n}': float(x[applied].mean()) for n, x in values.items()}
       row['train/learning_rate'] = float(values['learning_rate'][-1])
+      if not applied.all():
+        row['train/skipped'] = float(np.sum(~applied))
       row |= self._throughput.rates(self._plan.batch_size)
       row['time/compilations'] = self._compiles.count
       self._writer.write(step, self._plan.epoch(step), row)
+
+  def _check(
+    self, first: int, losses: np.ndarray, bad: np.ndarray
+  ) -> np.ndarray:
+    """Which steps of a call were applied; raises if too many were not."""
+    for step, which in enumerate(bad.tolist(), first):
+      if which < 0:
+        self._skipped = 0
+        continue
+      self._skipped += 1
+      value = f' (it is {losses[step - first]})' if which == 0 else ''
+      text = f'{self._values[which]} of step {step} is not finite{value}'
+      if self._skipped > self._max_skipped:
+        raise FloatingPointError(
+          f'{text}; its update was not applied, the run is stopped and no '
+          'later state is saved. Lower config.optimizer.lr, look at the '
+          'examples of that step, or leave some out: config.max_skipped_steps'
+        )
+      self._progress.note(f'warning: {text}; step {step} was left out')
+    return bad < 0
 
   def evaluated(self) -> None:
     """The device has evaluated before its next call."""

@@ -1,11 +1,14 @@
 """The training loop."""
 
 import pathlib
+from functools import partial
+from typing import NoReturn
 
 import jax
 
 from launch.config import Config, check_config, check_workdir
 from launch.evaluation import begin
+from launch.exits import Exit, blame
 from launch.run import open_run
 from launch.signals import go_on, stop_requests
 from launch.task import Task
@@ -19,8 +22,8 @@ def fit(task: Task, config: Config, workdir: pathlib.Path) -> dict[str, float]:
   The device never waits for the host: at the boundary between two calls it gets
   the work of the next before anything of the last is waited for.
 
-    1. Queue what is due of the state that the last call leaves: a copy of it to
-       save, and its evaluation.
+    1. Queue what is due of the state that the last call leaves: its evaluation,
+       and a copy of it to keep.
     2. Draw the next K batches and queue the next call; it takes the state away.
     3. Read the metrics of the last call. What has diverged is not saved.
     4. Save the copy in the background. Before 5, so that an evaluator that
@@ -29,7 +32,9 @@ def fit(task: Task, config: Config, workdir: pathlib.Path) -> dict[str, float]:
 
   At the end of the run, or if SIGTERM or SIGINT came, there is no next call:
   the state itself is saved, and only when it is safe the row that ends a run is
-  written, or the process left. A resumed run begins at 1, with the evaluation.
+  written, or the process left. A signal that comes while 1 or 5 evaluates does
+  not wait for it: the copy is saved, and the resumed run begins at 1, with the
+  evaluation.
 
   Args:
     task: the four functions of `launch.task.Task`.
@@ -41,8 +46,10 @@ def fit(task: Task, config: Config, workdir: pathlib.Path) -> dict[str, float]:
     The metrics of the last evaluation, by `evaluator/metric`.
 
   Raises:
-    ValueError: a config, data or a workdir that cannot be trained.
-    FloatingPointError: the loss is not finite; names the step.
+    ValueError, OSError: a config, data or a workdir that cannot be trained, or
+      a disk that takes no checkpoints; `launch.exits.exit_code` says which.
+    FloatingPointError: a loss or a gradient is not finite; names both and the
+      step.
     SystemExit: a signal came and the state is saved; the code is 128 + signal.
   """
   check_config(config)
@@ -53,18 +60,40 @@ def fit(task: Task, config: Config, workdir: pathlib.Path) -> dict[str, float]:
   with stop_requests() as stop, open_run(task, config, workdir) as run:
     plan, log, checkpoints = run.plan, run.log, run.checkpoints
     step, state, blocks = run.step, run.state, run.feed.blocks(run.step)
+
+    def save(step, state):
+      # No checkpoint says that rows are written which are not on disk.
+      checkpoints.save(step, state, before=run.writer.sync)
+
+    def leave(signal) -> NoReturn:
+      checkpoints.wait()
+      run.progress.note(
+        f'stopped by {signal.name}; step {checkpoints.latest_step()} of '
+        f'{plan.total_steps} is saved; {go_on()}'
+      )
+      raise SystemExit(128 + signal)
+
     # A hidden copy between host and device is an error, not a slow run.
     with jax.transfer_guard('disallow'):
       while True:
-        here, ended, signal = step, step == plan.total_steps, stop()
-        leaving, saved, evaluation = ended or signal, None, None
+        here, ended, kept, evaluation = (
+          step,
+          step == plan.total_steps,
+          None,
+          None,
+        )
+        evaluating = ended or plan.due_epochs(here, config.eval_every)
+        if evaluating:
+          evaluation = stop.or_none(partial(begin, run.evaluators, state))
+        signal = stop()
+        leaving = ended or signal
         saving = leaving or plan.due_epochs(here, config.checkpoint_every)
-        if saving and checkpoints.latest_step() != here:
-          saved = state if leaving else run.snapshot(state)
-        if not signal and (ended or plan.due_epochs(here, config.eval_every)):
-          evaluation = begin(run.evaluators, state)
+        saving = saving and checkpoints.latest_step() != here
+        if saving or evaluating:
+          kept = state if leaving else run.snapshot(state)
         if not leaving:
-          count, block = plan.call_size(here), next(blocks)
+          with blame(Exit.DATA):
+            count, block = plan.call_size(here), next(blocks)
           # To compile, constants are read back from the device.
           guard = 'allow' if log.calling(count) else 'disallow'
           with jax.transfer_guard(guard):
@@ -75,20 +104,21 @@ def fit(task: Task, config: Config, workdir: pathlib.Path) -> dict[str, float]:
           log.called(step, metrics)
           stop.hold()  # From now on there is something to lose.
         log.read(here)
-        if saved:
-          checkpoints.save(here, saved)
-        if leaving:
+        if saving:
+          save(here, kept)
+        if ended:
           checkpoints.wait()
         if signal:
-          run.progress.note(
-            f'stopped by {signal.name} at step {here} of {plan.total_steps}; '
-            f'{go_on()}'
-          )
-          raise SystemExit(128 + signal)
+          leave(signal)
         if evaluation:
-          results = evaluation()
+          results = stop.or_none(evaluation)
+          if results is None:
+            if checkpoints.latest_step() != here:
+              save(here, kept)
+            leave(stop())
           log.evaluated()
           run.writer.write(here, plan.epoch(here), results, final=ended)
           run.progress.note(f'step {here}  {show_metrics(results)}')
           if ended:
+            run.writer.sync()
             return results

@@ -18,7 +18,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from launch.config import RESUMABLE, flatten, write_text
+from launch.config import RESUMABLE, flatten
+from launch.files import write_text
 from launch.writers import Row, evaluation, final_metrics, read_metrics
 
 # What is drawn, by the last part of a metric's name, and its unit.

@@ -14,6 +14,7 @@ from launch.compiles import Compiles
 from launch.config import Config, config_digest, write_config
 from launch.exits import Exit, blame
 from launch.feeds import Feed, count_examples, make_feed
+from launch.lock import hold_lock
 from launch.log import TrainLog
 from launch.mesh import check_batch_size, make_mesh
 from launch.optim import make_optimizer, make_schedule
@@ -25,7 +26,7 @@ from launch.state import (
   make_keys,
   make_snapshot,
 )
-from launch.step import TrainSteps, make_train_steps
+from launch.step import TrainSteps, make_train_steps, values_of
 from launch.task import Evaluate, Task
 from launch.timing import Progress
 from launch.writers import MetricWriter
@@ -73,14 +74,17 @@ def open_run(
     The run at step 0, or at its newest checkpoint.
 
   Raises:
-    ValueError: the data, the batch size, the evaluators or the checkpoints do
-      not fit; nothing was written.
+    ValueError, OSError: the data, the batch size, the evaluators, the
+      checkpoints or the disk do not fit, or another process trains here; the
+      run is as it was.
   """
   with (
     contextlib.closing(Compiles()) as compiles,
     contextlib.ExitStack() as closing,
   ):
     mesh = make_mesh()
+    if jax.process_index() == 0:
+      closing.enter_context(hold_lock(workdir))
     check_batch_size(config.batch_size, mesh)
     with blame(Exit.DATA):
       source = task.train_data(config)
@@ -101,27 +105,38 @@ def open_run(
 
     init_key, key = make_keys(config.seed, mesh)
     init = make_init(task, config, optimizer, mesh)
-    workdir.mkdir(parents=True, exist_ok=True)
+    target = abstract_state(init, init_key, mesh)
+    progress = Progress(plan)
+    closing.callback(progress.close)
     checkpoints = Checkpoints(
-      workdir / 'checkpoints', config.keep_checkpoints, _identity(config, plan)
+      workdir / 'checkpoints',
+      config.keep_checkpoints,
+      _identity(config, plan),
+      max_failures=config.max_save_failures,
+      tell=progress.note,
     )
     closing.callback(checkpoints.close)
-    restored = checkpoints.restore(abstract_state(init, init_key, mesh))
+    checkpoints.check_space(target)
+    restored = checkpoints.restore(target)
     step, state = restored or (0, init(init_key))
     write_config(config, workdir)
     # It asks git, which takes as long as a step or many.
     recorder = closing.enter_context(ThreadPoolExecutor(1, 'env'))
     closing.callback(recorder.submit(env.record_start, workdir, step).result)
-    writer = MetricWriter(workdir, step, config.tensorboard)
+    writer = MetricWriter(workdir, step, config.tensorboard, tell=progress.note)
     closing.callback(writer.close)
-    progress = Progress(plan, step)
-    closing.callback(progress.close)
+    progress.begin(step)
     progress.note(f'{workdir}: step {step} of {plan.total_steps}')
     yield Run(
       plan=plan,
       feed=feed,
       train_steps=make_train_steps(
-        loss, optimizer, schedule, feed.select, mesh
+        loss,
+        optimizer,
+        schedule,
+        feed.select,
+        mesh,
+        max_skipped=config.max_skipped_steps,
       ),
       key=key,
       evaluators=evaluators,
@@ -136,6 +151,8 @@ def open_run(
         writer,
         progress,
         compiles,
+        values_of(target.params),
+        config.max_skipped_steps,
       ),
       step=step,
       state=state,

@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 # Seconds that cleaning up may take, of which compiling knows nothing: Python
@@ -19,8 +20,11 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _GRACE = 3
 
 
-class Interrupted(BaseException):
-  """A signal came within `Stops.interrupting`."""
+T = TypeVar('T')
+
+
+class _Interrupted(BaseException):
+  """A signal came within `Stops.or_none`."""
 
 
 class Stops:
@@ -39,14 +43,15 @@ class Stops:
     """From now on a signal waits until it is asked for; or no longer."""
     self._holding = holding
 
-  @contextlib.contextmanager
-  def interrupting(self) -> Iterator[None]:
-    """Within it a signal is not waited for, but raises `Interrupted`."""
-    self._interrupting = True
+  def or_none(self, work: Callable[[], T]) -> T | None:
+    """Returns what `work` returns; None, at once, if a signal has come."""
     try:
+      self._interrupting = True
       if self._received:
-        raise Interrupted
-      yield
+        return None
+      return work()
+    except _Interrupted:
+      return None
     finally:
       self._interrupting = False
 
@@ -67,7 +72,7 @@ class Stops:
       os._exit(128 + signal.SIGINT)
     if self._interrupting:
       self._interrupting = False
-      raise Interrupted
+      raise _Interrupted
 
   def watch(self, pipe: int) -> None:
     """Ends the process if it does not end by itself, while nothing is held.

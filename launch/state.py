@@ -20,12 +20,15 @@ class TrainState:
 
   Attributes:
     step: int32 scalar, the number of steps done.
+    skipped: int32 scalar, how many of the last steps in a row were left out, as
+      a loss or a gradient was not finite.
     params: what the optimizer changes.
     opt_state: the optimizer's own state.
     model_state: what the loss carries on, such as running means.
   """
 
   step: jax.Array
+  skipped: jax.Array
   params: PyTree
   opt_state: PyTree
   model_state: PyTree
@@ -57,6 +60,7 @@ def make_init(
     params, model_state = task.init(config, key)
     return TrainState(
       step=jnp.zeros((), jnp.int32),
+      skipped=jnp.zeros((), jnp.int32),
       params=params,
       opt_state=optimizer.init(params),
       model_state=model_state,

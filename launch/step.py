@@ -25,6 +25,7 @@ def make_train_steps(
   select: Callable[[PyTree, PyTree], PyTree],
   mesh: Mesh,
   *,
+  max_skipped: int = 0,
   looped: bool | None = None,
 ) -> TrainSteps:
   """Returns the jitted `train_steps(state, data, block, key)`.
@@ -33,18 +34,24 @@ def make_train_steps(
   gets the key `fold_in(key, s)`, so a resumed run draws what it would have
   drawn.
 
+  A step whose loss or gradient is not finite changes nothing but the counts.
+  After more than `max_skipped` such steps in a row none changes anything: the
+  state stays as it was, until the host has read of it and stops.
+
   Args:
     loss: the task's loss of one batch.
     optimizer: what turns gradients into updates.
     schedule: the learning rate by step, for the metrics.
     select: the batch of one step from `(data, item of the block)`.
     mesh: the devices; the state lies on each, batches are split over 'data'.
+    max_skipped: see above.
     looped: whether the steps are one program with a loop, or one call each.
       None: a loop, but not on a CPU.
 
   Returns:
     A function that returns the new state and the metrics of each step, `[K]`:
-    loss, the task's own, learning_rate.
+    loss, the task's own, learning_rate, and as `bad` which of `values_of`
+    was the first that was not finite, -1 if all were.
 
   Raises:
     ValueError: (when compiled) a metric of the task has a taken name.
@@ -59,18 +66,31 @@ def make_train_steps(
       batch,
       jax.random.fold_in(key, state.step),
     )
-    taken = {'loss', 'learning_rate'} & metrics.keys()
+    taken = {'loss', 'learning_rate', 'bad'} & metrics.keys()
     if taken:
       raise ValueError(f'the metrics of the loss may not be called {taken}')
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    good = _finite([value, *jax.tree.leaves(grads)])
+    applied = good.all() & (state.skipped <= max_skipped)
+
+    def choose(new, old):
+      return jax.tree.map(lambda x, y: jnp.where(applied, x, y), new, old)
+
     new_state = TrainState(
       step=state.step + 1,
-      params=optax.apply_updates(state.params, updates),
-      opt_state=opt_state,
-      model_state=model_state,
+      skipped=jnp.where(applied, 0, state.skipped + 1),
+      params=choose(optax.apply_updates(state.params, updates), state.params),
+      opt_state=choose(opt_state, state.opt_state),
+      model_state=choose(model_state, state.model_state),
     )
     rate = jnp.asarray(schedule(state.step), jnp.float32)
-    return new_state, {'loss': value, **metrics, 'learning_rate': rate}
+    bad = jnp.where(good.all(), -1, jnp.argmin(good))
+    return new_state, {
+      'loss': value,
+      **metrics,
+      'learning_rate': rate,
+      'bad': bad,
+    }
 
   def in_one_call(state, data, block, key):
     return jax.lax.scan(
@@ -87,6 +107,23 @@ def make_train_steps(
   if looped is None:
     looped = not on_cpu
   return placed(in_one_call) if looped else _one_by_one(placed(train_step))
+
+
+def values_of(params: PyTree) -> list[str]:
+  """Names what a step checks: the loss and the gradient of each parameter."""
+  flat, _ = jax.tree_util.tree_flatten_with_path(params)
+  names = [jax.tree_util.keystr(p, simple=True, separator='/') for p, _ in flat]
+  return ['the loss', *(f'the gradient of {name}' for name in names)]
+
+
+def _finite(arrays: list[jax.Array]) -> jax.Array:
+  """Whether each array is finite: bool `[len(arrays)]`.
+
+  A sum is not finite if an element is not, and is what costs least. That of
+  finite elements overflows only where a step could not be taken either.
+  """
+  sums = [jnp.sum(array, dtype=jnp.float32) for array in arrays]
+  return jnp.isfinite(jnp.stack(sums))
 
 
 @functools.cache

@@ -60,16 +60,24 @@ class Progress:
   A bar on a terminal; elsewhere plain lines, one every 10 s at most.
   """
 
-  def __init__(self, plan: Plan, step: int):
+  def __init__(self, plan: Plan):
     self._plan = plan
-    self._begin = step
+    self._begin = 0
     self._started = self._shown = time.monotonic()
     self._bar = None
+
+  def begin(self, step: int) -> None:
+    """Training begins at `step`."""
+    self._begin = step
+    self._started = self._shown = time.monotonic()
     if sys.stderr.isatty():
       import tqdm
 
       self._bar = tqdm.tqdm(
-        total=plan.total_steps, initial=step, unit='step', dynamic_ncols=True
+        total=self._plan.total_steps,
+        initial=step,
+        unit='step',
+        dynamic_ncols=True,
       )
 
   def update(self, step: int, loss: float) -> None:

@@ -1,14 +1,18 @@
 """Metrics of a run on disk: JSON lines always, TensorBoard beside them."""
 
+import contextlib
 import json
+import os
 import pathlib
-from collections.abc import Mapping
+import threading
+import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 from absl import logging
 
-from launch.config import write_text
+from launch.files import write_text
 
 Row = dict[str, Any]
 # What a row holds besides its metrics.
@@ -21,9 +25,18 @@ class MetricWriter:
   A row is `{"step": 400, "epoch": 1.0, "test/accuracy": 0.5}`; the metrics of
   training are `train/...`, times and rates `time/...`, and all others come from
   the evaluators. The row that ends a run has `"final": true`.
+
+  What the disk does not take is kept and written with the next row.
   """
 
-  def __init__(self, workdir: pathlib.Path, step: int, tensorboard: bool):
+  def __init__(
+    self,
+    workdir: pathlib.Path,
+    step: int,
+    tensorboard: bool,
+    *,
+    tell: Callable[[str], None] = logging.warning,
+  ):
     """Opens the file of a run that goes on at `step`.
 
     Rows of later steps are dropped, and evaluations at `step` itself, since
@@ -34,18 +47,25 @@ class MetricWriter:
       step: the number of steps done.
       tensorboard: whether to write TensorBoard files to `workdir/tensorboard`
         too, if tensorboardX is installed.
+      tell: shows a warning to people.
     """
-    self._file = self._board = None
-    if jax.process_index():
+    self._path = workdir / 'metrics.jsonl'
+    self._tell = tell
+    self._lock = threading.Lock()
+    self._waiting = b''
+    self._told = False
+    self._board = None
+    self._writes = jax.process_index() == 0
+    if not self._writes:
       return
-    path = workdir / 'metrics.jsonl'
     kept = [
       row
       for row in read_metrics(workdir)
       if row['step'] < step or (row['step'] == step and is_training(row))
     ]
-    write_text(path, ''.join(json.dumps(row) + '\n' for row in kept))
-    self._file = path.open('a', buffering=1)
+    text = ''.join(json.dumps(row) + '\n' for row in kept)
+    write_text(self._path, text)
+    self._size = len(text.encode())
     if tensorboard:
       self._board = _open_tensorboard(workdir / 'tensorboard', step)
 
@@ -56,36 +76,80 @@ class MetricWriter:
     metrics: Mapping[str, float],
     final: bool = False,
   ) -> None:
-    """Appends one row; it is on disk when this returns."""
-    if self._file is None:
+    """Appends one row; see `sync` for whether it is on disk."""
+    if not self._writes:
       return
     row: Row = {'step': step, 'epoch': epoch}
     if final:
       row['final'] = True
-    self._file.write(json.dumps(row | dict(metrics)) + '\n')
-    if self._board is not None:
-      for name, value in metrics.items():
-        self._board.add_scalar(name, value, step)
+    with self._lock:
+      self._waiting += f'{json.dumps(row | dict(metrics))}\n'.encode()
+      try:
+        self._append(durable=False)
+        self._told = False
+      except OSError as error:
+        if not self._told:
+          self._tell(f'warning: rows of metrics wait in memory: {error}')
+        self._told = True
+    self._write_board(step, metrics)
+
+  def sync(self) -> None:
+    """Has all rows reach the disk.
+
+    Raises:
+      OSError: it does not take them.
+    """
+    if self._writes:
+      with self._lock:
+        self._append(durable=True)
+
+  def _append(self, *, durable: bool) -> None:
+    # Opened anew each time: a file that somebody removed would take rows that
+    # nobody ever sees.
+    descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND)
+    try:
+      if os.fstat(descriptor).st_size != self._size:
+        raise OSError(f'{self._path} was changed by somebody else')
+      while self._waiting:
+        # A disk may take the first half of a row now and the rest later.
+        written = os.write(descriptor, self._waiting)
+        self._size += written
+        self._waiting = self._waiting[written:]
+      if durable:
+        os.fsync(descriptor)
+    finally:
+      os.close(descriptor)
 
   def close(self) -> None:
     """Closes the files."""
-    for file in (self._file, self._board):
-      if file is not None:
-        file.close()
+    if self._board is not None:
+      with contextlib.suppress(OSError):
+        self._board.close()
+
+  def _write_board(self, step: int, metrics: Mapping[str, float]) -> None:
+    if self._board is None:
+      return
+    try:
+      self._board.write(step, metrics)
+    except OSError as error:
+      self._board = None
+      self._tell(f'warning: no more TensorBoard files: {error}')
 
 
 def read_metrics(workdir: pathlib.Path) -> list[Row]:
   """Returns the rows of a run, oldest first; none if it has not begun.
 
-  A last line that a crash cut short is left out.
+  A line that is no row, such as the last if a crash cut it short, is left out.
   """
   path = workdir / 'metrics.jsonl'
   rows = []
   if path.exists():
-    for line in path.read_text().splitlines():
+    for line in path.read_text(errors='replace').splitlines():
       try:
-        rows.append(json.loads(line))
-      except json.JSONDecodeError:
+        row = json.loads(line)
+        if row['step'] >= 0:
+          rows.append(row)
+      except (ValueError, TypeError, KeyError, IndexError):
         logging.warning('%s: left out the line %.60r', path, line)
   return rows
 
@@ -112,10 +176,44 @@ def final_metrics(workdir: pathlib.Path) -> dict[str, float] | None:
   return None
 
 
-def _open_tensorboard(folder: pathlib.Path, step: int):
+class _Board:
+  """A TensorBoard file, written in this thread.
+
+  tensorboardX's own writer has a thread that dies of a full disk, and whoever
+  writes ten rows more waits for ever.
+  """
+
+  def __init__(self, folder: pathlib.Path, step: int):
+    from tensorboardX import event_file_writer, summary
+    from tensorboardX.proto import event_pb2
+
+    events: Any = event_pb2
+    self._event = events.Event
+    self._scalar = summary.scalar
+    folder.mkdir(exist_ok=True)
+    self._file = event_file_writer.EventsWriter(str(folder / 'events'))
+    # What an earlier process wrote of later steps is not shown.
+    log = events.SessionLog
+    self._put(step + 1, session_log=log(status=log.START))
+    self._file.flush()
+
+  def write(self, step: int, metrics: Mapping[str, float]) -> None:
+    for name, value in metrics.items():
+      self._put(step, summary=self._scalar(name, value))
+    self._file.flush()
+
+  def close(self) -> None:
+    self._file.close()
+
+  def _put(self, step: int, **what: Any) -> None:
+    self._file.write_event(
+      self._event(step=step, wall_time=time.time(), **what)
+    )
+
+
+def _open_tensorboard(folder: pathlib.Path, step: int) -> _Board | None:
   try:
-    import tensorboardX
+    return _Board(folder, step)
   except ModuleNotFoundError:
     logging.warning('config.tensorboard=True, but tensorboardX is missing')
     return None
-  return tensorboardX.SummaryWriter(str(folder), purge_step=step + 1)

@@ -73,7 +73,7 @@ RULES = {
 
 # Each of these is touched in one place only, wherever else it might be allowed.
 ONE_PLACE = {
-  'orbax': 'launch/checkpoint.py',
+  'orbax': 'launch/storage.py',
   'tensorboardX': 'launch/writers.py',
   'jax.distributed': 'launch/mesh.py',
   'transformers': 'jaxretrieval/extract/hub.py',

@@ -123,7 +123,7 @@ def test_a_run_that_was_stopped_ends_in_the_same_bits(whole, tmp_path):
   process.send_signal(signal.SIGTERM)
   code, out, err = ended(process)
   assert code == 128 + signal.SIGTERM, f'{code}\n{out}\n{err}'
-  assert 'stopped by SIGTERM at step' in err
+  assert 'stopped by SIGTERM; step ' in err
   assert final_metrics(tmp_path) is None, 'it had ended: stopped too late'
 
   code, out, err = ended(start('quickstart.py', tmp_path, FIELDS))

@@ -1,20 +1,17 @@
-import gc
+import dataclasses
 import pathlib
+import types
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from absl import logging
 
+from launch import storage
 from launch.checkpoint import Checkpoints
+from launch.exits import Exit, exit_code
 from launch.mesh import make_mesh, replicated
 from launch.state import TrainState, make_snapshot
-
-# orbax leaves broken coroutines behind when it meets a damaged file.
-pytestmark = pytest.mark.filterwarnings(
-  'ignore::pytest.PytestUnraisableExceptionWarning'
-)
 
 MINE = {'seed': 0, 'batch_size': 16, 'examples': 100, 'config': 'abc'}
 
@@ -22,6 +19,7 @@ MINE = {'seed': 0, 'batch_size': 16, 'examples': 100, 'config': 'abc'}
 def make_state(step, size=8):
   return TrainState(
     step=jnp.int32(step),
+    skipped=jnp.int32(0),
     params={'w': jnp.arange(size, dtype=jnp.float32) + step},
     opt_state=(jnp.full((2,), step, jnp.bfloat16), ()),
     model_state={},
@@ -38,14 +36,14 @@ def target(size=8):
 
 @pytest.fixture
 def folder(tmp_path):
-  yield tmp_path / 'checkpoints'
-  gc.collect()  # They complain here, not in later tests.
+  return tmp_path / 'checkpoints'
 
 
 def save(folder, *steps, keep=9, mine=MINE):
   checkpoints = Checkpoints(folder, keep, mine)
   for step in steps:
     checkpoints.save(step, make_state(step))
+  checkpoints.wait()
   checkpoints.close()
 
 
@@ -97,30 +95,27 @@ def test_another_run_is_refused(folder, name):
     other.restore(target())
 
 
-def test_a_damaged_checkpoint_gives_way_to_the_one_before(
-  folder, caplog, monkeypatch
-):
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(folder):
   save(folder, 4, 8, 12)
   truncate(folder, 12)
-  # Whatever other tests of this process made of absl's logger.
-  monkeypatch.setattr(logging.get_absl_logger(), 'propagate', True)
-  with caplog.at_level('WARNING', 'absl'):
-    step, state = restore(folder)
-  assert step == 8
-  assert_same(state, 8)
-  assert 'checkpoint 12' in caplog.text, 'nobody is told'
+  told = []
+  checkpoints = Checkpoints(folder, 9, MINE, tell=told.append)
+  restored = checkpoints.restore(target())
+  assert restored is not None and restored[0] == 8
+  assert_same(restored[1], 8)
+  (line,) = told
+  assert 'checkpoint 12 is damaged' in line and 'from step 8' in line
   assert [p.name[:3] for p in (folder.parent / 'damaged').iterdir()] == ['12-']
   # The run comes by step 12 again.
-  checkpoints = Checkpoints(folder, 9, MINE)
   checkpoints.save(12, make_state(12))
+  checkpoints.wait()
   checkpoints.close()
   assert restore(folder)[0] == 12
 
 
 def test_a_damaged_manifest_gives_way_too(folder):
   save(folder, 4, 8)
-  for path in (folder / '8' / 'manifest').iterdir():
-    path.write_text('{')
+  (folder / '8' / 'manifest.json').write_text('{')
   assert restore(folder)[0] == 4
 
 
@@ -128,17 +123,38 @@ def test_if_none_can_be_read_the_run_does_not_start_over(folder):
   save(folder, 4, 8)
   truncate(folder, 4)
   truncate(folder, 8)
-  with pytest.raises(ValueError, match=r'none of .*\[4, 8\].* can be read'):
+  with pytest.raises(ValueError, match=r'damaged: \[4, 8\]') as raised:
     Checkpoints(folder, 9, MINE).restore(target())
+  assert exit_code(raised.value) == Exit.CHECKPOINT
   assert {p.name for p in folder.iterdir()} == {'4', '8'}, 'evidence deleted'
 
 
-def test_a_changed_model_is_an_error(folder):
+@pytest.mark.parametrize(
+  'change, said',
+  [
+    (lambda x: target(size=9), r'params/w is float32\[8\] .*float32\[9\]'),
+    (
+      lambda x: dataclasses.replace(
+        x, params={'w': jax.ShapeDtypeStruct((8,), np.float16)}
+      ),
+      r'params/w is float32\[8\] there, float16\[8\] here',
+    ),
+    (
+      lambda x: dataclasses.replace(x, params={}),
+      r'params/w is float32\[8\] there, absent here',
+    ),
+    (
+      lambda x: dataclasses.replace(x, model_state=x.params),
+      r'model_state/w is absent there, float32\[8\] here',
+    ),
+  ],
+)
+def test_another_model_is_refused_and_nothing_is_cast(folder, change, said):
   save(folder, 4)
-  with pytest.raises(
-    ValueError, match=r'\(9,\) is not compatible with .*\(8,\)'
-  ):
-    Checkpoints(folder, 9, MINE).restore(target(size=9))
+  with pytest.raises(ValueError, match=said) as raised:
+    Checkpoints(folder, 9, MINE).restore(change(target()))
+  assert exit_code(raised.value) == Exit.CHECKPOINT
+  assert restore(folder)[0] == 4, 'a good checkpoint was set aside'
 
 
 def test_a_copy_in_the_background_survives_donation(folder):
@@ -155,16 +171,119 @@ def test_a_copy_in_the_background_survives_donation(folder):
   for step in range(1, 5):
     w = step_up(w)
     expected[step] = np.array(w)
-    state = make_state(step, size)
-    state = TrainState(state.step, {'w': w}, state.opt_state, {})
+    state = dataclasses.replace(make_state(step, size), params={'w': w})
     checkpoints.save(step, snapshot(state))
     # The device writes into the very buffers that were copied.
     for _ in range(3):
       w = step_up(w)
+  checkpoints.wait()
   checkpoints.close()
-  reader = Checkpoints(folder, 9, MINE)
   for step, values in expected.items():
-    _, state = reader._read(step, target(size))
+    state = storage.read_dicts(folder / str(step) / 'state')
     np.testing.assert_array_equal(
-      state.params['w'], values, f'checkpoint {step} holds a later state'
+      state['params']['w'], values, f'checkpoint {step} holds a later state'
     )
+
+
+def test_what_a_crash_left_is_removed(folder):
+  save(folder, 4)
+  for name in ('part-8', 'part-old-2'):
+    (folder / name / 'state').mkdir(parents=True)
+  assert restore(folder)[0] == 4
+  assert [p.name for p in folder.iterdir()] == ['4']
+
+
+def test_what_is_no_checkpoint_is_left_alone(folder):
+  save(folder, 4)
+  (folder / '007').mkdir()
+  (folder / 'notes').mkdir()
+  (folder / '12').symlink_to(folder / '4')
+  save(folder, 8, keep=1)
+  assert {p.name for p in folder.iterdir()} == {'007', 'notes', '12', '8'}
+  assert restore(folder)[0] == 8
+
+
+def test_a_state_that_is_not_finite_is_never_saved(folder):
+  save(folder, 4)
+  checkpoints = Checkpoints(folder, 1, MINE)
+  bad = make_state(8)
+  bad = dataclasses.replace(bad, opt_state=(jnp.array([1, jnp.inf]), ()))
+  checkpoints.save(8, bad)
+  with pytest.raises(FloatingPointError, match='opt_state/0 .* step 8'):
+    checkpoints.wait()
+  checkpoints.close()
+  assert [p.name for p in folder.iterdir()] == ['4'], 'the good one is gone'
+
+
+def test_large_finite_numbers_are_saved(folder):
+  state = dataclasses.replace(
+    make_state(4), params={'w': jnp.full((8,), 3e38, jnp.float32)}
+  )
+  checkpoints = Checkpoints(folder, 1, MINE)
+  checkpoints.save(4, state)
+  checkpoints.wait()
+  assert restore(folder)[0] == 4
+
+
+class Disk:
+  """Something that fails so many times, as a full disk does."""
+
+  def __init__(self, times):
+    self.times = times
+
+  def __call__(self):
+    self.times -= 1
+    if self.times >= 0:
+      raise OSError(28, 'No space left on device')
+
+
+def test_a_failed_save_is_told_and_the_next_one_counts_anew(folder):
+  told, disk = [], Disk(2)
+  checkpoints = Checkpoints(folder, 9, MINE, max_failures=2, tell=told.append)
+  for step in (4, 8, 12):
+    checkpoints.save(step, make_state(step), before=disk)
+  checkpoints.wait()
+  assert [p.name for p in folder.iterdir()] == ['12']
+  assert len(told) == 2 and 'step 4 was not saved' in told[0]
+  assert 'failure 2 of 2' in told[1]
+  disk.times = 2
+  for step in (16, 20, 24):
+    checkpoints.save(step, make_state(step), before=disk)
+  checkpoints.wait()
+  checkpoints.close()
+  assert restore(folder)[0] == 24
+
+
+def test_too_many_failed_saves_are_an_error_and_the_old_one_stays(folder):
+  save(folder, 4)
+  told = []
+  checkpoints = Checkpoints(folder, 1, MINE, max_failures=1, tell=told.append)
+  checkpoints.save(8, make_state(8), before=Disk(9))
+  checkpoints.save(12, make_state(12), before=Disk(9))
+  with pytest.raises(OSError, match=r'failure 2 in a row.* is 4') as raised:
+    checkpoints.save(16, make_state(16))
+  assert exit_code(raised.value) == Exit.DISK
+  checkpoints.close()
+  assert [p.name for p in folder.iterdir()] == ['4']
+  assert restore(folder)[0] == 4
+
+
+def test_the_last_save_is_tried_again_until_there_is_room(folder):
+  told = []
+  checkpoints = Checkpoints(folder, 1, MINE, max_failures=1, tell=told.append)
+  checkpoints.save(8, make_state(8), before=Disk(1))
+  checkpoints.wait()
+  checkpoints.close()
+  assert len(told) == 1 and restore(folder)[0] == 8
+
+
+def test_a_disk_that_is_too_small_is_refused_at_once(folder, monkeypatch):
+  checkpoints = Checkpoints(folder, 2, MINE)
+  checkpoints.check_space(target())
+  usage = types.SimpleNamespace(free=150_000)
+  monkeypatch.setattr('shutil.disk_usage', lambda path: usage)
+  with pytest.raises(OSError, match=r'0\.15 MB free.*need 0\.20 MB') as raised:
+    checkpoints.check_space(target())
+  assert exit_code(raised.value) == Exit.DISK
+  save(folder, 4, 8)
+  checkpoints.check_space(target())  # Two of the three are there already.

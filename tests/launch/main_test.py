@@ -69,9 +69,9 @@ def test_killed_three_ways_a_run_ends_in_the_same_bits(tmp_path):
     said.append(err)
     expected = -9 if number == signal.SIGKILL else 128 + number
     assert code == expected, f'{number!r} (seed {seed}): {code}\n{out}\n{err}'
-  assert 'stopped by SIGTERM at step' in said[0]
+  assert 'stopped by SIGTERM; step ' in said[0]
   assert 'to go on:' in said[0] and '-m launch.main' in said[0]
-  assert 'stopped by SIGINT at step' in said[2]
+  assert 'stopped by SIGINT; step ' in said[2]
   code, out, err = ended(start(workdir, FIELDS))
   assert code == 0, f'seed {seed}: {err}'
   assert 'test/accuracy' in out

@@ -104,4 +104,4 @@ def test_a_row_that_diverges_does_not_stop_the_others(
   with pytest.raises(FloatingPointError, match='3 of 3 rows diverged: seed=0'):
     run_sweep(monkeypatch, tmp_path, '--config.diverge_at=7')
   out = capsys.readouterr().out
-  assert out.count(': diverged: the loss of step 7 is nan') == 3
+  assert out.count(': diverged: the loss of step 7 is not finite') == 3

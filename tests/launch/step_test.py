@@ -2,6 +2,7 @@ import re
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -16,7 +17,7 @@ from tests.launch import toy_task
 from tests.launch.toy_config import get_config
 
 
-def parts(steps_per_call, mesh=None, loss=None, looped=None):
+def parts(steps_per_call, mesh=None, loss=None, looped=None, max_skipped=0):
   config = get_config()
   mesh = mesh or make_mesh()
   # 32 steps: eight at a time leave no rest to compile.
@@ -28,7 +29,13 @@ def parts(steps_per_call, mesh=None, loss=None, looped=None):
   init = make_init(toy_task, config, optimizer, mesh)
   loss = loss or toy_task.make_loss(config, mesh)
   train_steps = make_train_steps(
-    loss, optimizer, schedule, feed.select, mesh, looped=looped
+    loss,
+    optimizer,
+    schedule,
+    feed.select,
+    mesh,
+    max_skipped=max_skipped,
+    looped=looped,
   )
   return init, init_key, train_steps, feed, key
 
@@ -99,11 +106,89 @@ def test_the_steps_never_ask_the_host(looped, monkeypatch):
 def test_metrics_come_stacked_with_the_learning_rate():
   init, init_key, train_steps, feed, key = parts(4)
   _, metrics = train_steps(init(init_key), feed.data, next(feed.blocks(0)), key)
-  assert metrics.keys() == {'loss', 'accuracy', 'learning_rate'}
+  assert metrics.keys() == {'loss', 'accuracy', 'learning_rate', 'bad'}
   assert {x.shape for x in metrics.values()} == {(4,)}
   np.testing.assert_allclose(
     metrics['learning_rate'], 0.1 * np.array([1, 2, 3, 4]) / 6, rtol=1e-5
   )
+  assert (metrics['bad'] == -1).all(), 'a good step is called not finite'
+
+
+def spoiled_at(steps, spoil):
+  """The loss of the toy task, but for steps whose gradient is spoiled."""
+  toy = toy_task.make_loss(get_config(), make_mesh())
+
+  def loss(params, model_state, batch, key):
+    value, (state, metrics) = toy(params, model_state, batch, key)
+    bad = jnp.isin(state['steps'] - 1, jnp.array(steps))
+    return spoil(value, params, bad), (state, metrics)
+
+  return loss
+
+
+def spoil_gradient(value, params, bad):
+  # Its value is 0, and finite: only the gradient of w2 is not.
+  return value + jnp.sqrt(jnp.where(bad, 0 * params['w2'][0, 0], 1.0)) - 1
+
+
+def spoil_value(value, params, bad):
+  return value + jnp.where(bad, jnp.inf, 0.0)
+
+
+@pytest.mark.parametrize('looped', [False, True])
+@pytest.mark.parametrize(
+  'spoil, named', [(spoil_gradient, 2), (spoil_value, 0)]
+)
+def test_what_is_not_finite_is_named_and_stops_all_updates(
+  looped, spoil, named
+):
+  loss = spoiled_at([2], spoil)
+  init, init_key, train_steps, feed, key = parts(4, loss=loss, looped=looped)
+  blocks, states = feed.blocks(0), []
+  state = init(init_key)
+  names = step.values_of(state.params)
+  assert names[2] == 'the gradient of w2'
+  for _ in range(2):
+    state, metrics = train_steps(state, feed.data, next(blocks), key)
+    states.append(jax.device_get(state))
+    if len(states) == 1:
+      assert metrics['bad'].tolist()[:3] == [-1, -1, named]
+  # Two good steps and no more, whatever was queued.
+  one_by_one = parts(1, loss=loss, looped=looped)
+  init, init_key, train_steps, feed, key = one_by_one
+  good, blocks = init(init_key), feed.blocks(0)
+  for _ in range(2):
+    good, _ = train_steps(good, feed.data, next(blocks), key)
+  for state in states:
+    for field in ('params', 'opt_state', 'model_state'):
+      jax.tree.map(
+        np.testing.assert_array_equal,
+        getattr(state, field),
+        getattr(jax.device_get(good), field),
+      )
+  assert (states[1].step, states[1].skipped) == (8, 6)
+
+
+def test_bad_steps_that_are_allowed_are_left_out_and_training_goes_on():
+  # The toy's own count stands still when a step is left out, so the very same
+  # count comes again: one bad step after two good ones would never end.
+  toy = toy_task.make_loss(get_config(), make_mesh())
+
+  def loss(params, model_state, batch, key):
+    value, rest = toy(params, model_state, batch, key)
+    return value + jnp.where(batch['x'][0, 0] > 0.5, jnp.nan, 0.0), rest
+
+  init, init_key, train_steps, feed, key = parts(
+    8, loss=loss, looped=True, max_skipped=8
+  )
+  state, bad = init(init_key), []
+  for block in feed.blocks(0):
+    state, metrics = train_steps(state, feed.data, block, key)
+    bad += metrics['bad'].tolist()
+  left_out = sum(which == 0 for which in bad)
+  assert 0 < left_out < 32 and set(bad) == {-1, 0}
+  assert int(state.model_state['steps']) == 32 - left_out
+  assert all(np.isfinite(x).all() for x in jax.tree.leaves(state))
 
 
 def test_keys_differ_between_steps_and_from_the_initialisation():

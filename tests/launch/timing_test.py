@@ -38,7 +38,8 @@ def test_compiling_and_evaluating_are_not_counted():
 def test_plain_lines_come_every_ten_seconds(monkeypatch, capsys):
   clock = Clock()
   monkeypatch.setattr(timing.time, 'monotonic', clock)
-  progress = Progress(Plan(10, 100, 10, 1), 20)
+  progress = Progress(Plan(10, 100, 10, 1))
+  progress.begin(20)
   for step in range(21, 61):
     clock.now += 1
     progress.update(step, 0.25)
@@ -53,7 +54,8 @@ def test_plain_lines_come_every_ten_seconds(monkeypatch, capsys):
 
 def test_a_terminal_gets_a_bar(monkeypatch, capsys):
   monkeypatch.setattr(timing.sys.stderr, 'isatty', lambda: True, raising=False)
-  progress = Progress(Plan(10, 100, 10, 1), 20)
+  progress = Progress(Plan(10, 100, 10, 1))
+  progress.begin(20)
   progress.update(60, 0.25)
   progress.note('step 60  test/accuracy 0.5')
   progress.close()

@@ -33,6 +33,8 @@ def get_config(arg=None) -> Any:
       'checkpoint_every': 2.0,
       'keep_checkpoints': 2,
       'tensorboard': False,
+      'max_save_failures': 3,
+      'max_skipped_steps': 0,
       'optimizer': optimizer,
       'data': {'resident': not arg.streamed, 'dir': ''},
       'diverge_at': 0,

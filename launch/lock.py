@@ -1,0 +1,81 @@
+"""One trainer to a workdir: a lock that dies with its process."""
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import pathlib
+import socket
+from collections.abc import Iterator
+from typing import IO
+
+from absl import logging
+
+from launch.exits import Exit, blame
+
+NAME = 'lock'
+
+
+@contextlib.contextmanager
+def hold_lock(workdir: pathlib.Path) -> Iterator[None]:
+  """Holds the lock of a workdir, which is made if need be.
+
+  The operating system frees it when the process ends, however it ends: a lock
+  file that is left behind locks nothing.
+
+  Raises:
+    ValueError: another process holds it; names its host and pid.
+    OSError: the folder cannot be made or written to.
+  """
+  workdir.mkdir(parents=True, exist_ok=True)
+  path = workdir / NAME
+  file = path.open('a+')
+  # The holder removes the file before it lets go of it: who waited for that
+  # very moment has locked a file that is gone.
+  while not _lock(file, path):
+    file.close()
+    file = path.open('a+')
+  with file:
+    # A full disk is no reason not to look at a run.
+    with contextlib.suppress(OSError):
+      file.truncate(0)
+      json.dump({'host': socket.gethostname(), 'pid': os.getpid()}, file)
+      file.flush()
+    try:
+      yield
+    finally:
+      path.unlink(missing_ok=True)
+
+
+def _lock(file: IO[str], path: pathlib.Path) -> bool:
+  try:
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except BlockingIOError:
+    with blame(Exit.LOCK):
+      raise ValueError(
+        f'{path.parent} is in use: {_holder(path)} trains in it. Wait for it, '
+        'stop it, or choose another --workdir'
+      ) from None
+  except OSError as error:
+    if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
+      raise
+    logging.warning(
+      '%s cannot be locked (%s): see to it yourself that no other process '
+      'trains there',
+      path,
+      error.strerror,
+    )
+    return True
+  try:
+    return os.path.samestat(os.fstat(file.fileno()), path.stat())
+  except FileNotFoundError:
+    return False
+
+
+def _holder(path: pathlib.Path) -> str:
+  try:
+    about = json.loads(path.read_text())
+    return f'process {about["pid"]} on {about["host"]}'
+  except (OSError, ValueError, KeyError, TypeError):
+    return 'another process'

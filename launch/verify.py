@@ -1,0 +1,83 @@
+"""Checks every checkpoint of a run: `python -m launch.verify WORKDIR`.
+
+Reads all their files against their manifests, newest first, as a resumed run
+does with those that it needs; changes nothing. Exit code 0: all are as they
+were saved. 4: one is damaged, or there is none.
+"""
+
+import pathlib
+import sys
+import time
+from collections.abc import Sequence
+
+from launch import manifest
+from launch.exits import EXPECTED, Exit, blame, tell
+
+
+def verify(workdir: pathlib.Path) -> dict[int, str | None]:
+  """Returns what is wrong with each checkpoint, newest first; None: nothing.
+
+  One that the run gives up meanwhile is left out.
+
+  Raises:
+    FileNotFoundError: there are none.
+    OSError: a file cannot be read now.
+  """
+  folder = workdir / 'checkpoints'
+  found: dict[int, str | None] = {}
+  for step in reversed(manifest.steps(folder)):
+    path = folder / str(step)
+    try:
+      manifest.check(path, f'checkpoint {step}')
+      found[step] = None
+    except ValueError as error:
+      if path.exists():
+        found[step] = str(error)
+  if not found:
+    raise FileNotFoundError(f'{folder} holds no checkpoint')
+  return found
+
+
+def main(argv: Sequence[str]) -> int:
+  """Verifies the run that `argv` names; returns the exit code."""
+  if len(argv) != 1 or argv[0].startswith('-'):
+    print('usage: python -m launch.verify WORKDIR', file=sys.stderr)
+    return Exit.CONFIG
+  workdir = pathlib.Path(argv[0])
+  begun = time.perf_counter()
+  try:
+    with blame(Exit.CHECKPOINT):
+      found = verify(workdir)
+  except EXPECTED as error:
+    return tell(error)
+  seconds = time.perf_counter() - begun
+  for step, wrong in found.items():
+    print(f'step {step}: {"damaged: " + wrong if wrong else "whole"}')
+  good = [step for step, wrong in found.items() if not wrong]
+  size = sum(
+    file.stat().st_size
+    for step in good
+    for file in (workdir / 'checkpoints' / str(step)).rglob('*')
+    if file.is_file()
+  )
+  if good:
+    print(
+      f'a run goes on from step {good[0]} ({size / 1e6:.1f} MB whole; '
+      f'{size / seconds / 1e9:.2f} GB/s)'
+    )
+  bad = [step for step, wrong in found.items() if wrong]
+  if bad:
+    print(
+      f'error: {workdir}: damaged checkpoints {bad}; '
+      + (
+        'a run sets them aside by itself'
+        if good
+        else 'no run can go on from here: put back a copy'
+      ),
+      file=sys.stderr,
+    )
+  return Exit.CHECKPOINT if bad else 0
+
+
+if __name__ == '__main__':
+  sys.exit(main(sys.argv[1:]))
