@@ -138,6 +138,8 @@ def make_config(
       'checkpoint_every': once * due.get('save', False),
       'keep_checkpoints': 1,
       'tensorboard': False,
+      'max_save_failures': 0,
+      'max_skipped_steps': 0,
       'optimizer': {
         'name': 'sgd',
         'lr': 0.1,

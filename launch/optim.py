@@ -35,42 +35,86 @@ def make_schedule(config: Config, plan: Plan) -> optax.Schedule:
 
 def make_optimizer(
   config: Config, schedule: optax.Schedule
-) -> optax.GradientTransformation:
+) -> optax.GradientTransformationExtraArgs:
   """Returns the optimizer, with the update rules of torch.
 
   The weight decay is added to the gradient of every parameter, biases and norm
   scales too, before momentum or Adam's moments see it, as in torch.optim.SGD
   and torch.optim.Adam (it is not AdamW).
 
+  `update` takes `applied` as well, a bool scalar: where it is False, the
+  moments and Adam's count stay as they are. Only the count of the schedule goes
+  on; the updates are not to be used.
+
   Args:
     config: `config.optimizer`.
     schedule: the learning rate by step.
   """
   if config.name == 'sgd':
-    rule = optax.sgd(
-      schedule, momentum=config.momentum or None, nesterov=config.nesterov
-    )
+    moments = _momentum(config.momentum, config.nesterov)
   else:
-    rule = optax.adam(schedule, b1=config.b1, b2=config.b2)
-  rule = optax.chain(optax.add_decayed_weights(config.weight_decay), rule)
+    moments = _adam_moments(config.b1, config.b2)
+  return optax.chain(
+    optax.add_decayed_weights(config.weight_decay),
+    moments,
+    optax.scale_by_learning_rate(schedule),
+  )
 
-  def update(updates, state, params=None):
-    return rule.update(_all_at_once(updates), state, params)
 
-  return optax.GradientTransformation(rule.init, update)
+# optax has both rules. But chosen between new and old outside of them, the
+# moments would be computed twice, for themselves and for the update; XLA then
+# copies the old ones first, which are overwritten in between: on a CPU the step
+# of the text head took 1.7 times as long.
 
 
-def _all_at_once(grads: PyTree) -> PyTree:
-  """Lets no parameter be updated before all gradients are there.
+def _momentum(
+  decay: float, nesterov: bool
+) -> optax.GradientTransformationExtraArgs:
+  if not decay:
+    return optax.with_extra_args_support(optax.identity())
 
-  The gradient of one layer is computed from the parameters of the next. If
-  those could be updated by then, XLA would copy them first, as the update
-  overwrites them (it drops an `optimization_barrier` before it decides). For
-  the text head on two cores that was a quarter of the step: the copies, and
-  temporaries too large for malloc to keep from one step to the next.
-  """
-  firsts = [
-    jnp.asarray(g[(0,) * g.ndim], jnp.float32) for g in jax.tree.leaves(grads)
-  ]
-  zero = jnp.nan_to_num(0 * sum(firsts))
-  return jax.tree.map(lambda g: g + zero.astype(g.dtype), grads)
+  def init(params: PyTree) -> optax.TraceState:
+    return optax.TraceState(jax.tree.map(jnp.zeros_like, params))
+
+  def update(grads, state, params=None, *, applied, **_):
+    del params
+    trace = jax.tree.map(
+      lambda g, t: jnp.where(applied, g + decay * t, t), grads, state.trace
+    )
+    updates = trace
+    if nesterov:
+      updates = jax.tree.map(lambda g, t: g + decay * t, grads, trace)
+    return updates, optax.TraceState(trace)
+
+  return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _adam_moments(
+  b1: float, b2: float, eps: float = 1e-8
+) -> optax.GradientTransformationExtraArgs:
+  def init(params: PyTree) -> optax.ScaleByAdamState:
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    return optax.ScaleByAdamState(
+      jnp.zeros((), jnp.int32), zeros, jax.tree.map(jnp.copy, zeros)
+    )
+
+  def update(grads, state, params=None, *, applied, **_):
+    del params
+
+    def average(decay, values, old):
+      return jax.tree.map(
+        lambda x, m: jnp.where(applied, (1 - decay) * x + decay * m, m),
+        values,
+        old,
+      )
+
+    count = state.count + applied
+    mu = average(b1, grads, state.mu)
+    nu = average(b2, jax.tree.map(jnp.square, grads), state.nu)
+    rest1, rest2 = 1 - b1**count, 1 - b2**count
+    updates = jax.tree.map(
+      lambda m, v: (m / rest1) / (jnp.sqrt(v / rest2) + eps), mu, nu
+    )
+    return updates, optax.ScaleByAdamState(count, mu, nu)
+
+  return optax.GradientTransformationExtraArgs(init, update)

@@ -20,7 +20,7 @@ TrainSteps = Callable[
 
 def make_train_steps(
   loss: Loss,
-  optimizer: optax.GradientTransformation,
+  optimizer: optax.GradientTransformationExtraArgs,
   schedule: optax.Schedule,
   select: Callable[[PyTree, PyTree], PyTree],
   mesh: Mesh,
@@ -40,7 +40,8 @@ def make_train_steps(
 
   Args:
     loss: the task's loss of one batch.
-    optimizer: what turns gradients into updates.
+    optimizer: what turns gradients into updates; takes `applied`, see
+      `launch.optim.make_optimizer`.
     schedule: the learning rate by step, for the metrics.
     select: the batch of one step from `(data, item of the block)`.
     mesh: the devices; the state lies on each, batches are split over 'data'.
@@ -69,18 +70,23 @@ def make_train_steps(
     taken = {'loss', 'learning_rate', 'bad'} & metrics.keys()
     if taken:
       raise ValueError(f'the metrics of the loss may not be called {taken}')
-    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     good = _finite([value, *jax.tree.leaves(grads)])
+    # As all gradients decide, no parameter is overwritten while a gradient of
+    # an earlier layer is still to be computed from it.
     applied = good.all() & (state.skipped <= max_skipped)
 
     def choose(new, old):
       return jax.tree.map(lambda x, y: jnp.where(applied, x, y), new, old)
 
+    updates, opt_state = optimizer.update(
+      grads, state.opt_state, state.params, applied=applied
+    )
+    params = optax.apply_updates(state.params, updates)
     new_state = TrainState(
       step=state.step + 1,
       skipped=jnp.where(applied, 0, state.skipped + 1),
-      params=choose(optax.apply_updates(state.params, updates), state.params),
-      opt_state=choose(opt_state, state.opt_state),
+      params=choose(params, state.params),
+      opt_state=opt_state,
       model_state=choose(model_state, state.model_state),
     )
     rate = jnp.asarray(schedule(state.step), jnp.float32)

@@ -1,6 +1,6 @@
 """The optimizer against torch's update rules, written out in numpy."""
 
-from typing import cast
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -8,8 +8,11 @@ import numpy as np
 import optax
 import pytest
 
+from launch.mesh import make_mesh
 from launch.optim import make_optimizer, make_schedule
 from launch.plan import Plan
+from launch.state import TrainState
+from launch.step import make_train_steps
 from tests.launch.toy_config import get_config
 
 PLAN = Plan(10, 100, 10, 1)  # 100 steps
@@ -36,7 +39,7 @@ def run(config):
   params = PARAMS
   state = optimizer.init(params)
   for grads in GRADS:
-    updates, state = optimizer.update(grads, state, params)
+    updates, state = optimizer.update(grads, state, params, applied=True)
     params = optax.apply_updates(params, updates)
   return cast(dict[str, np.ndarray], params)
 
@@ -110,34 +113,51 @@ def test_warmup_climbs_to_lr_and_the_cosine_takes_the_rest(warmup_epochs):
   assert rates[100] == pytest.approx(0, abs=1e-7)
 
 
-def test_donated_parameters_are_not_copied():
-  optimizer = make_optimizer(
-    optimizer_config(adam=True), make_schedule(optimizer_config(), PLAN)
+@pytest.mark.parametrize('adam', [False, True])
+def test_what_is_not_applied_changes_no_moment(adam):
+  config = optimizer_config(adam=adam)
+  optimizer: Any = make_optimizer(config, make_schedule(config, PLAN))
+  _, state = optimizer.update(
+    GRADS[0], optimizer.init(PARAMS), PARAMS, applied=jnp.array(True)
   )
-  params = {f'w{i}': jnp.zeros((96, 96)) for i in range(3)}
+  spoiled = {**GRADS[1], 'bias': np.array([np.nan, np.inf], np.float32)}
+  _, after = optimizer.update(spoiled, state, PARAMS, applied=jnp.array(False))
+  # All but the count of the schedule, which is that of the steps.
+  assert after[2].count == state[2].count + 1
+  jax.tree.map(np.testing.assert_array_equal, after[:2], state[:2])
 
-  def loss(params, x):
+
+@pytest.mark.parametrize('adam', [False, True])
+def test_what_is_donated_is_not_copied(adam):
+  config = optimizer_config(adam=adam)
+  schedule = make_schedule(config, PLAN)
+  optimizer = make_optimizer(config, schedule)
+  mesh = make_mesh()
+
+  def loss(params, model_state, batch, key):
+    del key
+    x = batch['x']
     for w in params.values():
       x = jnp.tanh(x @ w)
-    return jnp.sum(x)
+    return jnp.sum(x), (model_state, {})
 
-  def step(params, state, x):
-    updates, state = optimizer.update(jax.grad(loss)(params, x), state, params)
-    return optax.apply_updates(params, updates), state
+  def select(data, item):
+    del data
+    return item
 
-  program = jax.jit(step, donate_argnums=(0, 1))
-  compiled = program.lower(
-    params, optimizer.init(params), jnp.zeros((8, 96))
-  ).compile()
-  assert ' = f32[96,96]{1,0} copy(' not in str(compiled.as_text()), (
-    'a parameter is copied in every step before it is overwritten'
+  params = {f'w{i}': jnp.zeros((96, 96)) for i in range(3)}
+  state = TrainState(
+    step=jnp.int32(0),
+    skipped=jnp.int32(0),
+    params=params,
+    opt_state=optimizer.init(params),
+    model_state={},
   )
-
-
-def test_an_infinite_gradient_spoils_only_its_own_parameter():
-  config = optimizer_config(adam=True)
-  optimizer = make_optimizer(config, make_schedule(config, PLAN))
-  grads = {**GRADS[0], 'bias': np.array([np.inf, 0], np.float32)}
-  updates, _ = optimizer.update(grads, optimizer.init(PARAMS), PARAMS)
-  updates = cast(dict[str, np.ndarray], updates)
-  assert np.isfinite(updates['w']).all()
+  program: Any = make_train_steps(
+    loss, optimizer, schedule, select, mesh, looped=True
+  )
+  block = {'x': jnp.zeros((1, 8, 96))}
+  text = program.lower(state, {}, block, jax.random.key(0)).compile().as_text()
+  assert ' = f32[96,96]{1,0} copy(' not in text, (
+    'a parameter or a moment is copied in every step before it is overwritten'
+  )

@@ -160,12 +160,11 @@ def test_what_is_not_finite_is_named_and_stops_all_updates(
   for _ in range(2):
     good, _ = train_steps(good, feed.data, next(blocks), key)
   for state in states:
-    for field in ('params', 'opt_state', 'model_state'):
-      jax.tree.map(
-        np.testing.assert_array_equal,
-        getattr(state, field),
-        getattr(jax.device_get(good), field),
-      )
+    jax.tree.map(
+      np.testing.assert_array_equal,
+      (state.params, state.opt_state[:2], state.model_state),
+      jax.device_get((good.params, good.opt_state[:2], good.model_state)),
+    )
   assert (states[1].step, states[1].skipped) == (8, 6)
 
 
