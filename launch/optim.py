@@ -76,14 +76,17 @@ def _momentum(
   def init(params: PyTree) -> optax.TraceState:
     return optax.TraceState(jax.tree.map(jnp.zeros_like, params))
 
-  def update(grads, state, params=None, *, applied, **_):
+  def update(updates, state, params=None, **extra):
     del params
     trace = jax.tree.map(
-      lambda g, t: jnp.where(applied, g + decay * t, t), grads, state.trace
+      lambda g, t: jnp.where(extra['applied'], g + decay * t, t),
+      updates,
+      state.trace,
     )
-    updates = trace
     if nesterov:
-      updates = jax.tree.map(lambda g, t: g + decay * t, grads, trace)
+      updates = jax.tree.map(lambda g, t: g + decay * t, updates, trace)
+    else:
+      updates = trace
     return updates, optax.TraceState(trace)
 
   return optax.GradientTransformationExtraArgs(init, update)
@@ -98,8 +101,9 @@ def _adam_moments(
       jnp.zeros((), jnp.int32), zeros, jax.tree.map(jnp.copy, zeros)
     )
 
-  def update(grads, state, params=None, *, applied, **_):
+  def update(updates, state, params=None, **extra):
     del params
+    applied = extra['applied']
 
     def average(decay, values, old):
       return jax.tree.map(
@@ -109,8 +113,8 @@ def _adam_moments(
       )
 
     count = state.count + applied
-    mu = average(b1, grads, state.mu)
-    nu = average(b2, jax.tree.map(jnp.square, grads), state.nu)
+    mu = average(b1, updates, state.mu)
+    nu = average(b2, jax.tree.map(jnp.square, updates), state.nu)
     rest1, rest2 = 1 - b1**count, 1 - b2**count
     updates = jax.tree.map(
       lambda m, v: (m / rest1) / (jnp.sqrt(v / rest2) + eps), mu, nu
