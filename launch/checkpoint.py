@@ -6,6 +6,8 @@ and compared with what was in memory, and only then gets its name; only then an
 older one is given up.
 """
 
+import contextlib
+import os
 import pathlib
 import shutil
 import time
@@ -185,6 +187,7 @@ class Checkpoints:
     part = self._folder / f'{_PART}{step}'
     try:
       part.mkdir()
+      made = part.stat()
       storage.write(part / 'state', host)
       storage.compare(leaves, storage.read(part / 'state', host))
       manifest.write(
@@ -196,10 +199,16 @@ class Checkpoints:
           'leaves': leaves,
         },
       )
+      # Where a disk went away meanwhile, its folders were made anew.
+      if not os.path.samestat(made, part.stat()):
+        raise FileNotFoundError(f'No such file or directory any more: {part}')
       part.rename(self._folder / str(step))
       sync(self._folder)
     except BaseException:
       shutil.rmtree(part, ignore_errors=True)
+      with contextlib.suppress(OSError):
+        self._folder.rmdir()
+        self._folder.parent.rmdir()
       raise
     for old in manifest.steps(self._folder)[: -self._keep]:
       # Renamed first: half of a checkpoint should not look like one.

@@ -88,7 +88,9 @@ def _parse(argv: Sequence[str]) -> list[str]:
       raise
     sys.exit(tell(ValueError(_flag_message(error))))
   if flags.FLAGS['verbosity'].using_default_value:
-    flags.FLAGS.verbosity = logging.WARNING  # orbax has much to tell.
+    flags.FLAGS.verbosity = logging.WARNING
+  # orbax logs what it does and the tracebacks of what it raises as well.
+  logging.get_absl_logger().addFilter(lambda r: '/orbax/' not in r.pathname)
   return rest
 
 

@@ -5,9 +5,10 @@ import pathlib
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from launch import manifest
 from launch.writers import read_metrics
 
 # `make faults` runs every trial, `make test` a few of each kind.
@@ -46,10 +47,11 @@ def start(
   *flags: str,
   config: str = TOY,
   env: Mapping[str, str] | None = None,
+  within: Sequence[str] = (),
   **options: Any,
 ) -> subprocess.Popen[str]:
   """Starts `python -m launch.main`; `fields` are those of the config."""
-  command = [sys.executable, '-m', 'launch.main', f'--config={config}']
+  command = [*within, sys.executable, '-m', 'launch.main', f'--config={config}']
   command += [f'--workdir={workdir}', *flags]
   command += [
     f'--config.{name}={value}' for name, value in (fields or {}).items()
@@ -107,3 +109,39 @@ def refused(done: Ended, code: int, *said: str) -> None:
   assert 'Traceback' not in done.err, f'a traceback: {done.err}'
   for text in said:
     assert text in done.reason, f'{text!r} is not in {done.reason!r}'
+
+
+def digests(workdir: pathlib.Path) -> tuple[int, dict[str, Any]]:
+  """The newest checkpoint: its step, and the sha256 of every array."""
+  folder = workdir / 'checkpoints'
+  step = max(manifest.steps(folder))
+  return step, manifest.check(folder / str(step))['leaves']
+
+
+def rows(workdir: pathlib.Path) -> list[dict[str, Any]]:
+  """The metrics without what depends on the clock."""
+  return [
+    {k: v for k, v in row.items() if not k.startswith('time/')}
+    for row in read_metrics(workdir)
+  ]
+
+
+def assert_same_run(workdir: pathlib.Path, whole: pathlib.Path) -> None:
+  """Asserts that two runs ended in the same bits and told the same story."""
+  assert digests(workdir) == digests(whole), 'the final state is another'
+  assert rows(workdir) == rows(whole), 'rows of metrics are lost or doubled'
+  left = [p.name for p in (workdir / 'checkpoints').glob('part-*')]
+  assert not left, f'leftovers of a crash are still there: {left}'
+
+
+def wait_for_save(
+  process: subprocess.Popen[str], workdir: pathlib.Path, step: int
+) -> None:
+  """Waits until a checkpoint of that step or a later one is being written."""
+  while process.poll() is None:
+    for part in (workdir / 'checkpoints').glob('part-*'):
+      name = part.name.removeprefix('part-')
+      if name.isdecimal() and int(name) >= step:
+        return
+    time.sleep(0.0005)
+  raise AssertionError(f'ended before a save of {step}: {wait(process)}')
