@@ -182,8 +182,9 @@ class Checkpoints:
     storage.check_finite(step, host)
     leaves = storage.describe(host)
     before()
-    # Made once: a folder of the run that is gone is not to be made again.
+    # A folder of the run that is gone is not to be made again.
     self._folder.mkdir(exist_ok=True)
+    self._clear()
     part = self._folder / f'{_PART}{step}'
     try:
       part.mkdir()

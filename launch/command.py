@@ -14,6 +14,7 @@ from launch.exits import EXPECTED, tell
 from launch.loop import fit
 from launch.malloc import keep_freed_memory
 from launch.mesh import expects_cpu
+from launch.storage import hush
 from launch.task import load_task
 from launch.timing import show_metrics
 
@@ -87,10 +88,9 @@ def _parse(argv: Sequence[str]) -> list[str]:
     if '--debug' in argv:
       raise
     sys.exit(tell(ValueError(_flag_message(error))))
+  hush()
   if flags.FLAGS['verbosity'].using_default_value:
     flags.FLAGS.verbosity = logging.WARNING
-  # orbax logs what it does and the tracebacks of what it raises as well.
-  logging.get_absl_logger().addFilter(lambda r: '/orbax/' not in r.pathname)
   return rest
 
 

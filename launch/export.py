@@ -13,11 +13,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from absl import logging
 
 from launch.exits import EXPECTED, Exit, blame, tell
 from launch.files import write_text
-from launch.storage import read_newest
+from launch.storage import hush, read_newest
 
 
 def export(workdir: pathlib.Path, out: pathlib.Path) -> int:
@@ -71,7 +70,7 @@ def main(argv: Sequence[str]) -> int:
     return Exit.CONFIG
   workdir = pathlib.Path(argv[0])
   out = pathlib.Path(argv[1]) if argv[1:] else workdir / 'export'
-  logging.set_verbosity(logging.ERROR)  # orbax has much to tell.
+  hush()
   try:
     with blame(Exit.CHECKPOINT):
       step = export(workdir, out)

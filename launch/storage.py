@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import os
 import pathlib
+import sys
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from absl import logging
 
 from launch import manifest
 
@@ -46,6 +48,22 @@ def read_dicts(folder: pathlib.Path) -> dict[str, Any]:
         restore_args=_as_numpy(about.item_metadata.tree)
       ),
     )
+
+
+def hush() -> None:
+  """Has errors of orbax said once: by whoever catches them.
+
+  It logs what it does and what it raises; and what is still under way when it
+  raises prints that nobody is there to hear of it.
+  """
+  logging.get_absl_logger().addFilter(lambda r: '/orbax/' not in r.pathname)
+  show = sys.unraisablehook
+
+  def show_others(unraisable: Any) -> None:
+    if str(unraisable.exc_value) != 'Event loop is closed':
+      show(unraisable)
+
+  sys.unraisablehook = show_others
 
 
 def read_newest(
