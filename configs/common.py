@@ -90,6 +90,8 @@ _RHYTHM = {
   'eval_every': 5.0,
   'checkpoint_every': 5.0,
   'keep_checkpoints': 2,
+  'max_save_failures': 3,
+  'max_skipped_steps': 0,
   'tensorboard': True,
 }
 

@@ -18,7 +18,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from launch.config import RESUMABLE, flatten, write_text
+from launch.config import SAFE, flatten, write_text
 from launch.writers import Row, evaluation, final_metrics, read_metrics
 
 # What is drawn, by the last part of a metric's name, and its unit.
@@ -54,7 +54,7 @@ def find_runs(folder: pathlib.Path) -> Iterator[RunFolder]:
         {
           name: value
           for name, value in fields.items()
-          if name != 'seed' and name not in RESUMABLE
+          if name != 'seed' and name not in SAFE
         },
         read_metrics(workdir),
         final_metrics(workdir),

@@ -32,6 +32,8 @@ def get_config(arg=None) -> Any:
       'eval_every': 1.0,
       'checkpoint_every': 2.0,
       'keep_checkpoints': 2,
+      'max_save_failures': 3,
+      'max_skipped_steps': 0,
       'tensorboard': False,
       'optimizer': optimizer,
       'data': {'resident': not arg.streamed, 'dir': ''},
