@@ -93,7 +93,10 @@ def load(folder: str | os.PathLike[str]) -> Head:
       f'{folder} is no exported head: python -m launch.export WORKDIR writes '
       'WORKDIR/export'
     )
-  exported = inputs.read_json(folder / 'export.json')
+  try:
+    exported = inputs.read_json(folder / 'export.json')
+  except ValueError as error:
+    raise ValueError(f'{folder / "export.json"}: {error}') from error
   if not isinstance(exported, dict) or not isinstance(
     exported.get('config'), dict
   ):
@@ -117,7 +120,7 @@ def _unflatten(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
     for parent in parents:
       node = node.setdefault(parent, {})
       if not isinstance(node, dict):
-        raise ValueError(f'the array {path!r} lies below another array')
+        raise ValueError(f'arrays.npz: {path!r} lies below another array')
     node[name] = array
   return tree
 

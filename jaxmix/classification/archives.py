@@ -179,9 +179,8 @@ def _read_archive(layout: Layout, source: pathlib.Path) -> dict[str, bytes]:
   wanted = {f'{layout.folder}/{n}': n for n in layout.sizes()}
   files = {}
   with gzip.open(source) as inflated:
-    stream: Any = inputs.Bounded(
-      inflated, sum(layout.sizes().values()) + _SLACK
-    )
+    limit = sum(layout.sizes().values()) + _SLACK
+    stream: Any = inputs.Bounded(inflated, limit, str(source))
     with tarfile.open(fileobj=stream, mode='r|') as archive:
       for member in archive:
         name = wanted.get(member.name)

@@ -36,7 +36,8 @@ class Bounded:
   into memory.
   """
 
-  def __init__(self, stream: Any, limit: int):
+  def __init__(self, stream: Any, limit: int, label: str):
+    self._label = label
     self._stream, self._limit, self._left = stream, limit, limit
 
   def read(self, size: int) -> bytes:
@@ -44,7 +45,9 @@ class Bounded:
     content = self._stream.read(min(size, self._left + 1))
     self._left -= len(content)
     if self._left < 0:
-      raise ValueError(f'more than {self._limit} bytes are packed in it')
+      raise ValueError(
+        f'{self._label}: more than {self._limit} bytes are packed in it'
+      )
     return content
 
 

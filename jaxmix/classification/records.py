@@ -29,10 +29,10 @@ def read_record(folder: pathlib.Path) -> dict[str, Any]:
   path = folder / RECORD
   try:
     record = inputs.read_json(path)
-    for name in record['shards']:
+    for name in record['shards'].keys():
       inputs.check_file_name(path, name)
     return {key: record[key] for key in ('source', 'splits', 'shards')}
-  except (OSError, ValueError, KeyError, TypeError) as error:
+  except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
     raise ValueError(
       f'{path} is missing or broken ({error!r}): remove {folder} to have it '
       'prepared again'
