@@ -137,9 +137,9 @@ def make_config(
       'eval_every': once * due.get('evaluate', False),
       'checkpoint_every': once * due.get('save', False),
       'keep_checkpoints': 1,
-      'tensorboard': False,
-      'max_save_failures': 0,
+      'max_save_failures': 3,
       'max_skipped_steps': 0,
+      'tensorboard': False,
       'optimizer': {
         'name': 'sgd',
         'lr': 0.1,

@@ -90,9 +90,9 @@ _RHYTHM = {
   'eval_every': 5.0,
   'checkpoint_every': 5.0,
   'keep_checkpoints': 2,
-  'tensorboard': True,
   'max_save_failures': 3,
   'max_skipped_steps': 0,
+  'tensorboard': True,
 }
 
 METHODS = ('random_mix', 'mixup', 'cutmix', 'resizemix', 'fmix', 'none')

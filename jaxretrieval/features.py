@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxretrieval import stored
+from jaxretrieval import inputs, stored
 from jaxretrieval.captions import Captions, check_languages
 
 RECORD = 'feature_set.json'
@@ -207,10 +207,11 @@ def read_info(folder: str | os.PathLike[str]) -> Info:
       'one, so does config.data.source'
     )
   try:
-    record = json.loads(path.read_text('utf-8'))
+    record = inputs.read_json(path)
+    stored.check_record(path, record)
     record['encoders'] = Encoders(**record['encoders'])
     return Info(**record)
-  except (ValueError, KeyError, TypeError) as error:
+  except (ValueError, KeyError, TypeError, AttributeError) as error:
     raise ValueError(
       f'{path} is broken ({error!r}): remove {folder} and make it again'
     ) from error

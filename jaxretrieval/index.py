@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from jaxretrieval import features, stored, trained
+from jaxretrieval import features, inputs, stored, trained
 
 VERSION = 1
 RECORD = 'index.json'
@@ -134,21 +134,23 @@ def load(folder: pathlib.Path) -> Index:
       f'{path} is missing: {folder} is no index; python -m jaxretrieval.index '
       'makes one'
     )
-  info = json.loads(path.read_text('utf-8'))
+  info = _object(path)
   if info.get('version') != VERSION:
     raise ValueError(
       f'{path}: version {info.get("version")}, this program reads {VERSION}: '
       'make the index again'
     )
+  for name in info['files']:
+    inputs.check_file_name(path, name)
   for name, wanted in tqdm(info['files'].items(), 'sha256', delay=5):
     file = folder / name
     if not file.is_file() or stored.digest(file) != wanted:
       raise ValueError(
         f'{file} is missing or not what was written: make the index again'
       )
-  gallery = np.load(folder / GALLERY, allow_pickle=False)
-  names = json.loads((folder / 'names.json').read_text('utf-8'))
-  ids = np.load(folder / 'ids.npy', allow_pickle=False)
+  gallery = inputs.load_array(folder / GALLERY)
+  names = inputs.read_json(folder / 'names.json', inputs.MAX_CAPTIONS)
+  ids = inputs.load_array(folder / 'ids.npy')
   head = trained.load(folder / 'head')
   shape = info['images'], info['image_dim']
   if (
@@ -161,6 +163,16 @@ def load(folder: pathlib.Path) -> Index:
   faiss = load_faiss() if FAISS in info['files'] else None
   flat = faiss.read_index(str(folder / FAISS)) if faiss else None
   return Index(gallery, ids, names, head, info, flat)
+
+
+def _object(path: pathlib.Path) -> dict[str, Any]:
+  try:
+    info = inputs.read_json(path)
+    if isinstance(info, dict) and isinstance(info.get('files'), dict):
+      return info
+  except ValueError as error:
+    raise ValueError(f'{path} is broken: {error}') from error
+  raise ValueError(f'{path} is broken: make the index again')
 
 
 def load_faiss() -> Any:
@@ -196,7 +208,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
   except (OSError, ValueError) as error:
     print(f'error: {error}', file=sys.stderr)
     return 2
-  info = json.loads((out / RECORD).read_text('utf-8'))
+  info = _object(out / RECORD)
   exact = 'with FAISS' if FAISS in info['files'] else 'without FAISS'
   print(f'{out}: {info["images"]} images, {exact}')
   return 0

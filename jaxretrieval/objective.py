@@ -79,7 +79,8 @@ def make_comparison(loss_config: Any) -> Callable[..., jax.Array]:
       compare, {'image_mean_square': 1.0, 'image_scale': 1.0}, *rows
     )
   except ValueError as error:
-    raise ValueError(f'config.loss: {error}') from error
+    # Its messages begin with the argument, which is the field.
+    raise ValueError(f'config.loss.{error}') from error
   return compare
 
 
@@ -109,7 +110,7 @@ def make_mining(mining_config: Any, mesh: Mesh) -> Callable[..., Any]:
       positive=row,
     )
   except ValueError as error:
-    raise ValueError(f'config.mining: {error}') from error
+    raise ValueError(f'config.mining.{error}') from error
 
   def select(bits: Any, anchors: Any, gallery: Any, positive: Any) -> Any:
     return mining.select(bits, anchors, gallery, positive=positive, **options)

@@ -11,6 +11,7 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.proto import tf_example_pb2
 from tqdm import tqdm
 
+from jaxretrieval import inputs
 from jaxretrieval.captions import Captions, hashes
 from jaxretrieval.stored import VERSION
 
@@ -155,7 +156,7 @@ def _blocks(folder: pathlib.Path, split: str) -> Iterator[list[Any]]:
 
   By hand: tfds' own way of decoding takes several times as long.
   """
-  builder: Any = tfds.builder_from_directory(folder)
+  builder: Any = inputs.open_prepared(folder)
   source = builder.as_data_source(
     split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
   )

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jaxretrieval import index
+from jaxretrieval import index, inputs
 from jaxretrieval.extract import encoders, images
 from jaxretrieval.report import sheet
 
@@ -134,7 +134,7 @@ def _run(options: argparse.Namespace) -> None:
   opened = index.load(options.index)
   texts = options.texts
   if options.text_features:
-    features = np.load(options.text_features, allow_pickle=False)
+    features = inputs.load_array(options.text_features)
     texts = texts or [f'row {i}' for i in range(len(features))]
     if len(texts) != len(features):
       raise ValueError(

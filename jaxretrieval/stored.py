@@ -20,9 +20,39 @@ def digest(path: pathlib.Path) -> str:
     return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
-def check_name(what: str, name: str) -> None:
+def check_record(path: pathlib.Path, record: Any) -> None:
+  """Checks what `feature_set.json` says before anything is made of it.
+
+  Raises:
+    ValueError: sizes that are no sizes, files outside of the folder, or more
+      features than the files could hold.
+  """
+  check_name('name', record['name'])
+  dims = record['image_dim'], record['text_dim']
+  about, files = record['splits'], record['shards']
+  sizes = [file['bytes'] for file in files.values()]
+  counts = [
+    count
+    for split in about.values()
+    for count in (split['images'], *split['captions'].values())
+  ]
+  for number in (*dims, *counts, *sizes):
+    if type(number) is not int or not 0 <= number < 2**48:
+      raise ValueError(f'{number!r} is no size')
+  for name in (*files, *(f'{split}.x' for split in about)):
+    if '/' in name or name.startswith('.'):
+      raise ValueError(f'{name!r} is no file beside {path.name}')
+  for split in about.values():
+    features = split['images'] * dims[0]
+    features += sum(split['captions'].values()) * dims[1]
+    # ArrayRecord compresses; zeros, thirtyfold.
+    if 2 * features > max(2**26, 100 * sum(sizes)):
+      raise ValueError(f'{features} features are more than its files hold')
+
+
+def check_name(what: str, name: Any) -> None:
   """Raises ValueError for a name that is not fit for files and folders."""
-  if not re.fullmatch('[a-z][a-z0-9_]*', name):
+  if not isinstance(name, str) or not re.fullmatch('[a-z][a-z0-9_]*', name):
     raise ValueError(
       f'{what} {name!r}: use lower-case letters, digits and _, a letter first'
     )

@@ -14,6 +14,7 @@ from jaxretrieval import (
   data,
   evaluators,
   features,
+  fields,
   losses,
   mining,
   models,
@@ -25,6 +26,7 @@ from jaxretrieval import (
 
 def train_data(config: Any) -> Mapping[str, np.ndarray]:
   """The training features, a row for each image (or each caption)."""
+  fields.check(config)
   return _training(config).arrays
 
 
@@ -43,6 +45,7 @@ def init(config: Any, key: jax.Array) -> tuple[Any, Any]:
 
 def make_loss(config: Any, mesh: Mesh) -> Any:
   """A caption of each image through the head, negatives, and the loss."""
+  fields.check(config)
   return make_batch_loss(config, _training(config).split.images.shape[1], mesh)
 
 
@@ -121,6 +124,7 @@ def make_batch_loss(config: Any, image_dim: int, mesh: Mesh) -> Any:
 
 def make_evaluators(config: Any, mesh: Mesh) -> dict[str, Any]:
   """The retrieval evaluations of `config.evals`, by name."""
+  fields.check(config)
   del mesh  # The galleries are small, and every device ranks them all.
   training = _training(config)
   model = models.create(config.model, training.split.images.shape[1])
@@ -169,17 +173,34 @@ class _Training(NamedTuple):
 
 def _training(config: Any) -> _Training:
   """What the four functions share, read once for all of them."""
-  fields = {name: config[name].to_dict() for name in ('data', 'evals', 'model')}
-  return _load(json.dumps(fields))
+  read = {name: config[name].to_dict() for name in ('data', 'evals', 'model')}
+  return _load(json.dumps(read))
+
+
+def _read(folder: Any, info: Any, block: str, wanted: Any) -> features.Split:
+  """Reads the split that a block of the config names."""
+  split, languages = wanted['split'], wanted['languages']
+  if split not in info.splits:
+    raise ValueError(
+      f'config.{block}.split={split!r}: {folder} has '
+      f'{", ".join(sorted(info.splits))}'
+    )
+  known = info.splits[split]['captions']
+  if unknown := [code for code in languages if code not in known]:
+    raise ValueError(
+      f'config.{block}.languages={tuple(languages)}: {unknown[0]!r} is not in '
+      f'{info.name} {split}, which has {", ".join(sorted(known))}'
+    )
+  return features.read(folder, split, languages=languages)
 
 
 @functools.lru_cache(maxsize=1)
-def _load(fields: str) -> _Training:
-  config = json.loads(fields)
+def _load(read: str) -> _Training:
+  config = json.loads(read)
   wanted = config['data']
   folder = sources.find(wanted)
   info = features.read_info(folder)
-  split = features.read(folder, wanted['split'], languages=wanted['languages'])
+  split = _read(folder, info, 'data', wanted)
   split = data.first_images(split, wanted['train_images'])
   evals = {}
   for name, options in config['evals'].items():
@@ -191,7 +212,7 @@ def _load(fields: str) -> _Training:
     eval_info = features.read_info(where)
     data.check_same_encoders(info, eval_info)
     languages = tuple(options['languages'])
-    eval_split = features.read(where, options['split'], languages=languages)
+    eval_split = _read(where, eval_info, f'evals.{name}', options)
     split = data.drop_overlap(
       split, info, eval_split, eval_info, on_overlap=wanted['on_overlap']
     )

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxretrieval import models
+from jaxretrieval import inputs, models
 
 
 class Head(NamedTuple):
@@ -93,11 +93,18 @@ def load(folder: str | os.PathLike[str]) -> Head:
       f'{folder} is no exported head: python -m launch.export WORKDIR writes '
       'WORKDIR/export'
     )
-  exported = json.loads((folder / 'export.json').read_text())
-  with np.load(folder / 'arrays.npz', allow_pickle=False) as arrays:
-    trees = _unflatten(dict(arrays))
+  try:
+    exported = inputs.read_json(folder / 'export.json')
+  except ValueError as error:
+    raise ValueError(f'{folder / "export.json"}: {error}') from error
+  if not isinstance(exported, dict) or not isinstance(
+    exported.get('config'), dict
+  ):
+    raise ValueError(f'{folder / "export.json"} has no config of a run')
+  trees = _unflatten(inputs.load_arrays(folder / 'arrays.npz'))
   constants = trees.get('model_state', {})
-  if not {'image_scale', 'text_mean', 'encoders'} <= constants.keys():
+  wanted = {'image_scale', 'text_mean', 'encoders'}
+  if 'params' not in trees or not wanted <= constants.keys():
     raise ValueError(
       f'{folder}: not the export of a text head (task: '
       f'{exported["config"].get("task")})'
@@ -112,6 +119,8 @@ def _unflatten(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
     node = tree
     for parent in parents:
       node = node.setdefault(parent, {})
+      if not isinstance(node, dict):
+        raise ValueError(f'arrays.npz: {path!r} lies below another array')
     node[name] = array
   return tree
 

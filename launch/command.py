@@ -2,14 +2,16 @@
 
 import os
 import pathlib
+import re
 import sys
 from collections.abc import Callable, Sequence
 
 import jax
 from absl import app, flags, logging
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
-from launch.config import check_config
+from launch import resolved
+from launch.config import Config, check_config, flatten
 from launch.exits import EXPECTED, tell
 from launch.loop import fit
 from launch.malloc import keep_freed_memory
@@ -19,7 +21,8 @@ from launch.task import load_task
 from launch.timing import show_metrics
 
 CONFIG = config_flags.DEFINE_config_file(
-  'config', help_string='FILE.py[:ARG] with get_config(ARG).'
+  'config',
+  help_string='FILE.py[:ARG] with get_config(ARG), or a config.json of a run.',
 )
 WORKDIR = flags.DEFINE_string(
   'workdir',
@@ -32,6 +35,11 @@ CACHE = flags.DEFINE_string(
   os.environ.get('JAX_COMPILATION_CACHE_DIR', '~/.cache/jaxmix/xla'),
   'Folder of compiled programs; empty to keep none.',
 )
+ALLOWED = flags.DEFINE_list(
+  'allow_resume_change',
+  [],
+  'Fields such as epochs,optimizer.lr that may differ in a run that goes on.',
+)
 DEBUG = flags.DEFINE_bool('debug', False, 'Show where an error came from.')
 flags.mark_flag_as_required('config')
 
@@ -39,9 +47,10 @@ flags.mark_flag_as_required('config')
 def train(argv: Sequence[str]) -> None:
   """Trains what the flags say."""
   refuse_arguments(argv)
+  workdir = open_workdir()
   check_config(CONFIG.value)
   task = load_task(CONFIG.value.task)
-  metrics = fit(task, CONFIG.value, pathlib.Path(WORKDIR.value))
+  metrics = fit(task, CONFIG.value, workdir, allow_resume_change=ALLOWED.value)
   print(show_metrics(metrics))
 
 
@@ -52,6 +61,25 @@ def refuse_arguments(argv: Sequence[str]) -> None:
       f'unknown argument {argv[1]!r}: flags begin with --, and a variant of '
       'the config follows a colon, --config=FILE.py:method=cutmix'
     )
+
+
+def open_workdir() -> pathlib.Path:
+  """Returns the folder that --workdir names; it need not be there yet.
+
+  Raises:
+    ValueError: it cannot be a folder.
+  """
+  # Path('') would be the folder that people happen to be in.
+  if not WORKDIR.value.strip():
+    raise ValueError('--workdir is empty: name the folder of the run')
+  workdir = pathlib.Path(WORKDIR.value)
+  try:
+    for path in (workdir, *workdir.parents):
+      if (path.exists() or path.is_symlink()) and not path.is_dir():
+        raise ValueError(f'--workdir={workdir}: {path} is not a folder')
+  except OSError as error:
+    raise ValueError(f'--workdir={workdir}: {error.strerror}') from error
+  return workdir
 
 
 def keep_programs(folder: str) -> None:
@@ -80,10 +108,39 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
   app.run(guarded, flags_parser=_parse)
 
 
+class _ConfigParser(flags.ArgumentParser):
+  """Reads the config that --config names: as a program only a .py file."""
+
+  def __init__(self, python: flags.ArgumentParser):
+    self._python = python
+
+  def parse(self, argument: str) -> Config:
+    path, colon, _ = argument.partition(':')
+    if path.endswith('.py'):
+      return self._python.parse(argument)
+    if not path.endswith('.json'):
+      raise ValueError('a config is a FILE.py[:ARG] or a FILE.json')
+    if colon:
+      raise ValueError('a .json config has no variants: leave out the colon')
+    return ConfigDict(resolved.read(pathlib.Path(path))).lock()
+
+
+flags.FLAGS['config'].parser = _ConfigParser(flags.FLAGS['config'].parser)
+
+
 def _parse(argv: Sequence[str]) -> list[str]:
   try:
+    for argument in argv[1:]:
+      _check_path(argument)
     rest = flags.FLAGS(argv)
     CONFIG.value.lock()  # Raises if the file could not be read.
+    flag = flags.FLAGS['config']
+    path = config_flags.get_config_filename(flag).partition(':')[0]
+    given = config_flags.get_override_values(flag)
+    if path.endswith('.json') and 'task' not in given:
+      task = flatten(CONFIG.value).get('task')
+      if isinstance(task, str):  # Else `check_config` refuses it.
+        resolved.check_task(task)
   except (*EXPECTED, flags.Error, LookupError, AttributeError) as error:
     if '--debug' in argv:
       raise
@@ -94,12 +151,22 @@ def _parse(argv: Sequence[str]) -> list[str]:
   return rest
 
 
+def _check_path(argument: str) -> None:
+  """Raises LookupError for a path through anything but fields."""
+  # ml_collections would follow --config.to_dict.__globals__ to wherever.
+  found = re.match(r'--?(?:no)?config\.([^=]*)', argument)
+  if found and not re.fullmatch(r'[A-Za-z]\w*(\.[A-Za-z]\w*)*', found[1]):
+    raise LookupError(found[1])
+
+
 def _flag_message(error: Exception) -> str:
   if isinstance(error, LookupError | AttributeError):
     text = error
     while isinstance(text, Exception):
       text = text.args[0]
     return f'no such field of the config: {text}'
+  if 'is not supported for overriding' in str(error):
+    return str(error).partition('. ')[0]  # The rest is for programmers.
   if isinstance(error, OSError):
     return str(error).splitlines()[-1].strip()
   if 'Error whilst parsing config file' in str(error):

@@ -1,8 +1,7 @@
-"""The config of a run: what is allowed, and what a resume may change."""
+"""The config of a run: what is allowed, and what makes it this run."""
 
 import hashlib
 import json
-import math
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -13,16 +12,39 @@ from launch.files import write_text
 # type checker can see it.
 Config = Any
 
-# A resumed run may change these: none of them touches the numbers computed.
-RESUMABLE = frozenset(
+# What a resumed run may change. All other fields, those of tasks as well, are
+# the run's identity: with others it is another run.
+#
+# None of these touches the numbers computed.
+SAFE = frozenset(
   {
     'log_every',
+    'eval_every',
+    'checkpoint_every',
     'keep_checkpoints',
+    'max_save_failures',
     'tensorboard',
     'data.source',
     'data.dir',
     'data.download',
     'data.workers',
+  }
+)
+# How the rest of the run goes on: the state still fits, but no run from the
+# beginning gives these numbers. Only if it is asked for by name.
+SCHEDULE = frozenset(
+  {
+    'epochs',
+    'steps_per_call',
+    'max_skipped_steps',
+    'optimizer.lr',
+    'optimizer.schedule',
+    'optimizer.warmup_epochs',
+    'optimizer.weight_decay',
+    'optimizer.momentum',
+    'optimizer.nesterov',
+    'optimizer.b1',
+    'optimizer.b2',
   }
 )
 
@@ -37,33 +59,58 @@ def _one_of(*names: str) -> _Rule:
   return _Rule((str,), names.__contains__, f'one of {", ".join(names)}')
 
 
-_NAME = _Rule((str,), bool, 'the import path of a module')
+def _whole(first: int, last: int) -> _Rule:
+  text = f'a whole number from {first} to {last}'
+  return _Rule((int,), lambda x: first <= x <= last, text)
+
+
+def _number(first: float, last: float, text: str) -> _Rule:
+  return _Rule((int, float), lambda x: first <= x <= last, text)
+
+
+_MOST = 2**31 - 1  # of what is counted on the devices
+_LONGEST = 1e6  # epochs
+_AT_ONCE = 2**26  # examples; the indices of 32 calls are one int32 array
+_NAME = _Rule(
+  (str,),
+  lambda x: all(part.isidentifier() for part in x.split('.')),
+  'the import path of a module',
+)
 _SWITCH = _Rule((bool,), lambda x: True, 'True or False')
-_COUNT = _Rule((int,), lambda x: x >= 1, 'a whole number, 1 or more')
-_SEED = _Rule(
-  (int,), lambda x: 0 <= x < 2**31, 'a whole number from 0 to 2**31 - 1'
+_SIZE = _whole(1, 2**20)
+_COUNT = _whole(1, _MOST)
+_FROM_0 = _whole(0, _MOST)
+_EPOCHS = _Rule(
+  (int, float),
+  lambda x: 0 < x <= _LONGEST,
+  'a finite number above 0, up to a million',
 )
-_POSITIVE = _Rule(
-  (int, float), lambda x: 0 < x < math.inf, 'a finite number above 0'
+_EVERY = _Rule(
+  (int, float),
+  # Steps are divided by it.
+  lambda x: x == 0 or 1e-6 <= x <= _LONGEST,
+  'a finite number of epochs, 0 for never, else from a millionth to a million',
 )
-_NOT_NEGATIVE = _Rule(
-  (int, float), lambda x: 0 <= x < math.inf, 'a finite number, 0 or more'
-)
+# Below and above, a float32 is 0 or infinite.
+_RATE = _number(1e-37, 3e38, 'a finite number above 0 (from 1e-37 to 3e38)')
+_NOT_NEGATIVE = _number(0, 3e38, 'a finite number, 0 or more (up to 3e38)')
 _DECAY = _Rule((int, float), lambda x: 0 <= x < 1, 'a number from 0 to below 1')
 
 _RULES = {
   'task': _NAME,
-  'seed': _SEED,
-  'epochs': _POSITIVE,
-  'batch_size': _COUNT,
-  'steps_per_call': _COUNT,
+  'seed': _FROM_0,
+  'epochs': _EPOCHS,
+  'batch_size': _SIZE,
+  'steps_per_call': _SIZE,
   'log_every': _COUNT,
-  'eval_every': _NOT_NEGATIVE,
-  'checkpoint_every': _NOT_NEGATIVE,
+  'eval_every': _EVERY,
+  'checkpoint_every': _EVERY,
   'keep_checkpoints': _COUNT,
+  'max_save_failures': _FROM_0,
+  'max_skipped_steps': _FROM_0,
   'tensorboard': _SWITCH,
   'optimizer.name': _one_of('sgd', 'adam'),
-  'optimizer.lr': _POSITIVE,
+  'optimizer.lr': _RATE,
   'optimizer.schedule': _one_of('cosine', 'constant'),
   'optimizer.warmup_epochs': _NOT_NEGATIVE,
   'optimizer.weight_decay': _NOT_NEGATIVE,
@@ -95,6 +142,13 @@ def check_config(config: Config) -> None:
         f'config.{field}={fields[field]!r} is not a field of '
         f'{fields["optimizer.name"]}'
       )
+  a_call = fields['steps_per_call'] * fields['batch_size']
+  if a_call > _AT_ONCE:
+    raise ValueError(
+      f'config.steps_per_call={fields["steps_per_call"]} of config.batch_size='
+      f'{fields["batch_size"]} are {a_call} examples: at most {_AT_ONCE} go to '
+      'the device together'
+    )
   if fields['optimizer.warmup_epochs'] >= fields['epochs']:
     raise ValueError(
       f'config.optimizer.warmup_epochs={fields["optimizer.warmup_epochs"]} '
@@ -138,35 +192,10 @@ def config_json(config: Config) -> str:
 
 
 def config_digest(config: Config) -> str:
-  """Returns a hash of all the fields that a resumed run may not change."""
+  """Returns a hash of the identity: the fields in neither list above."""
   fields = flatten(json.loads(config_json(config)))
-  kept = {k: v for k, v in sorted(fields.items()) if k not in RESUMABLE}
+  kept = {k: v for k, v in sorted(fields.items()) if k not in SAFE | SCHEDULE}
   return hashlib.sha256(json.dumps(kept).encode()).hexdigest()[:16]
-
-
-def check_workdir(config: Config, workdir: pathlib.Path) -> None:
-  """Checks that `workdir` holds this run or none.
-
-  Raises:
-    ValueError: its config.json differs in more than `RESUMABLE`; the message
-      lists the fields with both values.
-  """
-  path = workdir / 'config.json'
-  if not path.exists():
-    return
-  old = flatten(json.loads(path.read_text()))
-  new = flatten(json.loads(config_json(config)))
-  absent = '(absent)'
-  changed = [
-    f'{name}: {old.get(name, absent)!r} there, {new.get(name, absent)!r} here'
-    for name in sorted(old.keys() | new.keys())
-    if name not in RESUMABLE and old.get(name, absent) != new.get(name, absent)
-  ]
-  if changed:
-    raise ValueError(
-      f'{workdir} holds a run with another config ({"; ".join(changed)}); '
-      'choose another --workdir, or the config of that run'
-    )
 
 
 def write_config(config: Config, workdir: pathlib.Path) -> None:

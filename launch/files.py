@@ -12,7 +12,10 @@ def write_text(path: pathlib.Path, text: str) -> None:
   """
   part = path.with_name(path.name + '.part')
   try:
-    part.write_text(text)
+    # A link of that name, in a folder from somebody else, is not followed.
+    part.unlink(missing_ok=True)
+    with part.open('x') as file:
+      file.write(text)
     sync(part)
     part.replace(path)
   except OSError:

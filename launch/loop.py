@@ -1,14 +1,16 @@
 """The training loop."""
 
 import pathlib
+from collections.abc import Collection
 from functools import partial
 from typing import NoReturn
 
 import jax
 
-from launch.config import Config, check_config, check_workdir
+from launch.config import Config, check_config
 from launch.evaluation import begin
 from launch.exits import Exit, blame
+from launch.resume import check_workdir
 from launch.run import open_run
 from launch.signals import go_on, stop_requests
 from launch.task import Task
@@ -16,7 +18,13 @@ from launch.timing import show_metrics
 from launch.writers import final_metrics
 
 
-def fit(task: Task, config: Config, workdir: pathlib.Path) -> dict[str, float]:
+def fit(
+  task: Task,
+  config: Config,
+  workdir: pathlib.Path,
+  *,
+  allow_resume_change: Collection[str] = (),
+) -> dict[str, float]:
   """Trains to the end of the run, from wherever `workdir` has got to.
 
   The device never waits for the host: at the boundary between two calls it gets
@@ -41,6 +49,8 @@ def fit(task: Task, config: Config, workdir: pathlib.Path) -> dict[str, float]:
     config: the config; `check_config` says what is read here.
     workdir: the folder of the run, created if need be. A run that has ended
       is not touched.
+    allow_resume_change: fields of `launch.config.SCHEDULE` in which the config
+      may differ from the one that the run began with.
 
   Returns:
     The metrics of the last evaluation, by `evaluator/metric`.
@@ -53,7 +63,7 @@ def fit(task: Task, config: Config, workdir: pathlib.Path) -> dict[str, float]:
     SystemExit: a signal came and the state is saved; the code is 128 + signal.
   """
   check_config(config)
-  check_workdir(config, workdir)
+  check_workdir(config, workdir, allow_resume_change)
   if (before := final_metrics(workdir)) is not None:
     print(f'{workdir}: finished before')
     return before

@@ -26,6 +26,15 @@ class Plan:
   batch_size: int
   steps_per_call: int
 
+  def __post_init__(self):
+    """Raises ValueError for more steps than the devices can count."""
+    if self.total_steps >= 2**31:
+      raise ValueError(
+        f'config.epochs={self.epochs} of {self.examples} examples are '
+        f'{self.total_steps} steps of config.batch_size={self.batch_size}: at '
+        'most 2**31 - 1 can be counted'
+      )
+
   @property
   def total_steps(self) -> int:
     """Steps of the whole run, 1 or more."""

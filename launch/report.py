@@ -18,7 +18,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from launch.config import RESUMABLE, flatten
+from launch.config import SAFE, flatten
 from launch.files import write_text
 from launch.writers import Row, evaluation, final_metrics, read_metrics
 
@@ -55,7 +55,7 @@ def find_runs(folder: pathlib.Path) -> Iterator[RunFolder]:
         {
           name: value
           for name, value in fields.items()
-          if name != 'seed' and name not in RESUMABLE
+          if name != 'seed' and name not in SAFE
         },
         read_metrics(workdir),
         final_metrics(workdir),

@@ -11,7 +11,6 @@ stopped goes on.
 """
 
 import importlib.util
-import pathlib
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -35,8 +34,14 @@ def run_sweep(argv: Sequence[str]) -> None:
     FloatingPointError: a row diverged; the others were run.
   """
   command.refuse_arguments(argv)
+  workdir = command.open_workdir()
   flag = flags.FLAGS['config']
   path, _, arg = config_flags.get_config_filename(flag).partition(':')
+  if path.endswith('.json'):
+    raise ValueError(
+      f'--config={path}: the rows of a table come from sweep(add) in a .py '
+      'config; python -m launch.main trains this one'
+    )
   overrides = config_flags.get_override_values(flag)
   rows = sweep_rows(load_config_file(path), arg, overrides)
   results = {}
@@ -44,7 +49,12 @@ def run_sweep(argv: Sequence[str]) -> None:
     print(f'[{i}/{len(rows)}] {name}', flush=True)
     try:
       task = load_task(config.task)
-      metrics = fit(task, config, pathlib.Path(command.WORKDIR.value, name))
+      metrics = fit(
+        task,
+        config,
+        workdir / name,
+        allow_resume_change=command.ALLOWED.value,
+      )
       results[name] = show_metrics(metrics)
     # One learning rate too high is a result too: the other rows still count.
     except FloatingPointError as error:

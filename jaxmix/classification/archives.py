@@ -14,12 +14,16 @@ import tarfile
 import urllib.request
 import uuid
 import zlib
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
+from jaxmix.classification import inputs
+
 SHAPE = (32, 32, 3)
 _PIXELS = 32 * 32 * 3
+_SLACK = 2**22  # of an archive: headers, and the names of the classes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,7 +153,14 @@ def _read_files(layout: Layout, source: pathlib.Path) -> dict[str, bytes]:
     )
   try:
     return _read_archive(layout, source)
-  except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+  # tarfile: ValueError and OverflowError for numbers that cannot be.
+  except (
+    tarfile.TarError,
+    EOFError,
+    zlib.error,
+    gzip.BadGzipFile,
+    OverflowError,
+  ) as error:
     raise ValueError(
       f'{source} is not a whole .tar.gz archive: {error}'
     ) from error
@@ -167,7 +178,9 @@ def _read_archive(layout: Layout, source: pathlib.Path) -> dict[str, bytes]:
   # lead anywhere.
   wanted = {f'{layout.folder}/{n}': n for n in layout.sizes()}
   files = {}
-  with gzip.open(source) as stream:
+  with gzip.open(source) as inflated:
+    limit = sum(layout.sizes().values()) + _SLACK
+    stream: Any = inputs.Bounded(inflated, limit, str(source))
     with tarfile.open(fileobj=stream, mode='r|') as archive:
       for member in archive:
         name = wanted.get(member.name)

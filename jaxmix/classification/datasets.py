@@ -22,7 +22,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tqdm import tqdm
 
-from jaxmix.classification import archives, records
+from jaxmix.classification import archives, inputs, records
 
 VERSION = '1.0.0'
 
@@ -110,7 +110,7 @@ def find(
   tfds_own = sorted(root.glob(f'{name}/[0-9]*/dataset_info.json'))
   if not source:
     for path in reversed(tfds_own):
-      if json.loads(path.read_text()).get('fileFormat') == 'array_record':
+      if inputs.read_json(path).get('fileFormat') == 'array_record':
         return path.parent
   path = source or os.environ.get(layout.variable)
   if not path and download:

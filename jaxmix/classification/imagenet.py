@@ -6,7 +6,6 @@ in `jpeg`.
 """
 
 import dataclasses
-import json
 import operator
 import os
 import pathlib
@@ -16,7 +15,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.proto import tf_example_pb2
 
-from jaxmix.classification import datasets, jpeg
+from jaxmix.classification import datasets, inputs, jpeg
 
 NAME = 'imagenet2012'
 SPLITS = {'train': 'train', 'test': 'validation'}
@@ -116,7 +115,7 @@ def find(data_dir: str) -> pathlib.Path:
   root = datasets.find_root(data_dir)
   found = sorted(root.glob(f'{NAME}/[0-9]*/dataset_info.json'))
   for path in reversed(found):
-    if json.loads(path.read_text()).get('fileFormat') == 'array_record':
+    if inputs.read_json(path).get('fileFormat') == 'array_record':
       return path.parent
   raise FileNotFoundError(
     f'there is no {root}/{NAME}/<version> with a TFDS data set stored as '
@@ -154,7 +153,7 @@ def open_split(
       'more threads, or 0 for one on each core'
     )
   folder, name = find(data_config.dir), SPLITS[split]
-  builder: Any = tfds.builder_from_directory(folder)
+  builder: Any = inputs.open_prepared(folder)
   info = builder.info
   if name not in info.splits or not {'image', 'label'} <= set(info.features):
     raise ValueError(

@@ -6,7 +6,6 @@ be in them, and tfds' own where they are stored as ArrayRecord.
 
 import dataclasses
 import hashlib
-import json
 import operator
 import pathlib
 from typing import Any
@@ -15,7 +14,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.proto import tf_example_pb2
 
-from jaxmix.classification import archives
+from jaxmix.classification import archives, inputs
 
 NAME = 'jaxmix_cifar'  # of the sets that we prepare
 RECORD = 'jaxmix.json'
@@ -29,9 +28,11 @@ def read_record(folder: pathlib.Path) -> dict[str, Any]:
   """
   path = folder / RECORD
   try:
-    record = json.loads(path.read_text())
+    record = inputs.read_json(path)
+    for name in record['shards'].keys():
+      inputs.check_file_name(path, name)
     return {key: record[key] for key in ('source', 'splits', 'shards')}
-  except (OSError, ValueError, KeyError, TypeError) as error:
+  except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
     raise ValueError(
       f'{path} is missing or broken ({error!r}): remove {folder} to have it '
       'prepared again'
@@ -96,7 +97,7 @@ def open_split(folder: pathlib.Path, name: str, split: str) -> RecordSource:
     ValueError: a shard is missing or has another size, or the number of
       examples is not that of the data set.
   """
-  builder: Any = tfds.builder_from_directory(folder)
+  builder: Any = inputs.open_prepared(folder)
   for path in builder.info.splits[split].filepaths:
     _size(pathlib.Path(path))
   ours = builder.name == NAME

@@ -9,7 +9,7 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
 import jaxmix
-from jaxmix.classification import augment, data, models
+from jaxmix.classification import augment, data, fields, models
 from jaxmix.classification.evaluators import clean, streamed
 
 EVALUATORS = {'clean': clean}
@@ -18,6 +18,7 @@ STREAMED = {'clean': streamed}  # the same of photographs
 
 def train_data(config: Any) -> Mapping[str, np.ndarray] | data.Source:
   """The training images and labels: arrays in memory, or read one by one."""
+  fields.check(config)
   if config.data.feed == 'resident':
     return data.load(config.data, 'train')
   if config.data.feed == 'streamed':
@@ -40,6 +41,7 @@ def init(config: Any, key: jax.Array) -> tuple[Any, Any]:
 
 def make_loss(config: Any, mesh: Mesh) -> Any:
   """Crop, flip, normalise, mix, and the mixed cross entropy."""
+  fields.check(config)
   return make_batch_loss(config, data.info(config.data), mesh)
 
 
@@ -140,7 +142,8 @@ def make_mixing(
     images = jax.ShapeDtypeStruct((2, *image_shape), jnp.uint8)
     jax.eval_shape(mix_images, jax.random.key(0), images)
   except (TypeError, ValueError) as error:
-    raise ValueError(f'config.mix: {error}') from error
+    # Its messages begin with the argument, which is the field.
+    raise ValueError(f'config.mix.{error}') from error
 
   def mix_part(key: jax.Array, images: jax.Array) -> Any:
     if mix_config.granularity == 'sample':
@@ -159,6 +162,7 @@ def make_mixing(
 
 def make_evaluators(config: Any, mesh: Mesh) -> dict[str, clean.Evaluate]:
   """The evaluators that `config.evals` names, on the test split."""
+  fields.check(config)
   info = data.info(config.data)
   model = models.create(config.model, info.num_classes)
 

@@ -4,13 +4,12 @@ Mind which images a split is: 'train' is train2014, 82,783 images, 800 of which
 are in XTD10; 'val' is val2014 (40,504), or with Karpathy's file 5,000 of it.
 """
 
-import json
 import os
 import pathlib
 from collections.abc import Iterable
 from typing import Any
 
-from jaxretrieval import captions
+from jaxretrieval import captions, inputs
 
 NAMESPACE = 'coco'
 LICENCE = 'COCO captions: CC BY 4.0; images: terms of Flickr'
@@ -126,6 +125,6 @@ def _build(
 
 def _json(path: pathlib.Path) -> Any:
   try:
-    return json.loads(path.read_text('utf-8'))
+    return inputs.read_json(path, inputs.MAX_CAPTIONS)
   except ValueError as error:
     raise ValueError(f'{path} is not JSON: {error}') from error

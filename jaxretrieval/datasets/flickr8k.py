@@ -10,15 +10,13 @@ Captions and features come in one folder:
 * `encoders.json`, unless the features are the ones that `KNOWN` lists.
 """
 
-import gzip
-import json
 import os
 import pathlib
 from typing import Any
 
 import numpy as np
 
-from jaxretrieval import captions, stored
+from jaxretrieval import captions, inputs, stored
 from jaxretrieval.datasets import ready_made
 from jaxretrieval.features import Encoders, Split
 
@@ -108,11 +106,11 @@ def _images(folder: pathlib.Path) -> list[dict[str, Any]]:
       f'{path} is missing: set config.data.source to the folder of it'
     )
   try:
-    images = json.loads(gzip.decompress(path.read_bytes()))['images']
+    images = inputs.parse_json(inputs.read_gzip(path, 2**26))['images']
     for row, image in enumerate(images):
       if not set(image) >= _FIELDS:
         raise ValueError(f'image {row} has no {_FIELDS - set(image)}')
-  except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+  except (OSError, ValueError, KeyError, TypeError) as error:
     raise ValueError(f'{path} is not a caption file: {error!r}') from error
   return images
 

@@ -5,11 +5,10 @@ Czech, from github.com/multi30k/dataset. Mind that 871 of the test images of
 Flickr8k are in its training split.
 """
 
-import gzip
 import os
 import pathlib
 
-from jaxretrieval import captions
+from jaxretrieval import captions, inputs
 
 NAMESPACE = 'flickr'
 LICENCE = (
@@ -84,9 +83,9 @@ def _lines(folder: pathlib.Path, name: str, expected: int) -> list[str]:
       'github.com/multi30k/dataset'
     )
   try:
-    unzip = gzip.decompress if path.suffix == '.gz' else bytes
-    content = unzip(path.read_bytes())
-  except (OSError, EOFError) as error:
+    zipped = path.suffix == '.gz'
+    content = inputs.read_gzip(path, 2**26) if zipped else path.read_bytes()
+  except (OSError, ValueError) as error:
     raise ValueError(f'{path} cannot be unzipped: {error}') from error
   lines = captions.split_lines(path, content)
   if len(lines) != expected:

@@ -10,14 +10,13 @@
 Files of pickled objects are refused: reading one runs the code in it.
 """
 
-import json
 import os
 import pathlib
-import zipfile
 from typing import Any
 
 import numpy as np
 
+from jaxretrieval import inputs
 from jaxretrieval.captions import Captions
 from jaxretrieval.features import Encoders, Split
 
@@ -50,7 +49,7 @@ def about(source: str | os.PathLike[str]) -> dict[str, Any]:
       '256, crop 224, average pool", "text": "LaBSE, ..."}'
     )
   try:
-    content = json.loads(path.read_text('utf-8'))
+    content = inputs.read_json(path)
     if all(isinstance(content[key], str) for key in Encoders._fields):
       return content
   except (ValueError, KeyError, TypeError):
@@ -110,20 +109,14 @@ def load(path: pathlib.Path, key: str | None = None) -> np.ndarray:
     FileNotFoundError: it is not there.
     ValueError: it is broken, has no such array, or holds pickled objects.
   """
-  if not path.is_file():
-    raise FileNotFoundError(f'{path} is missing')
   if path.suffix == '.npy':
-    return _loaded(path)
-  with _loaded(path) as arrays:
-    there = arrays.files
-    if key is None:
-      key = there[0] if len(there) == 1 else 'features'
-    if key not in there:
-      raise ValueError(f'{path} has the arrays {there}, no {key!r}')
-    try:
-      return arrays[key]
-    except (ValueError, zipfile.BadZipFile, EOFError, OSError) as error:
-      raise _refused(f'{path}: {key!r}', error) from error
+    return inputs.load_array(path, mapped=True)
+  there = inputs.array_names(path)
+  if key is None:
+    key = there[0] if len(there) == 1 else 'features'
+  if key not in there:
+    raise ValueError(f'{path} has the arrays {there}, no {key!r}')
+  return inputs.load_arrays(path, [key])[key]
 
 
 def names(path: pathlib.Path) -> set[str]:
@@ -132,25 +125,4 @@ def names(path: pathlib.Path) -> set[str]:
   Raises:
     ValueError: it is not one.
   """
-  with _loaded(path) as arrays:
-    return set(arrays.files)
-
-
-def _loaded(path: pathlib.Path) -> Any:
-  mode = 'r' if path.suffix == '.npy' else None
-  try:
-    found = np.load(path, allow_pickle=False, mmap_mode=mode)
-  except (ValueError, zipfile.BadZipFile, EOFError, OSError) as error:
-    raise _refused(str(path), error) from error
-  if isinstance(found, np.ndarray) != (path.suffix == '.npy'):
-    raise ValueError(f'{path} is not what its name ends in')
-  return found
-
-
-def _refused(what: str, error: Exception) -> ValueError:
-  if 'pickle' in str(error) or 'object' in str(error):
-    return ValueError(
-      f'{what} holds pickled objects, which could run any code when read: '
-      'save plain arrays (np.save of an array with a number or string dtype)'
-    )
-  return ValueError(f'{what} cannot be read: {error}')
+  return set(inputs.array_names(path))

@@ -6,12 +6,11 @@ English, are translations. https://aclanthology.org/ (arXiv 2012.05107),
 github.com/adobe-research/Cross-lingual-Test-Dataset-XTD10.
 """
 
-import json
 import os
 import pathlib
 from typing import Any
 
-from jaxretrieval import captions
+from jaxretrieval import captions, inputs
 
 NAMESPACE = 'coco'
 LICENCE = (
@@ -105,7 +104,7 @@ def _read_json(folder: pathlib.Path) -> tuple[list[str], dict[str, list[str]]]:
 
 def _one_json(path: pathlib.Path) -> tuple[list[str], list[str]]:
   try:
-    content: Any = json.loads(path.read_text('utf-8'))
+    content: Any = inputs.read_json(path, inputs.MAX_CAPTIONS)
   except ValueError as error:
     raise ValueError(f'{path} is not JSON: {error}') from error
   rows = {}

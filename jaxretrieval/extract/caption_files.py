@@ -10,13 +10,12 @@ csv and tsv have these names as their first line. A column `split` is optional.
 import csv
 import hashlib
 import io
-import json
 import os
 import pathlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from jaxretrieval import captions, stored
+from jaxretrieval import captions, inputs, stored
 from jaxretrieval.sources import MODULES
 
 DATASETS = ('flickr8k', 'multi30k', 'coco_captions', 'xtd10')
@@ -164,7 +163,7 @@ def _rows(path: pathlib.Path) -> Iterator[tuple[int, dict[str, str]]]:
 
 def _object(path: pathlib.Path, number: int, line: str) -> dict[str, str]:
   try:
-    row = json.loads(line)
+    row = inputs.parse_json(line)
   except ValueError as error:
     raise ValueError(f'{path}, line {number}: not JSON ({error})') from error
   if not isinstance(row, dict):

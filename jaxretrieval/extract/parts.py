@@ -9,13 +9,12 @@ import hashlib
 import json
 import os
 import pathlib
-import zipfile
-import zlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxretrieval import inputs
 from jaxretrieval.captions import Captions
 from jaxretrieval.extract.images import File
 from jaxretrieval.features import Encoders, Split
@@ -116,7 +115,7 @@ def start(plan: Plan, folder: pathlib.Path) -> str:
   if not path.exists():
     folder.mkdir(parents=True, exist_ok=True)
     write_bytes(path, json.dumps(described, indent=2).encode())
-  there = json.loads(path.read_text())
+  there = inputs.read_json(path)
   differ = [
     key
     for key in sorted(described.keys() | there.keys())
@@ -156,14 +155,11 @@ def load(path: pathlib.Path, plan_digest: str) -> Part | None:
     ValueError: it belongs to another plan.
   """
   try:
-    # numpy leaves files open that it cannot read.
-    with path.open('rb') as file, np.load(file, allow_pickle=False) as arrays:
-      part = Part(*(arrays[field] for field in Part._fields))
-      plan, sha256 = str(arrays['plan']), str(arrays['sha256'])
-  except FileNotFoundError:
-    return None
-  # Whatever numpy and zipfile make of a file that is cut or overwritten.
-  except (ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+    arrays = inputs.load_arrays(path)
+    part = Part(*(arrays[field] for field in Part._fields))
+    plan, sha256 = str(arrays['plan']), str(arrays['sha256'])
+  # It is cut or overwritten.
+  except (FileNotFoundError, ValueError, KeyError):
     return None
   if sha256 != _part_digest(part):
     return None

@@ -54,3 +54,9 @@ def test_due_epochs_counts_epochs_and_zero_means_never():
   assert due == [7, 13, 19, 25]
   assert not any(plan.due_epochs(s, 0) for s in boundaries(plan))
   assert plan.epoch(25) == 4.0
+
+
+def test_more_steps_than_can_be_counted_are_refused():
+  assert Plan(1e6, 2147, 1, 1).total_steps == 2_147_000_000
+  with pytest.raises(ValueError, match='config.epochs=1000000.0 of 2148 ex'):
+    Plan(1e6, 2148, 1, 1)

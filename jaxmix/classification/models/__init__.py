@@ -49,9 +49,11 @@ def create(model_config: Any, num_classes: int) -> nn.Module:
         f'config.model.{field} is not a field of {name}; allowed: '
         f'{sorted(known)}'
       )
-    if type(value) is not int or value < 1:  # True would be a width of 1
+    # True would be a width of 1; a depth of a million, a hang.
+    if type(value) is not int or not 1 <= value <= 2048:
       raise ValueError(
-        f'config.model.{field}={value!r} must be an integer of 1 or more'
+        f'config.model.{field}={value!r} must be an integer of 1 or more (up '
+        'to 2048)'
       )
   # A depth of 4 would be a network without a block.
   if name == 'wide_resnet' and (
