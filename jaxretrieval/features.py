@@ -209,8 +209,9 @@ def read_info(folder: str | os.PathLike[str]) -> Info:
   try:
     record = json.loads(path.read_text('utf-8'))
     record['encoders'] = Encoders(**record['encoders'])
+    stored.check_info(record)
     return Info(**record)
-  except (ValueError, KeyError, TypeError) as error:
+  except (ValueError, KeyError, TypeError, AttributeError) as error:
     raise ValueError(
       f'{path} is broken ({error!r}): remove {folder} and make it again'
     ) from error
@@ -291,9 +292,7 @@ def _check_shards(folder: pathlib.Path, info: Info, split: str):
       continue
     path = folder / name
     size = path.stat().st_size if path.is_file() else None
-    if size is None or (
-      size != wanted['bytes'] or stored.digest(path) != wanted['sha256']
-    ):
+    if size != wanted['bytes'] or stored.digest(path) != wanted['sha256']:
       raise ValueError(
         f'{path} ({"missing" if size is None else f"{size} bytes"}, expected '
         f'{wanted["bytes"]}) is not the file that was written: remove {folder} '
