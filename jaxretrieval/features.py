@@ -213,7 +213,7 @@ def read_info(folder: str | os.PathLike[str]) -> Info:
     return Info(**record)
   except (ValueError, KeyError, TypeError, AttributeError) as error:
     raise ValueError(
-      f'{path} is broken ({error!r}): remove {folder} and make it again'
+      f'{path} is broken ({error!r}): remove {folder} and {stored.AGAIN}'
     ) from error
 
 
@@ -296,5 +296,5 @@ def _check_shards(folder: pathlib.Path, info: Info, split: str):
       raise ValueError(
         f'{path} ({"missing" if size is None else f"{size} bytes"}, expected '
         f'{wanted["bytes"]}) is not the file that was written: remove {folder} '
-        'and make it again'
+        f'and {stored.AGAIN}'
       )

@@ -12,7 +12,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 from tqdm import tqdm
 
 from jaxretrieval.captions import Captions, hashes
-from jaxretrieval.stored import VERSION
+from jaxretrieval.stored import AGAIN, VERSION
 
 
 def prepare(
@@ -143,7 +143,7 @@ def read(
   if (len(ids), len(said)) != (len(images), len(texts)):
     raise ValueError(
       f'{folder} holds {len(ids)} images and {len(said)} captions of {split}, '
-      f'feature_set.json says {len(images)} and {len(texts)}: make it again'
+      f'feature_set.json says {len(images)} and {len(texts)}: {AGAIN}'
     )
   captions = Captions(
     image_ids=np.array(ids, np.int64),
@@ -165,7 +165,7 @@ def _blocks(folder: pathlib.Path, split: str) -> Iterator[list[Any]]:
     if not (folder / name).is_file():
       raise ValueError(
         f'{folder / name} is missing or no plain file: remove {folder} and '
-        'make it again'
+        f'{AGAIN}'
       )
   try:
     builder: Any = tfds.builder_from_directory(folder)
@@ -175,7 +175,7 @@ def _blocks(folder: pathlib.Path, split: str) -> Iterator[list[Any]]:
   except Exception as error:  # of protobuf, json and tfds
     raise ValueError(
       f'{folder} is described by dataset_info.json and features.json in a way '
-      f'that tfds cannot read ({error!r}): remove it and make it again'
+      f'that tfds cannot read ({error!r}): remove it and {AGAIN}'
     ) from error
   parse = tf_example_pb2.Example.FromString  # pyright: ignore
   block = 1000  # keeps the records' own memory small
@@ -199,6 +199,6 @@ def _fill(
     raise ValueError(
       f'{field} features of the images from {start} on have {found.size} '
       f'numbers for {rows} rows of {array.shape[1]}, of {len(array)} in all: '
-      'they are not what feature_set.json says; make the set again'
+      f'they are not what feature_set.json says; {AGAIN}'
     )
   into[:] = found.reshape(into.shape)

@@ -10,6 +10,12 @@ import numpy as np
 
 from jaxretrieval.captions import Captions, check
 
+# What to do about a set that is not as it was written.
+AGAIN = (
+  'make it again, from --config.data.source or with python -m '
+  'jaxretrieval.extract'
+)
+
 # Of the layout of a stored set.
 VERSION = '1.0.0'
 

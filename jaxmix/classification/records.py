@@ -38,8 +38,7 @@ def read_record(folder: pathlib.Path) -> dict[str, Any]:
     return kept
   except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
     raise ValueError(
-      f'{path} is missing or broken ({error!r}): remove {folder} to have it '
-      'prepared again'
+      f'{path} is missing or broken ({error!r}): {shards.again(folder)}'
     ) from error
 
 
@@ -114,8 +113,8 @@ class RecordSource:
       return function(argument)
     except Exception as error:  # of array_record, protobuf and decoders
       raise ValueError(
-        f'{self.shards.place(key)} is damaged: {error}. Remove {self.folder} '
-        'and prepare it again'
+        f'{self.shards.place(key)} is damaged: {error}; '
+        f'{shards.again(self.folder)}'
       ) from error
 
   def _decode(self, record: bytes) -> dict[str, Any]:
@@ -223,7 +222,7 @@ def _check_shards(folder: pathlib.Path, sums: bool = True):
     ):
       raise ValueError(
         f'{path} ({size} bytes, expected {wanted["bytes"]}) is not the file '
-        f'that was prepared: remove {folder} to prepare it again'
+        f'that was prepared: {shards.again(folder)}'
       )
 
 

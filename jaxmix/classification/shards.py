@@ -76,6 +76,17 @@ def find_newest(
   return None, remark
 
 
+def again(folder: pathlib.Path) -> str:
+  """What to do about a set that is not as it was prepared."""
+  if 'jaxmix_cifar' in folder.parts:
+    how = 'set --config.data.source=ARCHIVE or --config.data.download=True'
+  elif 'imagenet2012' in folder.parts:
+    how = 'see docs/imagenet.md'
+  else:
+    how = "tfds does it, with file_format='array_record'"
+  return f'remove {folder} and prepare it again ({how})'
+
+
 def read_json(path: pathlib.Path) -> dict[str, Any]:
   """Reads a JSON object.
 
@@ -90,9 +101,7 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
     error = f'holds {type(content).__name__}'
   except ValueError as broken:
     error = broken
-  raise ValueError(
-    f'{path} is broken ({error}): remove {path.parent} and prepare it again'
-  )
+  raise ValueError(f'{path} is broken ({error}): {again(path.parent)}')
 
 
 def check_file(path: pathlib.Path) -> int:
@@ -102,13 +111,13 @@ def check_file(path: pathlib.Path) -> int:
     FileNotFoundError: it is missing.
     ValueError: it is empty or no plain file.
   """
-  again = f'remove {path.parent} and prepare it again'
+  todo = again(path.parent)
   if not path.exists():
-    raise FileNotFoundError(f'{path} is missing: {again}')
+    raise FileNotFoundError(f'{path} is missing: {todo}')
   if not path.is_file():
-    raise ValueError(f'{path} is no plain file: {again}')
+    raise ValueError(f'{path} is no plain file: {todo}')
   if not (size := path.stat().st_size):
-    raise ValueError(f'{path} is empty: {again}')
+    raise ValueError(f'{path} is empty: {todo}')
   return size
 
 
@@ -131,7 +140,7 @@ def _told(folder: pathlib.Path) -> Iterator[None]:
   except Exception as error:  # of protobuf, of what features are called, ...
     raise ValueError(
       f'{folder} is described by {INFO} and features.json in a way that tfds '
-      f'cannot read ({error!r}): remove it and prepare it again'
+      f'cannot read ({error!r}): {again(folder)}'
     ) from error
 
 
@@ -143,7 +152,7 @@ def check_shards(builder: Any, split: str) -> Shards:
     ValueError: there is no such split, or a file is empty, no plain file, no
       ArrayRecord, or has another number of records; names it.
   """
-  folder = builder.data_dir
+  folder = pathlib.Path(builder.data_dir)
   if split not in builder.info.splits:
     raise ValueError(
       f'{folder} has the splits {sorted(builder.info.splits)}, not {split!r}'
@@ -155,7 +164,7 @@ def check_shards(builder: Any, split: str) -> Shards:
   if len(paths) != len(lengths) or not sum(lengths):
     raise ValueError(
       f'{folder}/{INFO}: {split!r} has {sum(lengths)} examples in '
-      f'{len(lengths)} files of {len(paths)}: prepare it again'
+      f'{len(lengths)} files of {len(paths)}: {again(folder)}'
     )
   for path in paths:
     check_file(path)
@@ -167,8 +176,7 @@ def check_shards(builder: Any, split: str) -> Shards:
     for path, count, length in zip(paths, counts, lengths, strict=True):
       if count != length:
         raise ValueError(
-          f'{path} has {count} records, {INFO} says {length}: remove '
-          f'{folder} and prepare it again'
+          f'{path} has {count} records, {INFO} says {length}: {again(folder)}'
         )
       bar.update()
   return Shards(split, paths, lengths)
@@ -182,8 +190,7 @@ def _count(path: pathlib.Path) -> int:
   except RuntimeError as error:
     why = str(error) or 'it has no index'
     raise ValueError(
-      f'{path} is no whole ArrayRecord file ({why}): remove {path.parent} and '
-      'prepare it again'
+      f'{path} is no whole ArrayRecord file ({why}): {again(path.parent)}'
     ) from error
   return count
 
