@@ -21,7 +21,7 @@ def feed(folder: str, workers: int, batch_size: int, epochs: int) -> Any:
   )
   from tensorflow_datasets.proto import tf_example_pb2
 
-  from jaxmix.classification import imagenet
+  from jaxmix.classification import imagenet, shards
   from launch.feeds import streamed_feed
   from launch.mesh import make_mesh
   from launch.plan import Plan
@@ -36,7 +36,7 @@ def feed(folder: str, workers: int, batch_size: int, epochs: int) -> Any:
     writer.write(example.SerializeToString())
   writer.close()
   source = imagenet.PhotoSource(
-    place=str(path),
+    shards=shards.Shards('train', (path,), (len(files),)),
     records=array_record_data_source.ArrayRecordDataSource(str(path)),
     examples=len(files),
     shape=(224, 224, 3),

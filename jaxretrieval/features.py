@@ -210,10 +210,11 @@ def read_info(folder: str | os.PathLike[str]) -> Info:
     record = inputs.read_json(path)
     stored.check_record(path, record)
     record['encoders'] = Encoders(**record['encoders'])
+    stored.check_info(record)
     return Info(**record)
   except (ValueError, KeyError, TypeError, AttributeError) as error:
     raise ValueError(
-      f'{path} is broken ({error!r}): remove {folder} and make it again'
+      f'{path} is broken ({error!r}): remove {folder} and {stored.AGAIN}'
     ) from error
 
 
@@ -292,11 +293,9 @@ def _check_shards(folder: pathlib.Path, info: Info, split: str):
       continue
     path = folder / name
     size = path.stat().st_size if path.is_file() else None
-    if size is None or (
-      size != wanted['bytes'] or stored.digest(path) != wanted['sha256']
-    ):
+    if size != wanted['bytes'] or stored.digest(path) != wanted['sha256']:
       raise ValueError(
         f'{path} ({"missing" if size is None else f"{size} bytes"}, expected '
         f'{wanted["bytes"]}) is not the file that was written: remove {folder} '
-        'and make it again'
+        f'and {stored.AGAIN}'
       )

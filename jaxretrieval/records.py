@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from jaxretrieval import inputs
 from jaxretrieval.captions import Captions, hashes
-from jaxretrieval.stored import VERSION
+from jaxretrieval.stored import AGAIN, VERSION
 
 
 def prepare(
@@ -123,14 +123,14 @@ def read(
     Captions, images float16 [N, Di], texts float16 [M, Dt].
 
   Raises:
-    ValueError: a file cannot be read.
+    ValueError: a file cannot be read, or does not hold so many features.
   """
   images = np.empty(image_shape, np.float16)
   texts = np.empty(text_shape, np.float16)
   ids, names, counts, codes, said = [], [], [], [], []
   with tqdm(total=len(images), desc=f'Reading {split}', delay=5) as bar:
     for block in _blocks(folder, split):
-      images[len(ids) : len(ids) + len(block)] = _matrix(block, 'image', images)
+      _fill(images, len(ids), block, 'image', len(block))
       ids += [record['image_id'].int64_list.value[0] for record in block]
       names += [record['image_name'].bytes_list.value[0] for record in block]
       start = len(said)
@@ -139,8 +139,13 @@ def read(
         counts.append(len(some))
         said.extend(some)
         codes.extend(record['languages'].bytes_list.value)
-      texts[start : len(said)] = _matrix(block, 'texts', texts)
+      _fill(texts, start, block, 'texts', len(said) - start)
       bar.update(len(block))
+  if (len(ids), len(said)) != (len(images), len(texts)):
+    raise ValueError(
+      f'{folder} holds {len(ids)} images and {len(said)} captions of {split}, '
+      f'feature_set.json says {len(images)} and {len(texts)}: {AGAIN}'
+    )
   captions = Captions(
     image_ids=np.array(ids, np.int64),
     image_names=[name.decode() for name in names],
@@ -156,10 +161,23 @@ def _blocks(folder: pathlib.Path, split: str) -> Iterator[list[Any]]:
 
   By hand: tfds' own way of decoding takes several times as long.
   """
-  builder: Any = inputs.open_prepared(folder)
-  source = builder.as_data_source(
-    split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
-  )
+  for name in 'dataset_info.json', 'features.json':
+    # Reading a pipe would wait for ever.
+    if not (folder / name).is_file():
+      raise ValueError(
+        f'{folder / name} is missing or no plain file: remove {folder} and '
+        f'{AGAIN}'
+      )
+  try:
+    builder: Any = inputs.open_prepared(folder)
+    source = builder.as_data_source(
+      split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
+    )
+  except Exception as error:  # of protobuf, json and tfds
+    raise ValueError(
+      f'{folder} is described by dataset_info.json and features.json in a way '
+      f'that tfds cannot read ({error!r}): remove it and {AGAIN}'
+    ) from error
   parse = tf_example_pb2.Example.FromString  # pyright: ignore
   block = 1000  # keeps the records' own memory small
   for start in range(0, len(source), block):
@@ -171,6 +189,17 @@ def _blocks(folder: pathlib.Path, split: str) -> Iterator[list[Any]]:
     yield [parse(record).features.feature for record in records]
 
 
-def _matrix(block: list[Any], field: str, like: np.ndarray) -> np.ndarray:
+def _fill(
+  array: np.ndarray, start: int, block: list[Any], field: str, rows: int
+) -> None:
+  """Puts the features of a block into `rows` rows of an array."""
   data = b''.join([record[field].bytes_list.value[0] for record in block])
-  return np.frombuffer(data, '<f2').reshape(-1, like.shape[1])
+  found = np.frombuffer(data, '<f2')
+  into = array[start : start + rows]
+  if found.size != into.size or len(into) != rows:
+    raise ValueError(
+      f'{field} features of the images from {start} on have {found.size} '
+      f'numbers for {rows} rows of {array.shape[1]}, of {len(array)} in all: '
+      f'they are not what feature_set.json says; {AGAIN}'
+    )
+  into[:] = found.reshape(into.shape)

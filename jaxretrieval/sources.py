@@ -84,10 +84,14 @@ def _only(
 ) -> pathlib.Path:
   """The one of the sets whose text encoder is the one that is wanted."""
   if not there:
+    others = sorted(str(path) for path in root.glob(f'{ref["name"]}/*/*'))
+    there_is = f' (but {others[0]})' if others else ''
     raise FileNotFoundError(
-      f'{ref["name"]} is not in {root}. Set {block}.source to the folder of '
-      f'its files and features, to have it prepared there, or {block}.dir to '
-      f"the folder of sets prepared before; or {block}.name='features' and "
+      f'{ref["name"]} is not in {root}: there is no {ref["name"]}/<encoders>/'
+      f'{stored.VERSION}/{features.RECORD}{there_is}. Set {block}.source to '
+      'the folder of its files and features, to have it prepared there, or '
+      f'{block}.dir to the folder of sets prepared before; or '
+      f"{block}.name='features' and "
       f'{block}.source to what python -m jaxretrieval.extract has written'
     )
   texts = {path: info.encoders.text for path, info in there.items()}

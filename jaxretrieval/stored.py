@@ -10,12 +10,24 @@ import numpy as np
 
 from jaxretrieval.captions import Captions, check
 
+# What to do about a set that is not as it was written.
+AGAIN = (
+  'make it again, from --config.data.source or with python -m '
+  'jaxretrieval.extract'
+)
+
 # Of the layout of a stored set.
 VERSION = '1.0.0'
 
 
 def digest(path: pathlib.Path) -> str:
-  """The sha256 of a file."""
+  """The sha256 of a file.
+
+  Raises:
+    FileNotFoundError: it is no plain file; reading a pipe would wait for ever.
+  """
+  if not path.is_file():
+    raise FileNotFoundError(f'{path} is missing or no plain file')
   with path.open('rb') as file:
     return hashlib.file_digest(file, 'sha256').hexdigest()
 
@@ -154,3 +166,25 @@ def _mean_squared_norm(array: np.ndarray) -> float:
     block = array[start : start + 4096].astype(np.float32)
     total += float(np.einsum('nd,nd->n', block, block).sum(dtype=np.float64))
   return total / len(array)
+
+
+def check_info(record: dict[str, Any]) -> None:
+  """Checks the parts of `feature_set.json` that reading a set relies on.
+
+  Raises:
+    ValueError, KeyError, TypeError, AttributeError: it was not written by
+      `features.write`.
+  """
+  sizes = [record['image_dim'], record['text_dim']]
+  for about in record['splits'].values():
+    sizes += [about['images'], *about['captions'].values()]
+  for about in record['shards'].values():
+    sizes.append(about['bytes'])
+    if not isinstance(about['sha256'], str):
+      raise TypeError('a sha256 is no string')
+  if not all(type(size) is int and size > 0 for size in sizes):
+    raise ValueError(f'a size is no whole number above 0: {sizes}')
+  for split in record['splits']:
+    begin = f'{record["name"]}-{split}.'
+    if not any(name.startswith(begin) for name in record['shards']):
+      raise ValueError(f'no file holds {split!r}')

@@ -10,6 +10,7 @@ import subprocess
 from typing import Any
 
 import jax
+from absl import logging
 
 from launch.files import write_text
 from launch.signals import command
@@ -38,11 +39,17 @@ def versions() -> dict[str, str | None]:
 
 
 def record_start(workdir: pathlib.Path, step: int) -> None:
-  """Adds this start of the run to the list in `workdir/env.json`."""
+  """Adds this start of the run to the list in `workdir/env.json`.
+
+  If it cannot, it tells so: no run ends because of that.
+  """
   path = workdir / 'env.json'
-  starts = json.loads(path.read_text()) if path.exists() else []
-  starts.append({'step': step} | _environment())
-  write_text(path, json.dumps(starts, indent=2) + '\n')
+  try:
+    starts = json.loads(path.read_text()) if path.exists() else []
+    starts.append({'step': step} | _environment())
+    write_text(path, json.dumps(starts, indent=2) + '\n')
+  except (OSError, ValueError, AttributeError) as error:
+    logging.warning('%s does not record this start: %s', path, error)
 
 
 def _environment() -> dict[str, Any]:

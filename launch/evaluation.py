@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 
+from launch.exits import Exit, blame
 from launch.state import TrainState
 from launch.task import Evaluate
 
@@ -25,7 +26,8 @@ def begin(
   with jax.transfer_guard('allow'):
     try:
       for name, evaluate in evaluators.items():
-        begun[name] = evaluate(state.params, state.model_state)
+        with blame(Exit.DATA):  # An evaluation may read its examples.
+          begun[name] = evaluate(state.params, state.model_state)
     except Exception as error:
       failed = error
 

@@ -13,6 +13,8 @@ import sys
 import traceback
 from collections.abc import Iterator
 
+from launch.files import write_text
+
 
 class Exit(enum.IntEnum):
   """Exit codes. 0 is success; 128 + n is a stop by signal n, 143 or 130."""
@@ -78,7 +80,7 @@ def tell(error: BaseException, workdir: pathlib.Path | None = None) -> Exit:
     if workdir is not None and workdir.is_dir():
       with contextlib.suppress(OSError):
         crash = workdir / 'crash.txt'
-        crash.write_text(''.join(traceback.format_exception(error)))
+        write_text(crash, ''.join(traceback.format_exception(error)))
         text += f', which is in {crash} too'
   print(f'error: {text}', file=sys.stderr, flush=True)
   return code

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from launch.exits import Exit, blame
 from launch.mesh import batch_sharded, block_sharded, replicated
 from launch.plan import Plan
 from launch.task import PyTree, RandomAccess
@@ -199,7 +200,7 @@ def streamed_feed(
     )
     order = batch_indices(seed, plan.examples, plan.batch_size, step, 1)[0]
     positions = step * plan.batch_size + np.arange(rows.start, rows.stop)
-    return _read(source, order[rows], positions // plan.examples)
+    return read_examples(source, order[rows], positions // plan.examples)
 
   def put(local_rows):
     with jax.transfer_guard('allow'):
@@ -220,11 +221,13 @@ def streamed_feed(
     )
     while step < plan.total_steps:
       count = plan.call_size(step)
+      with blame(Exit.DATA):  # What cannot be read is told where it is used.
+        some = list(itertools.islice(parts, count * pieces))
       block = jax.tree.map(
         lambda *x, k=count: np.concatenate(x).reshape(
           k, local, *x[0].shape[1:]
         ),
-        *itertools.islice(parts, count * pieces),
+        *some,
       )
       yield jax.tree.map(put, block)
       step += count
@@ -236,9 +239,10 @@ def streamed_feed(
   )
 
 
-def _read(
+def read_examples(
   source: RandomAccess, indices: np.ndarray, epochs: np.ndarray
 ) -> PyTree:
+  """Reads examples `[n]` as the epochs `[n]` see them; stacked, `[n, ...]`."""
   if read := getattr(source, 'read', None):
     return read(indices, epochs)
   rows = indices.tolist()

@@ -9,7 +9,6 @@ import jax
 
 from launch.config import Config, check_config
 from launch.evaluation import begin
-from launch.exits import Exit, blame
 from launch.resume import check_workdir
 from launch.run import open_run
 from launch.signals import go_on, stop_requests
@@ -63,8 +62,9 @@ def fit(
     SystemExit: a signal came and the state is saved; the code is 128 + signal.
   """
   check_config(config)
-  check_workdir(config, workdir, allow_resume_change)
-  if (before := final_metrics(workdir)) is not None:
+  changes = check_workdir(config, workdir, allow_resume_change)
+  before = final_metrics(workdir)
+  if before is not None and 'epochs' not in changes:
     print(f'{workdir}: finished before')
     return before
   with stop_requests() as stop, open_run(task, config, workdir) as run:
@@ -102,8 +102,7 @@ def fit(
         if saving or evaluating:
           kept = state if leaving else run.snapshot(state)
         if not leaving:
-          with blame(Exit.DATA):
-            count, block = plan.call_size(here), next(blocks)
+          count, block = plan.call_size(here), next(blocks)
           # To compile, constants are read back from the device.
           guard = 'allow' if log.calling(count) else 'disallow'
           with jax.transfer_guard(guard):

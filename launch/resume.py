@@ -6,7 +6,7 @@ import sys
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from launch import resolved
+from launch import manifest, resolved
 from launch.config import SAFE, SCHEDULE, Config, config_json, flatten
 
 _ABSENT = '(absent)'
@@ -14,7 +14,7 @@ _ABSENT = '(absent)'
 
 def check_resume(
   old: Mapping[str, Any], new: Config, allowed: Collection[str] = ()
-) -> list[str]:
+) -> dict[str, str]:
   """Checks that a run with the config `old` can go on with `new`.
 
   Args:
@@ -23,7 +23,7 @@ def check_resume(
     allowed: fields of `launch.config.SCHEDULE` that may change too.
 
   Returns:
-    A sentence about each change that is accepted.
+    A sentence about each change that is accepted, by its field.
 
   Raises:
     ValueError: other fields differ; the message lists them with both values,
@@ -31,7 +31,7 @@ def check_resume(
   """
   there = flatten(json.loads(json.dumps(old)))
   here = flatten(json.loads(config_json(new)))
-  accepted, refused, needed = [], [], []
+  accepted, refused, needed = {}, [], []
   for name in sorted(there.keys() | here.keys()):
     before, after = there.get(name, _ABSENT), here.get(name, _ABSENT)
     if before == after:
@@ -39,7 +39,7 @@ def check_resume(
     change = f'{name}: {before!r} there, {after!r} here'
     allowable = name in SCHEDULE and _fits(name, before, after)
     if name in SAFE or (allowable and name in allowed):
-      accepted.append(f'going on with {change}')
+      accepted[name] = f'going on with {change}'
       continue
     refused.append(change)
     if allowable:
@@ -81,13 +81,16 @@ def check_allowed(config: Config, allowed: Collection[str]) -> None:
 
 def check_workdir(
   config: Config, workdir: pathlib.Path, allowed: Collection[str] = ()
-) -> None:
+) -> Collection[str]:
   """Checks that `workdir` holds this run or none; tells of accepted changes.
 
   Args:
     config: the config of this process.
     workdir: the folder of the run.
     allowed: as in `check_resume`.
+
+  Returns:
+    The fields that changed.
 
   Raises:
     ValueError: its config.json cannot be read or differs in what may not
@@ -97,7 +100,12 @@ def check_workdir(
   path = workdir / 'config.json'
   # A link to nothing is not there to `exists`.
   if not path.exists() and not path.is_symlink():
-    return
+    if manifest.steps(workdir / 'checkpoints'):
+      raise ValueError(
+        f'{workdir} has checkpoints and no config.json, which says what they '
+        'are of; put it back, or choose another --workdir'
+      )
+    return ()
   try:
     old = resolved.read(path)
   except ValueError as error:
@@ -109,5 +117,6 @@ def check_workdir(
     changes = check_resume(old, config, allowed)
   except ValueError as error:
     raise ValueError(f'{workdir} holds a run with {error}') from error
-  for change in changes:
+  for change in changes.values():
     print(change, file=sys.stderr, flush=True)
+  return changes

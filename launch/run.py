@@ -14,6 +14,7 @@ from launch.compiles import Compiles
 from launch.config import Config, config_digest, write_config
 from launch.exits import Exit, blame
 from launch.feeds import Feed, count_examples, make_feed
+from launch.inputs import check_inputs, record_inputs
 from launch.lock import hold_lock
 from launch.log import TrainLog
 from launch.mesh import check_batch_size, make_mesh
@@ -88,6 +89,7 @@ def open_run(
     check_batch_size(config.batch_size, mesh)
     with blame(Exit.DATA):
       source = task.train_data(config)
+      digest = check_inputs(source, config.batch_size, workdir)
     plan = Plan(
       config.epochs,
       count_examples(source),
@@ -111,7 +113,7 @@ def open_run(
     checkpoints = Checkpoints(
       workdir / 'checkpoints',
       config.keep_checkpoints,
-      _identity(config, plan),
+      _identity(config, plan, digest),
       max_failures=config.max_save_failures,
       tell=progress.note,
     )
@@ -119,7 +121,13 @@ def open_run(
     checkpoints.check_space(target)
     restored = checkpoints.restore(target)
     step, state = restored or (0, init(init_key))
+    if step > plan.total_steps:
+      raise ValueError(
+        f'config.epochs={config.epochs} are {plan.total_steps} steps, and '
+        f'{workdir} is at step {step}'
+      )
     write_config(config, workdir)
+    record_inputs(digest, source, workdir)
     # It asks git, which takes as long as a step or many.
     recorder = closing.enter_context(ThreadPoolExecutor(1, 'env'))
     closing.callback(recorder.submit(env.record_start, workdir, step).result)
@@ -166,12 +174,15 @@ def _settled(config: Config, plan: Plan) -> int:
   return plan.steps(epochs) + 2 * plan.steps_per_call
 
 
-def _identity(config: Config, plan: Plan) -> dict[str, str | int]:
+def _identity(
+  config: Config, plan: Plan, digest: str | None
+) -> dict[str, str | int | None]:
   # The batch size and the number of examples fix what a step means: with
   # others, the order of the examples would silently be another one.
   return {
     'seed': config.seed,
     'batch_size': config.batch_size,
     'examples': plan.examples,
+    'data': digest,
     'config': config_digest(config),
   }

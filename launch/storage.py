@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import logging
 import os
 import pathlib
 import sys
@@ -12,7 +13,6 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from absl import logging
 
 from launch import manifest
 
@@ -54,9 +54,11 @@ def hush() -> None:
   """Has errors of orbax said once: by whoever catches them.
 
   It logs what it does and what it raises; and what is still under way when it
-  raises prints that nobody is there to hear of it.
+  raises prints that nobody is there to hear of it, as does asyncio for it.
   """
-  logging.get_absl_logger().addFilter(lambda r: '/orbax/' not in r.pathname)
+  absl = logging.getLogger('absl')
+  absl.addFilter(lambda record: '/orbax/' not in record.pathname)
+  logging.getLogger('asyncio').setLevel(logging.CRITICAL)
   show = sys.unraisablehook
 
   def show_others(unraisable: Any) -> None:

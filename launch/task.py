@@ -36,8 +36,10 @@ class RandomAccess(Protocol):
     resumed run reads the same, in whatever order threads come.
   * `__getitems__(indices: list[int])`: a list of the examples.
 
-  And `workers: int`, the number of threads that read (else 16). It changes no
-  example.
+  And `workers: int`, the number of threads that read (else 16), which changes
+  no example; and `digest: str`, which names the examples and their order, such
+  as a sha256 of what is on disk, and not where that lies. A run goes on with
+  data of the same digest alone; without one only their number is compared.
   """
 
   def __len__(self) -> int:

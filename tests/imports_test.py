@@ -32,6 +32,11 @@ TRAINER = CORE | {
 RULES = {
   # The one place where photographs are decoded.
   'jaxmix/classification/jpeg.py': (CORE | {'PIL', 'cv2', 'simplejpeg'}, set()),
+  # The one place where files of records are opened to be looked at.
+  'jaxmix/classification/shards.py': (
+    TRAINER | {'array_record'},
+    {'jaxmix.classification'},
+  ),
   'jaxmix/classification': (
     TRAINER,
     {'jaxmix', 'jaxmix.classification'},

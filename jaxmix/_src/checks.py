@@ -115,6 +115,7 @@ def check_labels(labels: Any, batch: int, num_classes: int | None) -> jax.Array:
       raise ValueError(
         f'num_classes={num_classes} but labels have shape {shape}.'
       )
+    check_finite('labels', labels)
   # Narrow integers cannot count to every number of classes.
   return jnp.asarray(labels, jnp.int32 if integer else None)
 
@@ -138,6 +139,21 @@ def check_label_range(labels: Any, num_classes: int) -> None:
       f'labels must lie in [0, {num_classes}) for num_classes={num_classes}; '
       f'got values from {low} to {high}.'
     )
+
+
+def check_finite(name: str, array: Any) -> None:
+  """Raises ValueError if a number that is known is NaN or infinite."""
+  if not is_concrete(array) or not jnp.issubdtype(array.dtype, jnp.floating):
+    return
+  # Where the array lies: under jit, jnp would trace even a constant.
+  with jax.ensure_compile_time_eval():
+    if bool(jnp.isfinite(array).all()):
+      return
+  known = np.asarray(array)
+  where = np.argwhere(~np.isfinite(known))[0].tolist()
+  raise ValueError(
+    f'{name} must be finite; got {known[tuple(where)]} at {where}.'
+  )
 
 
 def check_alpha(alpha: Any, name: str = 'alpha') -> None:

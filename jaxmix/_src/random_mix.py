@@ -14,6 +14,7 @@ from jaxmix._src.checks import (
   GRANULARITIES,
   check_alpha,
   check_choice,
+  check_finite,
   check_key,
   check_shape,
   check_weights,
@@ -178,7 +179,8 @@ def random_mix(
     `(images, labels)`: the mixed images in their dtype, labels `[B, K]`.
 
   Raises:
-    ValueError, TypeError: an argument is out of range or of a wrong type.
+    ValueError, TypeError: an argument is out of range or of a wrong type, or,
+      outside `jit`, a pixel is not finite. (`jaxmix.apply` takes any.)
 
   >>> images, labels = jnp.ones((4, 8, 8, 3)), jnp.array([0, 1, 2, 0])
   >>> _, mixed = random_mix(jax.random.key(0), images, labels, num_classes=3)
@@ -199,7 +201,9 @@ def random_mix(
     pairing=pairing,
     granularity=granularity,
   )
-  return apply(mix, images), mix_labels(mix, labels, num_classes=num_classes)
+  mixed = apply(mix, images)
+  check_finite('images', images)
+  return mixed, mix_labels(mix, labels, num_classes=num_classes)
 
 
 def _draw_functions(

@@ -33,7 +33,8 @@ def mix_labels(
     NaN, so that it cannot train silently.
 
   Raises:
-    ValueError, TypeError: labels of another batch size, dtype or range.
+    ValueError, TypeError: labels of another batch size, dtype or range, or
+      (dense, outside `jit`) not finite.
 
   >>> from jaxmix import Mix
   >>> mix = Mix(lam=jnp.array([0.75, 1.0]), partner=jnp.array([1, 0]),

@@ -23,12 +23,12 @@ ImageNet, which is only streamed, has `imagenet`.
 """
 
 import dataclasses
-import operator
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-from jaxmix.classification import digits
+from jaxmix.classification import checks, digits
+from jaxmix.classification.source import ArraySource, Source
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,22 +55,6 @@ class Info:
   mean: tuple[float, ...]
   std: tuple[float, ...]
   photographs: bool = False
-
-
-class Source(Protocol):
-  """Random access to `{'image': uint8 [H, W, C], 'label': int32 []}`."""
-
-  def __len__(self) -> int:
-    """Number of examples."""
-    ...
-
-  def __getitem__(self, index: int, /) -> dict[str, Any]:
-    """The example at `index`; negative ones count from the end."""
-    ...
-
-  def __getitems__(self, indices: Any, /) -> list[dict[str, Any]]:
-    """The examples at `indices`, in that order."""
-    ...
 
 
 # Mean and std: `x = images / 255; x.mean((0, 1, 2)), x.std((0, 1, 2))` in
@@ -168,6 +152,12 @@ def load(data_config: Any, split: str) -> dict[str, np.ndarray]:
     )
   expected = _examples(described, split)
   arrays = _load_all(data_config, split)
+  checks.check_arrays(
+    f'{described.name} {split}',
+    arrays,
+    described.image_shape,
+    described.num_classes,
+  )
   if expected != len(arrays['label']):
     keep = _balanced(data_config, split, arrays['label'])
     arrays = {name: array[keep] for name, array in arrays.items()}
@@ -199,7 +189,12 @@ def source(
     from jaxmix.classification import imagenet
 
     return imagenet.open_split(
-      data_config, split, described.image_shape, seed=seed, flip=flip
+      data_config,
+      split,
+      described.image_shape,
+      described.num_classes,
+      seed=seed,
+      flip=flip,
     )
   if data_config.name == 'digits':
     return ArraySource(load(data_config, split))
@@ -211,23 +206,6 @@ def source(
     keep = _balanced(data_config, split, labels)
     opened = dataclasses.replace(opened, indices=keep)
   return opened
-
-
-@dataclasses.dataclass(frozen=True)
-class ArraySource:
-  """A `Source` over arrays in memory, e.g. what `load` returns."""
-
-  arrays: dict[str, np.ndarray]
-
-  def __len__(self) -> int:
-    return len(self.arrays['label'])
-
-  def __getitem__(self, index: int, /) -> dict[str, Any]:
-    index = operator.index(index)
-    return {name: array[index] for name, array in self.arrays.items()}
-
-  def __getitems__(self, indices: Any, /) -> list[dict[str, Any]]:
-    return [self[i] for i in indices]
 
 
 def _load_all(data_config: Any, split: str) -> dict[str, np.ndarray]:

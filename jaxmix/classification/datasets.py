@@ -22,7 +22,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tqdm import tqdm
 
-from jaxmix.classification import archives, inputs, records
+from jaxmix.classification import archives, records, shards
 
 VERSION = '1.0.0'
 
@@ -103,26 +103,29 @@ def find(
   layout = archives.LAYOUTS[name]
   root = find_root(data_dir)
   folder = root / records.NAME / name / VERSION
+  remark = ''
   if folder.exists():
     if source:
       _check_same_source(folder, source, archives.source_sha256(layout, source))
     return folder
-  tfds_own = sorted(root.glob(f'{name}/[0-9]*/dataset_info.json'))
   if not source:
-    for path in reversed(tfds_own):
-      if inputs.read_json(path).get('fileFormat') == 'array_record':
-        return path.parent
+    tfds_own, remark = shards.find_newest(root, name)
+    if tfds_own:
+      return tfds_own
   path = source or os.environ.get(layout.variable)
   if not path and download:
     path = archives.fetch(layout, root / 'downloads')
   if path:
     return prepare(layout, path, folder)
+  others = sorted(path.name for path in folder.parent.glob('*'))
+  if others:
+    remark = f' ({folder.parent} has {", ".join(others)}, not {VERSION}.)'
   raise FileNotFoundError(
-    f'{name} is not in {root}. Fetch {layout.url} and set config.data.source '
-    f'(or the environment variable {layout.variable}) to it or to the folder '
-    'it unpacks to, or set config.data.download=True to have it fetched; '
-    'config.data.dir names the folder of sets prepared before.'
-    + (f' ({tfds_own[-1].parent} is not ArrayRecord.)' if tfds_own else '')
+    f'{name} is not in {root}: there is no {folder.relative_to(root)}. To have '
+    f'it made, fetch {layout.url} and set --config.data.source (or the '
+    f'environment variable {layout.variable}) to it or to the folder it '
+    'unpacks to, or set --config.data.download=True to have it fetched; '
+    f'--config.data.dir names the folder of sets prepared before.{remark}'
   )
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.proto import tf_example_pb2
 
-from jaxmix.classification import datasets, inputs, jpeg
+from jaxmix.classification import checks, datasets, jpeg, shards
 
 NAME = 'imagenet2012'
 SPLITS = {'train': 'train', 'test': 'validation'}
@@ -26,7 +26,7 @@ class PhotoSource:
   """A split whose photographs are cropped to one size; `open_split` makes it.
 
   Attributes:
-    place: of the records, for messages.
+    shards: the files of the split.
     records: random access to serialised examples.
     examples: how many of them are shown, the first ones.
     shape: `(H, W, 3)` of the crops.
@@ -34,9 +34,11 @@ class PhotoSource:
     random: random crops, drawn anew in every epoch; else the middle.
     seed: of the crops.
     flip: whether half of the random crops are mirrored.
+    classes: labels are 0..classes-1.
+    digest: a sha256 of what the files are called and how large they are.
   """
 
-  place: str
+  shards: shards.Shards
   records: Any
   examples: int
   shape: tuple[int, int, int]
@@ -44,6 +46,8 @@ class PhotoSource:
   random: bool
   seed: int
   flip: bool
+  classes: int = 1000
+  digest: str | None = None
 
   def __len__(self) -> int:
     return self.examples
@@ -87,11 +91,12 @@ class PhotoSource:
         record = self.records[index]
         feature = tf_example_pb2.Example.FromString(record).features.feature  # pyright: ignore
         (labels[i],) = feature['label'].int64_list.value
+        checks.check_label(labels[i], self.classes)
         (data,) = feature['image'].bytes_list.value
         self._decode(data, index, epoch, images[i])
       except Exception as error:  # of array_record, protobuf and the decoders
         raise ValueError(
-          f'record {index} of {self.place} is damaged: {error}'
+          f'{self.shards.place(index)} is damaged: {error}'
         ) from error
     return {'image': images, 'label': labels}
 
@@ -111,18 +116,17 @@ def find(data_dir: str) -> pathlib.Path:
 
   Raises:
     FileNotFoundError: there is none; says what is expected.
+    ValueError: its description is broken.
   """
   root = datasets.find_root(data_dir)
-  found = sorted(root.glob(f'{NAME}/[0-9]*/dataset_info.json'))
-  for path in reversed(found):
-    if inputs.read_json(path).get('fileFormat') == 'array_record':
-      return path.parent
+  folder, remark = shards.find_newest(root, NAME)
+  if folder:
+    return folder
   raise FileNotFoundError(
     f'there is no {root}/{NAME}/<version> with a TFDS data set stored as '
     "ArrayRecord: features 'image' (JPEG files) and 'label', splits 'train' "
     "and 'validation'. Set config.data.dir to the folder around "
-    f'{NAME}/ (see docs/imagenet.md)'
-    + (f'. ({found[-1].parent} is not ArrayRecord.)' if found else '')
+    f'{NAME}/ (see docs/imagenet.md).{remark}'
   )
 
 
@@ -130,6 +134,7 @@ def open_split(
   data_config: Any,
   split: str,
   shape: tuple[int, int, int],
+  num_classes: int,
   *,
   seed: int,
   flip: bool,
@@ -140,12 +145,14 @@ def open_split(
     data_config: `config.data`, see `data`.
     split: 'train' or 'test'.
     shape: `(H, W, 3)` of the crops.
+    num_classes: labels are 0..num_classes-1.
     seed: of the crops.
     flip: whether half of the random crops are mirrored.
 
   Raises:
     FileNotFoundError: there is no prepared data set, or it lacks a file.
-    ValueError: it is not the data set, or has fewer examples than asked for.
+    ValueError: it is not the data set, a file of it is not whole, or it has
+      fewer examples than asked for.
   """
   if type(data_config.workers) is not int or data_config.workers < 0:
     raise ValueError(
@@ -153,16 +160,11 @@ def open_split(
       'more threads, or 0 for one on each core'
     )
   folder, name = find(data_config.dir), SPLITS[split]
-  builder: Any = inputs.open_prepared(folder)
-  info = builder.info
-  if name not in info.splits or not {'image', 'label'} <= set(info.features):
-    raise ValueError(
-      f'{folder} has the splits {sorted(info.splits)} and the features '
-      f"{sorted(info.features)}: expected {name!r}, 'image' and 'label'"
-    )
-  for path in info.splits[name].filepaths:
-    if not pathlib.Path(path).is_file():
-      raise FileNotFoundError(f'{path} is missing: prepare {folder} again')
+  builder = shards.open_set(folder)
+  checks.check_features(
+    folder, builder.info.features, (None, None, shape[2]), num_classes
+  )
+  files = shards.check_shards(builder, name)
   records = builder.as_data_source(
     name, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
   )
@@ -173,7 +175,7 @@ def open_split(
       f'in {name!r} (0 takes all)'
     )
   return PhotoSource(
-    place=f'{name!r} in {folder}',
+    shards=files,
     records=records,
     examples=wanted or len(records),
     shape=shape,
@@ -181,4 +183,6 @@ def open_split(
     random=split == 'train',
     seed=seed,
     flip=flip,
+    classes=num_classes,
+    digest=shards.names_digest(folder, files),
   )

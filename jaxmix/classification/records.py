@@ -14,10 +14,11 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.proto import tf_example_pb2
 
-from jaxmix.classification import archives, inputs
+from jaxmix.classification import archives, checks, inputs, shards
 
 NAME = 'jaxmix_cifar'  # of the sets that we prepare
 RECORD = 'jaxmix.json'
+_BLOCK = 5000  # records at a time: keeps their own memory small
 
 
 def read_record(folder: pathlib.Path) -> dict[str, Any]:
@@ -28,14 +29,17 @@ def read_record(folder: pathlib.Path) -> dict[str, Any]:
   """
   path = folder / RECORD
   try:
-    record = inputs.read_json(path)
-    for name in record['shards'].keys():
+    record = shards.read_json(path)
+    kept = {key: record[key] for key in ('source', 'splits', 'shards')}
+    for split in kept['splits'].values():
+      _ = split['sha256']
+    for name, shard in kept['shards'].items():
       inputs.check_file_name(path, name)
-    return {key: record[key] for key in ('source', 'splits', 'shards')}
+      _ = shard['bytes'], shard['sha256']
+    return kept
   except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
     raise ValueError(
-      f'{path} is missing or broken ({error!r}): remove {folder} to have it '
-      'prepared again'
+      f'{path} is missing or broken ({error!r}): {shards.again(folder)}'
     ) from error
 
 
@@ -47,13 +51,27 @@ class RecordSource:
     folder: of the prepared data set.
     records: random access to serialised examples.
     features: decodes tfds' own records; None for ours.
+    shards: the files of the split.
+    classes: labels are 0..classes-1.
+    content: a sha256 of what is in the split; empty if that was not read.
     indices: the examples to show, ascending; None for all.
   """
 
   folder: pathlib.Path
   records: Any
   features: Any
+  shards: shards.Shards
+  classes: int
+  content: str
   indices: np.ndarray | None = None
+
+  @property
+  def digest(self) -> str:
+    """A sha256 of the examples that are shown."""
+    if self.indices is None:
+      return self.content
+    chosen = self.indices.astype('<i8').tobytes()
+    return hashlib.sha256(self.content.encode() + chosen).hexdigest()
 
   def __len__(self) -> int:
     return len(self.records if self.indices is None else self.indices)
@@ -68,49 +86,104 @@ class RecordSource:
       return []
     if self.indices is not None:
       keys = self.indices[keys].tolist()
+    decoded = zip(keys, self.read_records(keys), strict=True)
+    return [self._checked(key, self._decode, record) for key, record in decoded]
+
+  def read_records(self, keys: list[int]) -> list[bytes]:
+    """Reads serialised examples by their place in the split.
+
+    Raises:
+      ValueError: a record is damaged; names its file.
+    """
     try:
-      records = self.records.__getitems__(keys)
-    except RuntimeError as error:  # array_record's; seldom names the file
-      if self.features is None:
-        _check_shards(self.folder)
-      raise ValueError(f'{self.folder} cannot be read: {error}') from error
-    return [self._decode(record) for record in records]
+      return self.records.__getitems__(keys)
+    except RuntimeError:  # array_record's; seldom names the file, or the record
+      return [self._checked(key, self.records.__getitem__, key) for key in keys]
+
+  def read_labels(self) -> np.ndarray:
+    """All labels of the split, int64 [N]; no image is decoded."""
+    labels = np.empty(len(self.records), np.int64)
+    for start in range(0, len(labels), _BLOCK):
+      keys = list(range(start, min(start + _BLOCK, len(labels))))
+      for key, record in zip(keys, self.read_records(keys), strict=True):
+        labels[key] = self._checked(key, _read_label, record)
+    return labels
+
+  def _checked(self, key: int, function: Any, argument: Any) -> Any:
+    try:
+      return function(argument)
+    except Exception as error:  # of array_record, protobuf and decoders
+      raise ValueError(
+        f'{self.shards.place(key)} is damaged: {error}; '
+        f'{shards.again(self.folder)}'
+      ) from error
 
   def _decode(self, record: bytes) -> dict[str, Any]:
     if self.features is not None:
       example = self.features.deserialize_example_np(record)
-      return {'image': example['image'], 'label': np.int32(example['label'])}
-    # By hand: tfds' own way takes 4 s for 50,000 examples, this half a second.
-    example = tf_example_pb2.Example()  # pyright: ignore
-    feature = example.FromString(record).features.feature
-    image = np.frombuffer(feature['image'].bytes_list.value[0], np.uint8)
-    return {
-      'image': image.reshape(archives.SHAPE),
-      'label': np.int32(feature['label'].int64_list.value[0]),
-    }
+      image, label = example['image'], example['label']
+    else:
+      # By hand: tfds' own way takes 4 s for 50,000 examples, this .5 s.
+      example = tf_example_pb2.Example()  # pyright: ignore
+      feature = example.FromString(record).features.feature
+      image = np.frombuffer(feature['image'].bytes_list.value[0], np.uint8)
+      image = image.reshape(archives.SHAPE)
+      (label,) = feature['label'].int64_list.value
+    checks.check_label(label, self.classes)
+    return {'image': image, 'label': np.int32(label)}
 
 
-def open_split(folder: pathlib.Path, name: str, split: str) -> RecordSource:
+def _read_label(record: bytes) -> int:
+  feature = tf_example_pb2.Example.FromString(record).features.feature  # pyright: ignore
+  (label,) = feature['label'].int64_list.value
+  return label
+
+
+def open_split(
+  folder: pathlib.Path, name: str, split: str, *, whole: bool = True
+) -> RecordSource:
   """Opens a split of a folder that `find` returned.
 
+  Args:
+    folder: of the data set.
+    name: 'cifar10' or 'cifar100'.
+    split: 'train' or 'test'.
+    whole: whether its files are read once now: of a set that we prepared the
+      sha256 (.15 s), of tfds' own the labels (a second); else their sizes and
+      descriptions are checked alone.
+
   Raises:
-    ValueError: a shard is missing or has another size, or the number of
-      examples is not that of the data set.
+    FileNotFoundError: a file is missing.
+    ValueError: a file or a description is not as prepared, or the examples are
+      not those of the data set: their number, dtypes, shapes or labels.
   """
-  builder: Any = inputs.open_prepared(folder)
-  for path in builder.info.splits[split].filepaths:
-    _size(pathlib.Path(path))
+  builder = shards.open_set(folder)
+  layout = archives.LAYOUTS[name]
+  classes = layout.labels[-1]
   ours = builder.name == NAME
   if ours:
-    _check_shards(folder, sums=False)
+    _check_shards(folder, sums=whole)
+  checks.check_features(folder, builder.info.features, archives.SHAPE, classes)
+  files = shards.check_shards(builder, split)
   records = builder.as_data_source(
     split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
   )
-  if len(records) != (expected := archives.LAYOUTS[name].examples(split)):
+  if len(records) != (expected := layout.examples(split)):
     raise ValueError(
       f'{folder} has {len(records)} {split} examples, expected {expected}'
     )
-  return RecordSource(folder, records, None if ours else builder.info.features)
+  features = None if ours else builder.info.features
+  source = RecordSource(folder, records, features, files, classes, '')
+  if ours:
+    content = read_record(folder)['splits'][split]['sha256']
+    return dataclasses.replace(source, content=content)
+  if not whole:
+    return source
+  place, each = f'{folder} {split}', layout.per_class[split]
+  checks.check_labels(place, source.read_labels(), classes, each)
+  sums = [archives.file_digest(path, 'sha256') for path in files.paths]
+  content = hashlib.sha256(' '.join(sums).encode()).hexdigest()
+  return dataclasses.replace(source, content=content)
 
 
 def load_split(
@@ -122,20 +195,21 @@ def load_split(
     ValueError: as `open_split`; or, for a set that we prepared, the arrays are
       not those that were prepared.
   """
-  source = open_split(folder, name, split)
+  source = open_split(folder, name, split, whole=False)
   images = np.empty((len(source), *archives.SHAPE), np.uint8)
   labels = np.empty(len(source), np.int32)
-  block = 5000  # keeps the records' own memory small
-  for start in range(0, len(source), block):
-    keys = range(start, min(start + block, len(source)))
+  for start in range(0, len(source), _BLOCK):
+    keys = range(start, min(start + _BLOCK, len(source)))
     for i, example in zip(keys, source.__getitems__(keys), strict=True):
       images[i], labels[i] = example['image'], example['label']
   arrays = {'image': images, 'label': labels}
   if source.features is None:
-    wanted = read_record(folder)['splits'][split]['sha256']
-    if arrays_sha256(arrays) != wanted:
+    if arrays_sha256(arrays) != source.content:
       _check_shards(folder)
       raise ValueError(f'{folder}: {split} is not what {RECORD} says of it')
+  else:
+    each = archives.LAYOUTS[name].per_class[split]
+    checks.check_labels(f'{folder} {split}', labels, source.classes, each)
   return arrays
 
 
@@ -143,22 +217,14 @@ def _check_shards(folder: pathlib.Path, sums: bool = True):
   """Raises ValueError naming the first shard that is not as prepared."""
   for name, wanted in read_record(folder)['shards'].items():
     path = folder / name
-    size = _size(path)
+    size = shards.check_file(path)
     if size != wanted['bytes'] or (
       sums and archives.file_digest(path, 'sha256') != wanted['sha256']
     ):
       raise ValueError(
         f'{path} ({size} bytes, expected {wanted["bytes"]}) is not the file '
-        f'that was prepared: remove {folder} to prepare it again'
+        f'that was prepared: {shards.again(folder)}'
       )
-
-
-def _size(path: pathlib.Path) -> int:
-  if not path.is_file():
-    raise ValueError(
-      f'{path} is missing: remove {path.parent} to prepare it again'
-    )
-  return path.stat().st_size
 
 
 def arrays_sha256(arrays: dict[str, np.ndarray]) -> str:

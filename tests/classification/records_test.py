@@ -33,7 +33,7 @@ def test_missing_or_cut_shard(tiny_prepared, read):
   with pytest.raises(ValueError, match=shard.name):
     read(folder)
   shard.unlink()
-  with pytest.raises(ValueError, match=f'{shard.name} is missing'):
+  with pytest.raises(FileNotFoundError, match=f'{shard.name} is missing'):
     read(folder)
 
 

@@ -21,7 +21,7 @@ def files(split):
   return [(data, i % CLASSES) for i, data in enumerate(made)]
 
 
-def prepare(root, splits, file_format='array_record'):
+def prepare(root, splits, file_format='array_record', shards=None, label=None):
   """Writes `{split: [(file, label)]}` below `root`; returns the folder."""
   with registered.skip_registration():
 
@@ -34,7 +34,7 @@ def prepare(root, splits, file_format='array_record'):
           features=tfds.features.FeaturesDict(
             {
               'image': tfds.features.Image(encoding_format='jpeg'),
-              'label': tfds.features.ClassLabel(num_classes=1000),
+              'label': label or tfds.features.ClassLabel(num_classes=1000),
               'file_name': tfds.features.Text(),
             }
           ),
@@ -58,5 +58,7 @@ def prepare(root, splits, file_format='array_record'):
   builder = Imagenet2012(data_dir=root, file_format=file_format)
   tfds.disable_progress_bar()
   with contextlib.redirect_stdout(None):
-    builder.download_and_prepare()
+    builder.download_and_prepare(
+      download_config=tfds.download.DownloadConfig(num_shards=shards)
+    )
   return pathlib.Path(builder.data_dir)

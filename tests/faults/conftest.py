@@ -1,7 +1,8 @@
-"""One run without faults, to which all others are compared."""
+"""Runs without faults, and data sets, for all tests of this folder."""
 
 import pytest
 
+from tests.classification import tiny_cifar, tiny_imagenet
 from tests.faults import trainer
 
 # 125 steps. Nearly every call is followed by a save and some by an evaluation
@@ -22,3 +23,39 @@ def whole(tmp_path_factory):
   done = trainer.train(workdir, FIELDS)
   assert done.code == 0, done.err
   return workdir
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch, tmp_path):
+  """No test may find, or write to, the data sets of whoever runs it."""
+  monkeypatch.setenv('TFDS_DATA_DIR', str(tmp_path / 'default'))
+  monkeypatch.delenv('JAXMIX_CIFAR10', raising=False)
+  monkeypatch.delenv('JAXMIX_CIFAR100', raising=False)
+
+
+@pytest.fixture(scope='session')
+def cifar(tmp_path_factory):
+  """`config.data.dir` with a tiny CIFAR-100 that we prepared."""
+  # Here: the faults of training are tried where tfds is missing too.
+  from jaxmix.classification import datasets
+
+  root = tmp_path_factory.mktemp('cifar')
+  source = tiny_cifar.write_folder(root / 'published', tiny_cifar.rows())
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setitem(datasets.archives.LAYOUTS, 'cifar100', tiny_cifar.LAYOUT)
+    datasets.find(
+      'cifar100',
+      data_dir=str(root / 'sets'),
+      source=str(source),
+      download=False,
+    )
+  return root / 'sets'
+
+
+@pytest.fixture(scope='session')
+def imagenet(tmp_path_factory):
+  """`config.data.dir` with a tiny ImageNet; three files a split."""
+  root = tmp_path_factory.mktemp('imagenet')
+  splits = {s: tiny_imagenet.files(s) for s in ('train', 'validation')}
+  tiny_imagenet.prepare(root, splits, shards=3)
+  return root

@@ -17,6 +17,8 @@ LABELS = jnp.array([0, 1, 2, 0])
 MIX = jaxmix.Mix(
   jnp.ones(4), jnp.arange(4, dtype=jnp.int32), jnp.zeros(4, jnp.int32)
 )
+NOT_FINITE = np.full((4, 3), 1 / 3, np.float32)
+NOT_FINITE[2, 1:] = np.nan, np.inf
 ALL_MIXES = {**drawn.MIX, 'random_mix': jaxmix.random_mix}
 ALL_DRAWS = {
   **drawn.DRAW,
@@ -262,6 +264,10 @@ def test_apply_to_another_size(mode):
     (LABELS > 0, 3, TypeError, ['labels', 'integers', 'bool']),
     (jnp.zeros((4, 3), int), None, TypeError, ['labels', 'floating', 'int32']),
     (jnp.zeros((4, 3)), 5, ValueError, ['num_classes=5', '[4, 3]']),
+    (np.array([0, 255, 2, 0], 'u1'), 3, ValueError, ['[0, 3)', '255']),
+    (np.array([0, 1, 2, 2**32]), 3, ValueError, ['[0, 3)', '4294967296']),
+    (NOT_FINITE, 3, ValueError, ['labels must be finite', 'nan at [2, 1]']),
+    (jnp.asarray(NOT_FINITE), None, ValueError, ['labels', 'nan at [2, 1]']),
   ],
 )
 @pytest.mark.parametrize('way', ['mix_labels', 'random_mix'])
@@ -318,6 +324,49 @@ def test_label_smoothing(smoothing):
 )
 def test_mixed_cross_entropy(logits, labels, error, words):
   raises(error, words, lambda: jaxmix.mixed_cross_entropy(logits, labels, MIX))
+
+
+@pytest.mark.parametrize('bad', [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16', 'float16'])
+def test_images_of_random_mix_are_finite(bad, dtype):
+  images = jnp.ones(SHAPE, dtype).at[1, 5, 4, 2].set(bad)
+  for given in images, np.asarray(images):
+    raises(
+      ValueError,
+      ['images must be finite', f'got {bad} at [1, 5, 4, 2]'],
+      lambda given=given: jaxmix.random_mix(KEY, given, LABELS, num_classes=3),
+    )
+
+  # Under jit they are not known; and a constant is known there too.
+  def mix(images):
+    return jaxmix.random_mix(KEY, images, LABELS, num_classes=3)[0]
+
+  assert jax.eval_shape(mix, images).shape == SHAPE
+  raises(ValueError, ['finite'], lambda: jax.eval_shape(lambda: mix(images)))
+
+
+@pytest.mark.parametrize('bad', [-1, 3, 255])
+@pytest.mark.parametrize('granularity', ['batch', 'sample'])
+def test_a_bad_label_of_random_mix_under_jit_is_nan(bad, granularity):
+  @jax.jit
+  def labels_of(labels):
+    return jaxmix.random_mix(
+      KEY,
+      IMAGES,
+      labels,
+      num_classes=3,
+      candidates=('mixup',),
+      granularity=granularity,
+    )[1]
+
+  dtype = 'uint8' if bad == 255 else 'int32'
+  bad_labels = np.array([0, 1, bad, 0], dtype)
+  rows = np.asarray(labels_of(bad_labels))
+  mix = jaxmix.draw_random_mix(
+    KEY, SHAPE, candidates=('mixup',), granularity=granularity
+  )
+  touched = (np.arange(4) == 2) | (np.asarray(mix.partner) == 2)
+  assert (np.isnan(rows).any(1) == touched).all()
 
 
 def test_messages_end_like_sentences():

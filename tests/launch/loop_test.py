@@ -37,9 +37,7 @@ def final_state(config, workdir):
   optimizer = make_optimizer(config.optimizer, schedule)
   init = make_init(toy_task, config, optimizer, mesh)
   target = abstract_state(init, make_keys(0, mesh)[0], mesh)
-  checkpoints = Checkpoints(
-    workdir / 'checkpoints', 9, run._identity(config, plan)
-  )
+  checkpoints = Checkpoints(workdir / 'checkpoints', 9, {})
   restored = checkpoints.restore(target)
   assert restored is not None, f'{workdir} holds no checkpoint'
   return jax.device_get(restored[1])

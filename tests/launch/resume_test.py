@@ -70,14 +70,16 @@ def test_a_field_is_identity_safe_or_schedule(field):
   change = f'{field}: {flatten(old)[field]!r} there, {new!r} here'
   allowing = f'--allow_resume_change={field}'
   if field in SAFE:
-    assert check_resume(old, config) == [f'going on with {change}']
+    assert check_resume(old, config) == {field: f'going on with {change}'}
     return
   with pytest.raises(ValueError) as refused:
     check_resume(old, config)
   assert change in str(refused.value)
   if field in SCHEDULE:
     assert allowing in str(refused.value)
-    assert check_resume(old, config, [field]) == [f'going on with {change}']
+    assert check_resume(old, config, [field]) == {
+      field: f'going on with {change}'
+    }
     check_allowed(config, [field])
     return
   assert '--allow_resume_change' not in str(refused.value)
@@ -89,8 +91,8 @@ def test_a_field_is_identity_safe_or_schedule(field):
 
 def test_what_is_the_same_goes_on_in_silence():
   old = as_json(get_config())
-  assert check_resume(old, get_config()) == []
-  assert check_resume(flatten(old), get_config(), ['epochs']) == []
+  assert check_resume(old, get_config()) == {}
+  assert check_resume(flatten(old), get_config(), ['epochs']) == {}
 
 
 def test_a_field_that_only_one_of_them_has_is_a_difference():
