@@ -6,7 +6,7 @@ NUMBERS := runs/numbers
 TORCH_PYTHON ?= $(BIN)/python
 SAVE ?=
 
-.PHONY: run retrieval test test-extract test-slow faults lint bench bench-gpu clean
+.PHONY: run retrieval test test-extract test-slow faults soak lint bench bench-gpu clean
 
 # Six small trainings on real digits, their table and curves, and a picture of
 # the four mixes. Under three minutes on two cores.
@@ -42,6 +42,10 @@ test-slow: .venv/extract .venv/demo
 # an hour on two cores.
 faults: .venv/installed
 	FAULTS=full $(BIN)/python -m pytest -n 2 --dist load tests/faults
+
+# One run with 200 faults beside one with none.
+soak: .venv/installed
+	$(BIN)/python -m tests.faults.soak
 
 lint: .venv/installed
 	$(BIN)/ruff check .

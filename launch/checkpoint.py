@@ -178,44 +178,54 @@ class Checkpoints:
   ) -> None:
     if jax.process_index():  # All hold the same state.
       return
-    host = jax.device_get(state)
-    storage.check_finite(step, host)
-    leaves = storage.describe(host)
-    before()
-    # A folder of the run that is gone is not to be made again.
-    self._folder.mkdir(exist_ok=True)
-    self._clear()
-    part = self._folder / f'{_PART}{step}'
     try:
-      part.mkdir()
-      made = part.stat()
-      storage.write(part / 'state', host)
-      storage.compare(leaves, storage.read(part / 'state', host))
-      manifest.write(
-        part,
-        {
-          'step': step,
-          'belongs_to': self._belongs_to,
-          'versions': versions(),
-          'leaves': leaves,
-        },
-      )
-      # Where a disk went away meanwhile, its folders were made anew.
-      if not os.path.samestat(made, part.stat()):
-        raise FileNotFoundError(f'No such file or directory any more: {part}')
-      part.rename(self._folder / str(step))
-      sync(self._folder)
+      host = jax.device_get(state)
+      storage.check_finite(step, host)
+      before()
+      # A folder of the run that is gone is not to be made again.
+      self._folder.mkdir(exist_ok=True)
+      self._clear()
+      self._write(step, host)
     except BaseException:
-      shutil.rmtree(part, ignore_errors=True)
+      self._clear()
       with contextlib.suppress(OSError):
         self._folder.rmdir()
         self._folder.parent.rmdir()
       raise
-    for old in manifest.steps(self._folder)[: -self._keep]:
-      # Renamed first: half of a checkpoint should not look like one.
-      gone = self._folder / f'{_PART}old-{old}'
-      (self._folder / str(old)).rename(gone)
-      shutil.rmtree(gone, ignore_errors=True)
+    # What cannot be removed now can be after the next save.
+    with contextlib.suppress(OSError):
+      for old in manifest.steps(self._folder)[: -self._keep]:
+        self._give_up(old)
+
+  def _write(self, step: int, host: Any) -> None:
+    leaves = storage.describe(host)
+    part = self._folder / f'{_PART}{step}'
+    part.mkdir()
+    made = part.stat()
+    storage.write(part / 'state', host)
+    storage.compare(leaves, storage.read(part / 'state', host))
+    manifest.write(
+      part,
+      {
+        'step': step,
+        'belongs_to': self._belongs_to,
+        'versions': versions(),
+        'leaves': leaves,
+      },
+    )
+    # tensorstore makes the folders above its own anew, if a disk went away.
+    if not os.path.samestat(made, part.stat()):
+      raise FileNotFoundError(f'No such file or directory any more: {part}')
+    if (self._folder / str(step)).is_dir():  # from a save that failed later
+      self._give_up(step)
+    part.rename(self._folder / str(step))
+    sync(self._folder)
+
+  def _give_up(self, step: int) -> None:
+    # Renamed first: half of a checkpoint should not look like one.
+    gone = self._folder / f'{_PART}old-{step}'
+    (self._folder / str(step)).rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)
 
   def restore(self, target: TrainState) -> tuple[int, TrainState] | None:
     """Restores the newest checkpoint whose every bit is as it was saved.
