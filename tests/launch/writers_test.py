@@ -64,3 +64,55 @@ def test_tensorboard_gets_the_same_numbers(tmp_path):
   events = accumulator.EventAccumulator(str(tmp_path / 'tensorboard')).Reload()
   (event,) = events.Scalars('test/accuracy')
   assert (event.step, event.value) == (4, 0.25)
+
+
+def test_rows_that_the_disk_does_not_take_are_written_later(tmp_path):
+  told = []
+  writer = MetricWriter(tmp_path, 0, tensorboard=False, tell=told.append)
+  writer.write(4, 0.4, {'train/loss': 1.0})
+  tmp_path.rename(tmp_path.with_name('away'))
+  for step in (8, 12):
+    writer.write(step, step / 10, {'train/loss': 1.0})
+  with pytest.raises(FileNotFoundError):
+    writer.sync()
+  assert len(told) == 1 and 'wait in memory' in told[0]
+  tmp_path.with_name('away').rename(tmp_path)
+  writer.write(16, 1.6, {'train/loss': 1.0})
+  writer.sync()
+  assert [row['step'] for row in read_metrics(tmp_path)] == [4, 8, 12, 16]
+
+
+def test_a_file_that_somebody_else_changed_is_not_written_to(tmp_path):
+  writer = MetricWriter(tmp_path, 0, tensorboard=False, tell=lambda line: None)
+  writer.write(4, 0.4, {'train/loss': 1.0})
+  with (tmp_path / 'metrics.jsonl').open('a') as file:
+    file.write('{"step": 5}\n')
+  writer.write(8, 0.8, {'train/loss': 1.0})
+  with pytest.raises(OSError, match='changed by somebody else'):
+    writer.sync()
+  assert [row['step'] for row in read_metrics(tmp_path)] == [4, 5]
+
+
+def test_tensorboard_without_room_stops_nothing(tmp_path, monkeypatch):
+  board = pytest.importorskip('tensorboardX.event_file_writer')
+  told = []
+  writer = MetricWriter(tmp_path, 0, tensorboard=True, tell=told.append)
+
+  def full(self, event):
+    raise OSError(28, 'No space left on device')
+
+  monkeypatch.setattr(board.EventsWriter, 'write_event', full)
+  for step in range(4, 84, 4):  # more than its queue would hold
+    writer.write(step, step / 10, {'train/loss': 1.0})
+  writer.close()
+  assert len(told) == 1 and 'no more TensorBoard files' in told[0]
+  assert len(read_metrics(tmp_path)) == 20
+
+
+@pytest.mark.parametrize('line', ['[]', '3', '{"epoch": 1}', '{"step": "x"}'])
+def test_a_line_that_is_no_row_is_left_out(tmp_path, line):
+  fill(tmp_path)
+  rows = read_metrics(tmp_path)
+  with (tmp_path / 'metrics.jsonl').open('a') as file:
+    file.write(line + '\n')
+  assert read_metrics(tmp_path) == rows
