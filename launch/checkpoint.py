@@ -64,28 +64,14 @@ class Checkpoints:
     self._newest = max(manifest.steps(self._folder), default=None)
     self._saver = ThreadPoolExecutor(1, 'checkpoint')
     self._saving: Future[None] | None = None
+    # What a save that fails is tried again with.
+    self._pending: tuple[int, TrainState, Callable[[], None]] | None = None
+    self._before_it: int | None = None
     self._clear()
 
   def _clear(self) -> None:
     for left in self._folder.glob(f'{_PART}*'):
       shutil.rmtree(left, ignore_errors=True)
-
-  def check_space(self, target: TrainState) -> None:
-    """Raises OSError if the disk has no room for the checkpoints to keep."""
-    size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(target))
-    size += 1 << 16  # names and sums
-    place = next(p for p in (self._folder, *self._folder.parents) if p.is_dir())
-    # The newest is written before the oldest is given up.
-    more = self._keep + 1 - len(manifest.steps(self._folder))
-    needed = more * size
-    free = shutil.disk_usage(place).free
-    if free < needed:
-      with blame(Exit.DISK):
-        raise OSError(
-          f'{place} has {_show(free)} free, and {more} more checkpoints of '
-          f'{_show(size)} need {_show(needed)}: make room, lower '
-          'config.keep_checkpoints, or choose another --workdir'
-        )
 
   def save(
     self,
@@ -97,8 +83,7 @@ class Checkpoints:
     """Saves the state in the background, from its copy to the host on.
 
     The caller must not donate it: `launch.state.make_snapshot` makes a copy
-    that can be given away. While one state is written another can wait, on the
-    devices; a third waits here.
+    that can be given away. While one state is written another waits here.
 
     Args:
       step: the number of steps done.
@@ -117,32 +102,41 @@ class Checkpoints:
         f'step {step} was not saved to {self._folder}: it has step '
         f'{self._newest}'
       )
-    self._pending, self._before_it = (step, state, before), self._newest
-    self._newest = step
-    self._saving = self._saver.submit(self._save, step, state, before)
+    self._submit(step, state, before)
 
   def latest_step(self) -> int | None:
     """Returns the newest step that is saved or being saved."""
     return self._newest
 
-  def wait(self) -> None:
+  def wait(self, give_up: Callable[[], Any] = lambda: False) -> None:
     """Waits until the last state is saved; if that fails, tries again.
 
+    Args:
+      give_up: asked from the second failure on.
+
     Raises:
-      OSError: more than `max_failures` saves in a row have failed.
+      OSError: more than `max_failures` saves in a row have failed, or it gave
+        up.
       FloatingPointError: the state is not finite.
     """
+    tries = 0
     while self._saving:
-      before = self._failures
-      self._collect()
-      if self._failures > before:
-        time.sleep(min(30, 2 ** (self._failures - 1)))
-        step, state, first = self._pending
-        self._newest = step
-        self._saving = self._saver.submit(self._save, step, state, first)
+      failures, tries = self._failures, tries + 1
+      self._collect(last=tries > 1 and bool(give_up()))
+      if self._failures > failures and self._pending:
+        time.sleep(min(30, 2 ** (tries - 1)))
+        step, state, before = self._pending
+        self._submit(step, state, before)
 
-  def _collect(self) -> None:
-    """Learns how the last save went."""
+  def _submit(
+    self, step: int, state: TrainState, before: Callable[[], None]
+  ) -> None:
+    self._pending = (step, state, before)
+    self._before_it, self._newest = self._newest, step
+    self._saving = self._saver.submit(self._save, step, state, before)
+
+  def _collect(self, *, last: bool = False) -> None:
+    """Learns how the last save went; if it failed, there may be no other."""
     if not self._saving:
       return
     step = self._newest
@@ -160,7 +154,7 @@ class Checkpoints:
         f'step {step} was not saved to {self._folder} '
         f'({" ".join(str(error).split())})'
       )
-      if self._failures > self._max_failures:
+      if last or self._failures > self._max_failures:
         with blame(Exit.DISK):
           raise OSError(
             f'{text}; that was failure {self._failures} in a row, '
@@ -192,6 +186,7 @@ class Checkpoints:
         self._folder.rmdir()
         self._folder.parent.rmdir()
       raise
+    self._pending = None  # The copy on the devices is free.
     # What cannot be removed now can be after the next save.
     with contextlib.suppress(OSError):
       for old in manifest.steps(self._folder)[: -self._keep]:
@@ -306,7 +301,3 @@ class Checkpoints:
   def close(self) -> None:
     """Waits until nothing is written any more."""
     self._saver.shutdown()
-
-
-def _show(size: float) -> str:
-  return f'{size / 1e9:.2f} GB' if size >= 1e7 else f'{size / 1e6:.2f} MB'

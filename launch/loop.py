@@ -76,7 +76,7 @@ def fit(
       checkpoints.save(step, state, before=run.writer.sync)
 
     def leave(signal) -> NoReturn:
-      checkpoints.wait()
+      checkpoints.wait(stop)
       run.progress.note(
         f'stopped by {signal.name}; step {checkpoints.latest_step()} of '
         f'{plan.total_steps} is saved; {go_on()}'
@@ -116,7 +116,7 @@ def fit(
         if saving:
           save(here, kept)
         if ended:
-          checkpoints.wait()
+          checkpoints.wait(stop)
         if signal:
           leave(signal)
         if evaluation:

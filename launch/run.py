@@ -12,6 +12,7 @@ from launch import env
 from launch.checkpoint import Checkpoints
 from launch.compiles import Compiles
 from launch.config import Config, config_digest, write_config
+from launch.disk import check_space
 from launch.exits import Exit, blame
 from launch.feeds import Feed, count_examples, make_feed
 from launch.inputs import check_inputs, record_inputs
@@ -108,17 +109,18 @@ def open_run(
     init_key, key = make_keys(config.seed, mesh)
     init = make_init(task, config, optimizer, mesh)
     target = abstract_state(init, init_key, mesh)
+    folder = workdir / 'checkpoints'
+    check_space(folder, config.keep_checkpoints, target)
     progress = Progress(plan)
     closing.callback(progress.close)
     checkpoints = Checkpoints(
-      workdir / 'checkpoints',
+      folder,
       config.keep_checkpoints,
       _identity(config, plan, digest),
       max_failures=config.max_save_failures,
       tell=progress.note,
     )
     closing.callback(checkpoints.close)
-    checkpoints.check_space(target)
     restored = checkpoints.restore(target)
     step, state = restored or (0, init(init_key))
     if step > plan.total_steps:
