@@ -62,6 +62,7 @@ bench: .venv/bench
 	$(BIN)/python -m benchmarks.input_pipeline --rounds 7 --torch_python $(TORCH_PYTHON) $(SAVE)
 	$(BIN)/python -m benchmarks.host_loop --rounds 3 --calls 12 $(SAVE)
 	$(BIN)/python -m benchmarks.cold_start --rounds 3 $(SAVE)
+	$(BIN)/python -m benchmarks.reliability_cost --rounds 3 $(SAVE)
 
 # On a machine with a GPU, in the environment that is there: jax, flax, optax and
 # torch are needed, nothing is installed.

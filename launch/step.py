@@ -128,8 +128,20 @@ def _finite(arrays: list[jax.Array]) -> jax.Array:
   A sum is not finite if an element is not, and is what costs least. That of
   finite elements overflows only where a step could not be taken either.
   """
-  sums = [jnp.sum(array, dtype=jnp.float32) for array in arrays]
-  return jnp.isfinite(jnp.stack(sums))
+  return jnp.isfinite(jnp.stack([_sum(array) for array in arrays]))
+
+
+def _sum(array: jax.Array) -> jax.Array:
+  """The sum in float32.
+
+  Rows are summed by a product with ones: XLA's own sum of the text head's
+  gradients takes 2 ms of a step, the product 1, as long as it takes to read
+  them.
+  """
+  if array.ndim > 1:
+    ones = jnp.ones(array.shape[-1], array.dtype)
+    array = jnp.matmul(array, ones, preferred_element_type=jnp.float32)
+  return jnp.sum(array, dtype=jnp.float32)
 
 
 @functools.cache

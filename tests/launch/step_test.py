@@ -135,6 +135,18 @@ def spoil_value(value, params, bad):
   return value + jnp.where(bad, jnp.inf, 0.0)
 
 
+@pytest.mark.parametrize('value', [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
+@pytest.mark.parametrize('shape', [(), (5,), (300, 70), (3, 3, 4, 8), (1, 1)])
+def test_one_element_that_is_not_finite_is_found(shape, dtype, value):
+  good = jax.random.normal(jax.random.key(0), shape, dtype)
+  size = good.size
+  places = np.unique([0, size // 3, size // 2, size - 1])
+  bad = [good.ravel().at[i].set(value).reshape(shape) for i in places]
+  found = jax.jit(step._finite)([good, *bad, jnp.zeros((3, 0))])
+  assert found.tolist() == [True, *[False] * len(bad), True]
+
+
 @pytest.mark.parametrize('looped', [False, True])
 @pytest.mark.parametrize(
   'spoil, named', [(spoil_gradient, 2), (spoil_value, 0)]

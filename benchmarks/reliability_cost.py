@@ -1,0 +1,184 @@
+"""What it costs that a bad step changes nothing, and checkpoints are checked.
+
+  python -m benchmarks.reliability_cost           # prints the tables
+  python -m benchmarks.reliability_cost --save    # writes benchmarks/results/
+
+First the training step: `launch.step` looks at the loss and every gradient, and
+chooses between new and old state. Beside it the same step, which applies
+whatever comes; once more that step, to see what a difference means; and ours
+where it looks at the first element of each array alone, so that what is left
+over the plain step are the choices. They are the text head of
+configs/coco_m3l.py and PreAct-ResNet18; --large adds their large batches.
+
+Then a checkpoint of 300 MB: ours, with its sums, beside orbax alone, with the
+options of `launch.storage` (not compressed) and with its own.
+"""
+
+import argparse
+import dataclasses
+import statistics
+from typing import Any
+
+from benchmarks import machine, reliability_files, reliability_step
+from benchmarks.reliability_files import Files
+from benchmarks.reliability_step import CHECKED, FIRSTS, PLAIN
+from benchmarks.rounds import Result, Side, alternate
+from benchmarks.timing import Times
+from benchmarks.train_step import CPU, LARGE
+from launch.malloc import keep_freed_memory
+from launch.mesh import expects_cpu
+
+# Batches of it are drawn; the step does not depend on it otherwise.
+IMAGES = 10_000
+# Batch size of the text head: the steps of a call, and rounds for one of
+# --rounds, as many as make the quartiles of some use.
+HEAD = {128: (4, 5), 8192: (1, 1)}
+LARGE_HEAD = 8192  # seconds a step on a CPU
+
+
+def measure_steps(rounds: int, *, large: bool) -> dict[str, tuple[Result, int]]:
+  """What the sides of each case took, and the steps of a call."""
+  module, found = 'benchmarks.reliability_step', {}
+  for batch_size, (steps, more) in HEAD.items():
+    if batch_size < LARGE_HEAD or large:
+      size = {'images': IMAGES, 'batch_size': batch_size, 'steps': steps}
+      title = f'text head, batch {batch_size}'
+      side = Side(f'{module}:make_head', size)
+      found[title] = _alternate(title, side, rounds * more), steps
+  for title, work in CPU.items():
+    if title != LARGE or large:
+      side = Side(f'{module}:make_net', dataclasses.asdict(work))
+      found[title] = _alternate(title, side, rounds), work.steps
+  return found
+
+
+def _alternate(title: str, side: Side, rounds: int) -> Result:
+  result = alternate(
+    {'step': side},
+    rounds=rounds,
+    warm_up=0,  # by `reliability_step`
+    name=title,
+    check=reliability_step.compare,
+  )
+  seconds = result.times.seconds
+  times = Times({name.partition(', ')[2]: x for name, x in seconds.items()})
+  return dataclasses.replace(result, times=times)
+
+
+def step_table(title: str, result: Result, steps: int) -> list[str]:
+  """One case: lines of Markdown."""
+  times = result.times
+  lines = ['', f'## {title}, {len(times.seconds[PLAIN])} rounds', '']
+  lines += [
+    f'| the step | ms | fastest | over the one {PLAIN} |',
+    '|---|---|---|---|',
+  ]
+  for name, seconds in times.seconds.items():
+    fastest = 1e3 * min(seconds) / steps
+    ratio = '' if name == PLAIN else _ratio(times, name, PLAIN)
+    lines += [
+      f'| {name} | {times.median_ms(name) / steps:.2f} | {fastest:.2f} '
+      f'| {ratio} |'
+    ]
+  return [
+    *lines,
+    '',
+    f'- the sums alone: {_ratio(times, CHECKED, FIRSTS)}',
+    f'- other programs had {result.others:.0%} of the cores',
+  ]
+
+
+def _ratio(times: Times, name: str, other: str) -> str:
+  """To a tenth of a percent, which is what a check costs."""
+  middle, low, high = times.ratio(name, other)
+  return f'{middle:.3f} ({low:.3f}–{high:.3f})'
+
+
+def file_tables(files: Files) -> list[str]:
+  """Saving, restoring and verifying: lines of Markdown."""
+  times, here = Times(files.seconds), reliability_files
+  ours, theirs = files.stored
+  lines = [
+    '',
+    f'## A checkpoint of {files.size / 1e6:.0f} MB in {files.leaves} arrays, '
+    f'{len(times.seconds[here.SAVE])} rounds',
+    '',
+    f'On disk {ours / 1e6:.0f} MB, compressed by orbax {theirs / 1e6:.0f} MB.',
+    '',
+    '| | s | quartiles | GB/s | over orbax alone |',
+    '|---|---|---|---|---|',
+  ]
+  groups = {
+    here.SAVE_ORBAX: (here.SAVE, here.UNREAD, here.SAVE_DEFAULTS),
+    here.RESTORE_ORBAX: (here.RESTORE, here.RESTORE_DEFAULTS),
+  }
+  beside = {x: other for other, names in groups.items() for x in names}
+  for name in here.CALLS:
+    over = beside.get(name)
+    ratio = times.ratio_text(name, over) if over else ''
+    rate = files.size / times.median_ms(name) / 1e6
+    lines += [f'{_row(name, times.seconds[name])} {rate:.2f} | {ratio} |']
+  lines += ['', '| of a save | s | quartiles |', '|---|---|---|']
+  for name in (*here.PARTS, here.CPU, here.SNAPSHOT, here.GIVEN):
+    lines += [_row(name, times.seconds[name])]
+  return [
+    *lines,
+    '',
+    f'The thread that trains waits for the last two; of the CPU it is all '
+    f'threads on {machine.cores()} cores.',
+  ]
+
+
+def _row(name: str, seconds: list[float]) -> str:
+  low, middle, high = statistics.quantiles(seconds, n=4)
+  return f'| {name} | {middle:.3f} | {low:.3f}–{high:.3f} |'
+
+
+def report(options: argparse.Namespace) -> tuple[str, dict[str, Any]]:
+  """Measures everything: a Markdown text, and the numbers for a program."""
+  about = machine.describe('jax', 'jaxlib', 'optax', 'orbax-checkpoint')
+  lines = machine.heading('What reliability costs', about)
+  lines += ['- medians, ratios within a round as median (quartiles)']
+  # Before the sides start: its memory and threads are its own.
+  files = reliability_files.measure(options.rounds, options.megabytes)
+  steps = measure_steps(options.rounds, large=options.large)
+  for title, (result, count) in steps.items():
+    lines += step_table(title, result, count)
+  lines += file_tables(files)
+  numbers = {
+    'machine': about,
+    'rounds': options.rounds,
+    'steps': {
+      title: {
+        'seconds': result.times.seconds,
+        'steps': count,
+        'facts': result.facts,
+        'others': result.others,
+      }
+      for title, (result, count) in steps.items()
+    },
+    'files': files._asdict(),
+  }
+  return '\n'.join(lines) + '\n', numbers
+
+
+def main() -> None:
+  """Runs the command."""
+  parser = argparse.ArgumentParser(prog='python -m benchmarks.reliability_cost')
+  parser.add_argument('--rounds', type=int, default=9)
+  parser.add_argument('--megabytes', type=float, default=300.0)
+  parser.add_argument('--large', action='store_true')
+  parser.add_argument('--save', action='store_true')
+  options = parser.parse_args()
+  if options.rounds < 3:
+    parser.error('--rounds must be 3 or more: quartiles are reported')
+  if expects_cpu():
+    keep_freed_memory()
+  text, numbers = report(options)
+  print(text)
+  if options.save:
+    print(machine.save('reliability_cost', text, numbers))
+
+
+if __name__ == '__main__':
+  main()
