@@ -46,7 +46,7 @@ PARTS = {
   'sha256 of the arrays': (storage, 'describe'),
   'orbax writes': (storage, 'write'),
   'orbax reads': (storage, 'read'),
-  'sha256 of what was read': (storage, 'compare'),
+  'compares what was read': (storage, 'check_same'),
   'sha256 of the files, manifest, fsync': (manifest, 'write'),
 }
 # What the thread that trains waits for.
@@ -98,7 +98,7 @@ def measure(rounds: int, megabytes: float) -> Files:
     def save_unread() -> None:
       with (
         mock.patch.object(storage, 'read', lambda *_: None),
-        mock.patch.object(storage, 'compare', lambda *_: None),
+        mock.patch.object(storage, 'check_same', lambda *_: None),
       ):
         save(new(), state)
 

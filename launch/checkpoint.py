@@ -198,7 +198,7 @@ class Checkpoints:
     part.mkdir()
     made = part.stat()
     storage.write(part / 'state', host)
-    storage.compare(leaves, storage.read(part / 'state', host))
+    storage.check_same(host, storage.read(part / 'state', host))
     manifest.write(
       part,
       {

@@ -119,12 +119,10 @@ def _leaves(tree: Any) -> list[tuple[str, Any]]:
 
 
 def _describe(leaf: Any) -> dict[str, Any]:
-  array = np.ascontiguousarray(leaf)
-  digest = hashlib.sha256(array.reshape(-1).view(np.uint8).data)
   return {
     'shape': list(np.shape(leaf)),
-    'dtype': str(array.dtype),
-    'sha256': digest.hexdigest(),
+    'dtype': str(leaf.dtype),
+    'sha256': hashlib.sha256(_bytes(leaf).data).hexdigest(),
   }
 
 
@@ -140,6 +138,19 @@ def compare(wanted: Mapping[str, Any], host: Any) -> None:
   for path, found in describe(host).items():
     if found != wanted[path]:
       raise ValueError(f'{path} was read as {found}, expected {wanted[path]}')
+
+
+def check_same(wanted: Any, found: Any) -> None:
+  """Raises ValueError naming a leaf that differs in a bit, or in its dtype."""
+  pairs = zip(_leaves(wanted), _leaves(found), strict=True)
+  for (path, one), (_, other) in pairs:
+    same = one.shape == other.shape and one.dtype == other.dtype
+    if not same or not np.array_equal(_bytes(one), _bytes(other)):
+      raise ValueError(f'{path} was not read as it was written')
+
+
+def _bytes(leaf: Any) -> np.ndarray:
+  return np.ascontiguousarray(leaf).reshape(-1).view(np.uint8)
 
 
 def check_shapes(wanted: Mapping[str, Any], target: Any) -> None:
