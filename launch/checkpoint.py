@@ -71,7 +71,10 @@ class Checkpoints:
 
   def _clear(self) -> None:
     for left in self._folder.glob(f'{_PART}*'):
-      shutil.rmtree(left, ignore_errors=True)
+      if left.is_dir() and not left.is_symlink():
+        shutil.rmtree(left, ignore_errors=True)
+      else:
+        left.unlink(missing_ok=True)
 
   def save(
     self,

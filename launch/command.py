@@ -4,6 +4,7 @@ import os
 import pathlib
 import re
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 
 import jax
@@ -17,6 +18,7 @@ from launch.loop import fit
 from launch.malloc import keep_freed_memory
 from launch.mesh import expects_cpu
 from launch.storage import hush
+from launch.streams import say, settle
 from launch.task import load_task
 from launch.timing import show_metrics
 
@@ -51,7 +53,7 @@ def train(argv: Sequence[str]) -> None:
   check_config(CONFIG.value)
   task = load_task(CONFIG.value.task)
   metrics = fit(task, CONFIG.value, workdir, allow_resume_change=ALLOWED.value)
-  print(show_metrics(metrics))
+  say(show_metrics(metrics), sys.stdout)
 
 
 def refuse_arguments(argv: Sequence[str]) -> None:
@@ -102,8 +104,10 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
       main(argv)
     except Exception as error:
       if DEBUG.value:
-        raise
+        traceback.print_exc()
       sys.exit(tell(error, pathlib.Path(WORKDIR.value)))
+    finally:
+      settle()
 
   app.run(guarded, flags_parser=_parse)
 
@@ -142,8 +146,8 @@ def _parse(argv: Sequence[str]) -> list[str]:
       if isinstance(task, str):  # Else `check_config` refuses it.
         resolved.check_task(task)
   except (*EXPECTED, flags.Error, LookupError, AttributeError) as error:
-    if '--debug' in argv:
-      raise
+    if any(flag.startswith('--debug') for flag in argv):
+      traceback.print_exc()
     sys.exit(tell(ValueError(_flag_message(error))))
   hush()
   if flags.FLAGS['verbosity'].using_default_value:

@@ -2,6 +2,7 @@
 
 import pathlib
 import shutil
+import tempfile
 from typing import Any
 
 import jax
@@ -11,26 +12,30 @@ from launch.exits import Exit, blame
 
 
 def check_space(folder: pathlib.Path, keep: int, state: Any) -> None:
-  """Checks that the disk has room for the checkpoints of a run.
+  """Checks that the disk takes the checkpoints of a run, and has room for them.
 
   Args:
-    folder: of the checkpoints; it need not exist.
+    folder: of the checkpoints; made in that of the run.
     keep: how many are kept.
     state: arrays, or their shapes and dtypes.
 
   Raises:
-    OSError: it has not; says how much there is and how much is needed.
+    OSError: nothing can be written there, or there is less room than is needed;
+      says how much of both.
   """
+  with blame(Exit.DISK):
+    folder.mkdir(exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder) as probe:
+      probe.write(bytes(1 << 12))
   size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state))
   size += 1 << 16  # names and sums
-  place = next(p for p in (folder, *folder.absolute().parents) if p.is_dir())
   # The newest is written before the oldest is given up.
   more = keep + 1 - len(manifest.steps(folder))
-  free = shutil.disk_usage(place).free
+  free = shutil.disk_usage(folder).free
   if free < more * size:
     with blame(Exit.DISK):
       raise OSError(
-        f'{place} has {_show(free)} free, and {more} more checkpoints of '
+        f'{folder} has {_show(free)} free, and {more} more checkpoints of '
         f'{_show(size)} need {_show(more * size)}: make room, lower '
         'config.keep_checkpoints, or choose another --workdir'
       )

@@ -9,11 +9,11 @@ import contextlib
 import enum
 import os
 import pathlib
-import sys
 import traceback
 from collections.abc import Iterator
 
 from launch.files import write_text
+from launch.streams import say
 
 
 class Exit(enum.IntEnum):
@@ -82,5 +82,5 @@ def tell(error: BaseException, workdir: pathlib.Path | None = None) -> Exit:
         crash = workdir / 'crash.txt'
         write_text(crash, ''.join(traceback.format_exception(error)))
         text += f', which is in {crash} too'
-  print(f'error: {text}', file=sys.stderr, flush=True)
+  say(f'error: {text}')
   return code

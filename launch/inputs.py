@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from launch.config import write_text
 from launch.feeds import count_examples, read_examples
+from launch.files import write_text
 from launch.task import RandomAccess
 
 Source = Mapping[str, np.ndarray] | RandomAccess

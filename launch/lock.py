@@ -45,7 +45,10 @@ def hold_lock(workdir: pathlib.Path) -> Iterator[None]:
     try:
       yield
     finally:
-      path.unlink(missing_ok=True)
+      # Somebody may have removed it, and another process made its own.
+      with contextlib.suppress(OSError):
+        if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+          path.unlink()
 
 
 def _lock(file: IO[str], path: pathlib.Path) -> bool:

@@ -1,6 +1,7 @@
 """The training loop."""
 
 import pathlib
+import sys
 from collections.abc import Collection
 from functools import partial
 from typing import NoReturn
@@ -12,6 +13,7 @@ from launch.evaluation import begin
 from launch.resume import check_workdir
 from launch.run import open_run
 from launch.signals import go_on, stop_requests
+from launch.streams import say
 from launch.task import Task
 from launch.timing import show_metrics
 from launch.writers import final_metrics
@@ -65,10 +67,12 @@ def fit(
   changes = check_workdir(config, workdir, allow_resume_change)
   before = final_metrics(workdir)
   if before is not None and 'epochs' not in changes:
-    print(f'{workdir}: finished before')
+    say(f'{workdir}: finished before', sys.stdout)
     return before
   with stop_requests() as stop, open_run(task, config, workdir) as run:
     plan, log, checkpoints = run.plan, run.log, run.checkpoints
+    for change in changes.values():
+      run.progress.note(change)
     step, state, blocks = run.step, run.state, run.feed.blocks(run.step)
 
     def save(step, state):
@@ -86,12 +90,8 @@ def fit(
     # A hidden copy between host and device is an error, not a slow run.
     with jax.transfer_guard('disallow'):
       while True:
-        here, ended, kept, evaluation = (
-          step,
-          step == plan.total_steps,
-          None,
-          None,
-        )
+        here, ended = step, step == plan.total_steps
+        kept = evaluation = None
         evaluating = ended or plan.due_epochs(here, config.eval_every)
         if evaluating:
           evaluation = stop.or_none(partial(begin, run.evaluators, state))

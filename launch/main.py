@@ -9,9 +9,11 @@ while jax is imported; `launch.command` has the rest.
 """
 
 from launch.signals import stop_requests
+from launch.streams import open_streams
 
 if __name__ == '__main__':
-  with stop_requests():
+  open_streams()
+  with stop_requests(at_once=True):
     from launch.command import run, train
 
     run(train)

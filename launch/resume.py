@@ -2,12 +2,12 @@
 
 import json
 import pathlib
-import sys
 from collections.abc import Collection, Mapping
 from typing import Any
 
 from launch import manifest, resolved
 from launch.config import SAFE, SCHEDULE, Config, config_json, flatten
+from launch.writers import read_metrics
 
 _ABSENT = '(absent)'
 
@@ -81,8 +81,8 @@ def check_allowed(config: Config, allowed: Collection[str]) -> None:
 
 def check_workdir(
   config: Config, workdir: pathlib.Path, allowed: Collection[str] = ()
-) -> Collection[str]:
-  """Checks that `workdir` holds this run or none; tells of accepted changes.
+) -> dict[str, str]:
+  """Checks that `workdir` holds this run or none.
 
   Args:
     config: the config of this process.
@@ -90,7 +90,7 @@ def check_workdir(
     allowed: as in `check_resume`.
 
   Returns:
-    The fields that changed.
+    A sentence about each change that is accepted, by its field.
 
   Raises:
     ValueError: its config.json cannot be read or differs in what may not
@@ -100,12 +100,12 @@ def check_workdir(
   path = workdir / 'config.json'
   # A link to nothing is not there to `exists`.
   if not path.exists() and not path.is_symlink():
-    if manifest.steps(workdir / 'checkpoints'):
+    if manifest.steps(workdir / 'checkpoints') or read_metrics(workdir):
       raise ValueError(
-        f'{workdir} has checkpoints and no config.json, which says what they '
-        'are of; put it back, or choose another --workdir'
+        f'{workdir} has checkpoints or metrics.jsonl and no config.json, which '
+        'says what they are of; put it back, or choose another --workdir'
       )
-    return ()
+    return {}
   try:
     old = resolved.read(path)
   except ValueError as error:
@@ -117,6 +117,4 @@ def check_workdir(
     changes = check_resume(old, config, allowed)
   except ValueError as error:
     raise ValueError(f'{workdir} holds a run with {error}') from error
-  for change in changes.values():
-    print(change, file=sys.stderr, flush=True)
   return changes

@@ -23,6 +23,7 @@ from ml_collections import config_flags
 from launch import command
 from launch.config import Config, check_config, flatten
 from launch.loop import fit
+from launch.streams import say
 from launch.task import load_task
 from launch.timing import show_metrics
 
@@ -46,7 +47,7 @@ def run_sweep(argv: Sequence[str]) -> None:
   rows = sweep_rows(load_config_file(path), arg, overrides)
   results = {}
   for i, (name, config) in enumerate(rows.items(), 1):
-    print(f'[{i}/{len(rows)}] {name}', flush=True)
+    say(f'[{i}/{len(rows)}] {name}', sys.stdout)
     try:
       task = load_task(config.task)
       metrics = fit(
@@ -59,8 +60,9 @@ def run_sweep(argv: Sequence[str]) -> None:
     # One learning rate too high is a result too: the other rows still count.
     except FloatingPointError as error:
       results[name] = f'diverged: {error}'
-      print(results[name], file=sys.stderr)
-  print('\n'.join(f'{name}: {result}' for name, result in results.items()))
+      say(results[name])
+  for name, result in results.items():
+    say(f'{name}: {result}', sys.stdout)
   bad = [name for name in results if results[name].startswith('diverged')]
   if bad:
     raise FloatingPointError(

@@ -31,7 +31,7 @@ from launch.state import (
 from launch.step import TrainSteps, make_train_steps, values_of
 from launch.task import Evaluate, Task
 from launch.timing import Progress
-from launch.writers import MetricWriter
+from launch.writers import MetricWriter, keep_rows
 
 
 class Run(NamedTuple):
@@ -133,7 +133,16 @@ def open_run(
     # It asks git, which takes as long as a step or many.
     recorder = closing.enter_context(ThreadPoolExecutor(1, 'env'))
     closing.callback(recorder.submit(env.record_start, workdir, step).result)
-    writer = MetricWriter(workdir, step, config.tensorboard, tell=progress.note)
+    if not step:
+      keep_rows(workdir, progress.note)
+    ended = step == plan.total_steps
+    writer = MetricWriter(
+      workdir,
+      step,
+      config.tensorboard,
+      again=ended or plan.due_epochs(step, config.eval_every),
+      tell=progress.note,
+    )
     closing.callback(writer.close)
     progress.begin(step)
     progress.note(f'{workdir}: step {step} of {plan.total_steps}')

@@ -12,11 +12,12 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
-# Seconds that cleaning up may take, of which compiling knows nothing: Python
-# cannot raise an error in it.
+# SIGHUP is a terminal that is gone; nohup has it ignored.
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+# Seconds until Python surely would have called a handler, were it not in a
+# compiler.
 _GRACE = 3
 
 
@@ -30,7 +31,8 @@ class _Interrupted(BaseException):
 class Stops:
   """The signals that came to this process."""
 
-  def __init__(self):
+  def __init__(self, at_once: bool):
+    self._at_once = at_once
     self._received: list[signal.Signals] = []
     self._holding = self._interrupting = False
     self._closed = threading.Event()
@@ -61,15 +63,14 @@ class Stops:
     self._received.append(signal.Signals(number))
     name, times = self._received[0].name, len(self._received)
     if not self._holding:
-      if times == 1:
-        _tell(f'stopped by {name} before the first step; {go_on()}')
+      if self._at_once:
+        _leave(number, 'with nothing to save')
       sys.exit(128 + number)
     if times == 1:
-      _tell(f'{name}: saving')
+      _tell(f'{name}: saving; two more Ctrl-C leave without')
     # People who press it a third time mean it; schedulers repeat SIGTERM.
     if self._received.count(signal.SIGINT) > 2:
-      _tell(f'stopped by SIGINT without saving; {go_on()}')
-      os._exit(128 + signal.SIGINT)
+      _leave(number, 'without saving')
     if self._interrupting:
       self._interrupting = False
       raise _Interrupted
@@ -85,10 +86,7 @@ class Stops:
         continue
       if self._closed.wait(_GRACE) or self._holding:
         continue
-      if not self._received:
-        name = signal.Signals(data[0]).name
-        _tell(f'stopped by {name} before the first step; {go_on()}')
-      os._exit(128 + data[0])
+      _leave(data[0], 'with nothing to save')
 
   def close(self) -> None:
     """Tells `watch` that the process is ending."""
@@ -105,6 +103,12 @@ def command() -> str:
   return shlex.join(sys.orig_argv)
 
 
+def _leave(number: int, how: str) -> NoReturn:
+  name = signal.Signals(number).name
+  _tell(f'stopped by {name} {how}; {go_on()}')
+  os._exit(128 + number)
+
+
 def _tell(line: str) -> None:
   # A handler may not print: it may have interrupted printing.
   with contextlib.suppress(OSError):
@@ -115,10 +119,15 @@ _listening: Stops | None = None
 
 
 @contextlib.contextmanager
-def stop_requests() -> Iterator[Stops]:
-  """Listens to SIGTERM and SIGINT, holding none; use in the main thread.
+def stop_requests(*, at_once: bool = False) -> Iterator[Stops]:
+  """Listens to SIGTERM, SIGINT and SIGHUP, holding none; in the main thread.
 
   Within another `stop_requests` it is the same one.
+
+  Args:
+    at_once: whether a signal that is not held ends the process then and there,
+      which is for programs; else it raises SystemExit, which is lost where a
+      callback of C happens to run.
   """
   global _listening
   if _listening is not None:
@@ -127,15 +136,18 @@ def stop_requests() -> Iterator[Stops]:
     finally:
       _listening.hold(False)
     return
-  stops = _listening = Stops()
+  stops = _listening = Stops(at_once)
   reading, writing = os.pipe()
   os.set_blocking(writing, False)
   handlers: dict[int, Callable | int | None] = {
-    number: signal.signal(number, stops.note) for number in SIGNALS
+    number: signal.signal(number, stops.note)
+    for number in SIGNALS
+    if signal.getsignal(number) != signal.SIG_IGN
   }
   before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
   watcher = threading.Thread(target=stops.watch, args=(reading,), daemon=True)
-  watcher.start()
+  if at_once:
+    watcher.start()
   try:
     yield stops
   finally:
@@ -144,6 +156,7 @@ def stop_requests() -> Iterator[Stops]:
     for number, handler in handlers.items():
       signal.signal(number, handler)
     os.close(writing)  # The watcher reads the end of the file.
-    watcher.join()
+    if at_once:
+      watcher.join()
     os.close(reading)
     _listening = None

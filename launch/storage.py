@@ -83,12 +83,16 @@ def read_newest(
     FileNotFoundError: there are no checkpoints.
     ValueError: the newest one is damaged.
   """
-  steps = manifest.steps(folder)
-  if not steps:
-    raise FileNotFoundError(f'{folder} holds no checkpoint yet')
-  newest = folder.absolute() / str(steps[-1])
-  content = manifest.check(newest)
-  return steps[-1], content, read_dicts(newest / 'state')
+  while steps := manifest.steps(folder):
+    newest = folder.absolute() / str(steps[-1])
+    try:
+      content = manifest.check(newest)
+      return steps[-1], content, read_dicts(newest / 'state')
+    # Whatever orbax raises where a run gives the checkpoint up meanwhile.
+    except Exception:
+      if newest.exists():
+        raise
+  raise FileNotFoundError(f'{folder} holds no checkpoint yet')
 
 
 def _as_numpy(tree: Any) -> Any:

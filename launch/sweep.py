@@ -6,9 +6,11 @@ is finished is skipped, what was stopped goes on.
 """
 
 from launch.signals import stop_requests
+from launch.streams import open_streams
 
 if __name__ == '__main__':
-  with stop_requests():
+  open_streams()
+  with stop_requests(at_once=True):
     from launch.command import run
     from launch.rows import run_sweep
 

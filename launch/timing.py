@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from launch.plan import Plan
+from launch.streams import say
 
 _SECONDS_BETWEEN_LINES = 10
 _SHOWN = 12
@@ -104,7 +105,7 @@ class Progress:
     if self._bar is not None:
       self._bar.write(line, file=sys.stderr)
     else:
-      print(line, file=sys.stderr, flush=True)
+      say(line)
 
   def close(self) -> None:
     """Leaves the terminal tidy."""

@@ -5,6 +5,7 @@ does with those that it needs; changes nothing. Exit code 0: all are as they
 were saved. 4: one is damaged, or there is none.
 """
 
+import contextlib
 import pathlib
 import sys
 import time
@@ -24,18 +25,19 @@ def verify(workdir: pathlib.Path) -> dict[int, str | None]:
     OSError: a file cannot be read now.
   """
   folder = workdir / 'checkpoints'
-  found: dict[int, str | None] = {}
-  for step in reversed(manifest.steps(folder)):
-    path = folder / str(step)
-    try:
-      manifest.check(path, f'checkpoint {step}')
-      found[step] = None
-    except ValueError as error:
-      if path.exists():
-        found[step] = str(error)
-  if not found:
-    raise FileNotFoundError(f'{folder} holds no checkpoint')
-  return found
+  while there := manifest.steps(folder):
+    found: dict[int, str | None] = {}
+    for step in reversed(there):
+      path = folder / str(step)
+      try:
+        manifest.check(path, f'checkpoint {step}')
+        found[step] = None
+      except ValueError as error:
+        if path.exists():
+          found[step] = str(error)
+    if found:
+      return found
+  raise FileNotFoundError(f'{folder} holds no checkpoint')
 
 
 def main(argv: Sequence[str]) -> int:
@@ -54,12 +56,11 @@ def main(argv: Sequence[str]) -> int:
   for step, wrong in found.items():
     print(f'step {step}: {"damaged: " + wrong if wrong else "whole"}')
   good = [step for step, wrong in found.items() if not wrong]
-  size = sum(
-    file.stat().st_size
-    for step in good
-    for file in (workdir / 'checkpoints' / str(step)).rglob('*')
-    if file.is_file()
-  )
+  size = 0
+  for step in good:
+    with contextlib.suppress(ValueError, OSError):  # given up meanwhile
+      content = manifest.read(workdir / 'checkpoints' / str(step))
+      size += sum(about['bytes'] for about in content['files'].values())
   if good:
     print(
       f'a run goes on from step {good[0]} ({size / 1e6:.1f} MB whole; '

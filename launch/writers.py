@@ -35,18 +35,20 @@ class MetricWriter:
     step: int,
     tensorboard: bool,
     *,
+    again: bool = True,
     tell: Callable[[str], None] = logging.warning,
   ):
     """Opens the file of a run that goes on at `step`.
 
-    Rows of later steps are dropped, and evaluations at `step` itself, since
-    they will come again.
+    Rows of later steps are dropped, since they will come again.
 
     Args:
       workdir: the folder of the run.
       step: the number of steps done.
       tensorboard: whether to write TensorBoard files to `workdir/tensorboard`
         too, if tensorboardX is installed.
+      again: whether `step` will be evaluated again; its evaluations are dropped
+        then, and else kept.
       tell: shows a warning to people.
     """
     self._path = workdir / 'metrics.jsonl'
@@ -61,11 +63,14 @@ class MetricWriter:
     kept = [
       row
       for row in read_metrics(workdir)
-      if row['step'] < step or (row['step'] == step and is_training(row))
+      if row['step'] < step
+      or (row['step'] == step and (is_training(row) or not again))
     ]
+    for row in kept:
+      row.pop('final', None)  # It was not the end.
     text = ''.join(json.dumps(row) + '\n' for row in kept)
     write_text(self._path, text)
-    self._size = len(text.encode())
+    self._written = text.encode()
     if tensorboard:
       self._board = _open_tensorboard(workdir / 'tensorboard', step)
 
@@ -106,19 +111,38 @@ class MetricWriter:
   def _append(self, *, durable: bool) -> None:
     # Opened anew each time: a file that somebody removed would take rows that
     # nobody ever sees.
+    if not self._is_ours():
+      self._restore()
     descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND)
     try:
-      if os.fstat(descriptor).st_size != self._size:
-        raise OSError(f'{self._path} was changed by somebody else')
       while self._waiting:
         # A disk may take the first half of a row now and the rest later.
-        written = os.write(descriptor, self._waiting)
-        self._size += written
-        self._waiting = self._waiting[written:]
+        size = os.write(descriptor, self._waiting)
+        self._written += self._waiting[:size]
+        self._waiting = self._waiting[size:]
       if durable:
         os.fsync(descriptor)
     finally:
       os.close(descriptor)
+
+  def _is_ours(self) -> bool:
+    try:
+      return self._path.stat().st_size == len(self._written)
+    except FileNotFoundError:
+      return False
+
+  def _restore(self) -> None:
+    """Writes the rows again; what somebody made of the file is put aside."""
+    # The folder may be gone with its disk, and not to be made again.
+    if not (self._path.parent / 'config.json').exists():
+      raise FileNotFoundError(f'{self._path.parent} is not there any more')
+    if self._path.exists():
+      aside = self._path.with_name(f'{self._path.name}.{time.time_ns()}')
+      self._path.rename(aside)
+      self._tell(
+        f'warning: somebody else changed {self._path}: that is now {aside}'
+      )
+    write_text(self._path, self._written.decode())
 
   def close(self) -> None:
     """Closes the files."""
@@ -152,6 +176,18 @@ def read_metrics(workdir: pathlib.Path) -> list[Row]:
       except (ValueError, TypeError, KeyError, IndexError):
         logging.warning('%s: left out the line %.60r', path, line)
   return rows
+
+
+def keep_rows(workdir: pathlib.Path, tell: Callable[[str], None]) -> None:
+  """Keeps a copy of the rows of a run that begins anew, and tells of it."""
+  rows = read_metrics(workdir)
+  if rows:
+    kept = workdir / 'metrics.jsonl.old'
+    write_text(kept, ''.join(json.dumps(row) + '\n' for row in rows))
+    tell(
+      f'warning: {workdir} has rows of metrics up to step {rows[-1]["step"]} '
+      f'and no checkpoint: it begins at step 0 again; the rows are in {kept}'
+    )
 
 
 def evaluation(row: Row) -> dict[str, float]:

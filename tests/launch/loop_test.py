@@ -1,6 +1,7 @@
 import functools
 import gc
 import json
+import shutil
 import threading
 import time
 import types
@@ -368,3 +369,41 @@ def test_a_run_of_eight_devices_goes_on_with_one(tmp_path, monkeypatch):
 def test_a_batch_that_devices_cannot_share_is_refused(tmp_path):
   with pytest.raises(ValueError, match='batch_size=12 .* devices .8.'):
     fit(toy_task, make_config(batch_size=12), tmp_path)
+
+
+def test_a_finished_run_can_be_extended_and_keeps_its_result(whole, tmp_path):
+  shutil.copytree(whole, tmp_path / 'run')
+  config = make_config(epochs=8.0, eval_every=3.0)
+  fit(toy_task, config, tmp_path / 'run', allow_resume_change=['epochs'])
+  rows = read_metrics(tmp_path / 'run')
+  assert [row['step'] for row in rows if row.get('final')] == [50]
+  ended = [r for r in read_metrics(whole) if r.get('final')]
+  kept = [r for r in rows if r['step'] == 31 and 'test/accuracy' in r]
+  assert [{**r, 'final': True} for r in kept] == ended
+  # No shorter than it has become.
+  with pytest.raises(ValueError, match='config.epochs=2.0 are 12 steps'):
+    fit(
+      toy_task,
+      make_config(epochs=2.0, eval_every=3.0),
+      tmp_path / 'run',
+      allow_resume_change=['epochs'],
+    )
+
+
+def test_rows_of_a_run_without_checkpoints_are_kept(whole, tmp_path, capfd):
+  shutil.copytree(whole, tmp_path / 'run')
+  shutil.rmtree(tmp_path / 'run' / 'checkpoints')
+  rows = read_metrics(tmp_path / 'run')
+  path = tmp_path / 'run' / 'metrics.jsonl'
+  path.write_text(''.join(path.read_text().splitlines(keepends=True)[:-1]))
+  fit(toy_task, make_config(), tmp_path / 'run')
+  assert 'rows of metrics up to step 31' in capfd.readouterr().err
+  old = (tmp_path / 'run' / 'metrics.jsonl.old').read_text().splitlines()
+  assert [json.loads(line) for line in old] == rows[:-1]
+  assert_same_run(make_config(), whole, tmp_path / 'run')
+
+
+def test_rows_without_a_config_belong_to_nobody(whole, tmp_path):
+  shutil.copy(whole / 'metrics.jsonl', tmp_path)
+  with pytest.raises(ValueError, match='metrics.jsonl and no config.json'):
+    fit(toy_task, make_config(seed=9), tmp_path)

@@ -23,12 +23,36 @@ def test_a_held_signal_is_noted_and_the_old_handler_comes_back(number):
 
 
 @pytest.mark.parametrize('number', BOTH)
-def test_with_nothing_to_save_a_signal_ends_the_process(number, capfd):
+def test_with_nothing_to_save_a_signal_raises_system_exit(number):
   with pytest.raises(SystemExit) as exited, stop_requests():
     os.kill(os.getpid(), number)
     time.sleep(1)
   assert exited.value.code == 128 + number
-  assert f'stopped by {number.name} before' in capfd.readouterr().err
+
+
+def test_a_program_ends_even_where_an_error_would_be_lost():
+  done = run(
+    [
+      'import weakref',
+      'class Thing: pass',
+      'thing = Thing()',
+      'end = lambda _: os.kill(os.getpid(), signal.SIGINT)',
+      'seen = weakref.ref(thing, end)',
+      'del thing',
+      'print("still here")',
+    ]
+  )
+  assert (done.returncode, done.stdout) == (130, ''), done.stderr
+  said = 'stopped by SIGINT with nothing to save; to go on: '
+  assert done.stderr.startswith(said) and 'Traceback' not in done.stderr
+
+
+def test_a_terminal_that_is_gone_stops_a_program_unless_it_may_not():
+  end = 'os.kill(os.getpid(), signal.SIGHUP)'
+  assert run([end]).returncode == 129
+  ignored = 'signal.signal(signal.SIGHUP, signal.SIG_IGN)'
+  done = run([end, 'print("still here")'], before=ignored)
+  assert (done.returncode, done.stdout) == (0, 'still here\n'), done.stderr
 
 
 def test_an_interruptible_part_is_left_at_once():
@@ -56,10 +80,10 @@ def test_within_another_it_is_the_same_and_holds_nothing_afterwards():
       time.sleep(1)
 
 
-def run(body):
-  program = 'import os, signal, sys, time\n'
+def run(body, before=''):
+  program = f'import os, signal, sys, time\n{before}\n'
   program += 'from launch.signals import stop_requests\n'
-  program += 'with stop_requests() as stop:\n'
+  program += 'with stop_requests(at_once=True) as stop:\n'
   program += ''.join(f'  {line}\n' for line in body)
   return subprocess.run(
     [sys.executable, '-c', program], capture_output=True, text=True
@@ -87,5 +111,5 @@ def test_a_process_that_never_gets_back_to_python_is_ended():
     ]
   )
   assert done.returncode == 143, done.stderr
-  assert 'stopped by SIGTERM before the first step' in done.stderr
+  assert 'stopped by SIGTERM with nothing to save' in done.stderr
   assert 2 < time.monotonic() - started < 10

@@ -43,6 +43,7 @@ def test_a_line_cut_short_by_a_crash_is_left_out(tmp_path):
   writer = MetricWriter(tmp_path, 16, tensorboard=False)
   writer.write(16, 1.6, {'train/loss': 0.5})
   writer.close()
+  del rows[-1]['final']  # The run goes on.
   assert read_metrics(tmp_path)[:-1] == rows
 
 
@@ -68,6 +69,7 @@ def test_tensorboard_gets_the_same_numbers(tmp_path):
 
 def test_rows_that_the_disk_does_not_take_are_written_later(tmp_path):
   told = []
+  (tmp_path / 'config.json').write_text('{}')
   writer = MetricWriter(tmp_path, 0, tensorboard=False, tell=told.append)
   writer.write(4, 0.4, {'train/loss': 1.0})
   tmp_path.rename(tmp_path.with_name('away'))
@@ -82,15 +84,35 @@ def test_rows_that_the_disk_does_not_take_are_written_later(tmp_path):
   assert [row['step'] for row in read_metrics(tmp_path)] == [4, 8, 12, 16]
 
 
-def test_a_file_that_somebody_else_changed_is_not_written_to(tmp_path):
-  writer = MetricWriter(tmp_path, 0, tensorboard=False, tell=lambda line: None)
+@pytest.mark.parametrize('change', ['appended', 'cut', 'removed'])
+def test_a_file_that_somebody_else_changed_is_written_again(tmp_path, change):
+  (tmp_path / 'config.json').write_text('{}')
+  told = []
+  writer = MetricWriter(tmp_path, 0, tensorboard=False, tell=told.append)
   writer.write(4, 0.4, {'train/loss': 1.0})
-  with (tmp_path / 'metrics.jsonl').open('a') as file:
-    file.write('{"step": 5}\n')
+  path = tmp_path / 'metrics.jsonl'
+  if change == 'appended':
+    path.write_text(path.read_text() + '{"step": 5}\n')
+  elif change == 'cut':
+    path.write_text('')
+  else:
+    path.unlink()
   writer.write(8, 0.8, {'train/loss': 1.0})
-  with pytest.raises(OSError, match='changed by somebody else'):
-    writer.sync()
-  assert [row['step'] for row in read_metrics(tmp_path)] == [4, 5]
+  writer.sync()
+  assert [row['step'] for row in read_metrics(tmp_path)] == [4, 8]
+  aside = list(tmp_path.glob('metrics.jsonl.*'))
+  assert len(aside) == len(told) == (change != 'removed')
+
+
+def test_an_evaluation_that_will_not_come_again_is_kept(tmp_path):
+  fill(tmp_path)
+  rows = read_metrics(tmp_path)
+  MetricWriter(tmp_path, 12, tensorboard=False, again=False).close()
+  kept = read_metrics(tmp_path)
+  assert len(kept) == len(rows) and 'final' not in kept[-1]
+  assert final_metrics(tmp_path) is None
+  MetricWriter(tmp_path, 12, tensorboard=False).close()
+  assert read_metrics(tmp_path) == rows[:-1]
 
 
 def test_tensorboard_without_room_stops_nothing(tmp_path, monkeypatch):
