@@ -14,7 +14,8 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import NoReturn, TypeVar
 
-# SIGHUP is a terminal that is gone; nohup has it ignored.
+# SIGHUP is a terminal that is gone; nohup has it ignored. (A shell has SIGINT
+# ignored of what it starts in the background; who sends it means it.)
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 # Seconds until Python surely would have called a handler, were it not in a
 # compiler.
@@ -142,7 +143,7 @@ def stop_requests(*, at_once: bool = False) -> Iterator[Stops]:
   handlers: dict[int, Callable | int | None] = {
     number: signal.signal(number, stops.note)
     for number in SIGNALS
-    if signal.getsignal(number) != signal.SIG_IGN
+    if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN
   }
   before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
   watcher = threading.Thread(target=stops.watch, args=(reading,), daemon=True)
