@@ -24,9 +24,15 @@ def check_space(folder: pathlib.Path, keep: int, state: Any) -> None:
       says how much of both.
   """
   with blame(Exit.DISK):
-    folder.mkdir(exist_ok=True)
-    with tempfile.TemporaryFile(dir=folder) as probe:
-      probe.write(bytes(1 << 12))
+    try:
+      folder.mkdir(exist_ok=True)
+      with tempfile.TemporaryFile(dir=folder) as probe:
+        probe.write(b'?')
+    except OSError as error:
+      raise OSError(
+        f'{folder} takes no files ({error.strerror}): mend that, or choose '
+        'another --workdir'
+      ) from error
   size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state))
   size += 1 << 16  # names and sums
   # The newest is written before the oldest is given up.

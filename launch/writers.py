@@ -135,7 +135,9 @@ class MetricWriter:
     """Writes the rows again; what somebody made of the file is put aside."""
     # The folder may be gone with its disk, and not to be made again.
     if not (self._path.parent / 'config.json').exists():
-      raise FileNotFoundError(f'{self._path.parent} is not there any more')
+      raise FileNotFoundError(
+        f'No such file or directory any more: {self._path.parent}'
+      )
     if self._path.exists():
       aside = self._path.with_name(f'{self._path.name}.{time.time_ns()}')
       self._path.rename(aside)

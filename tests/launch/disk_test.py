@@ -33,6 +33,6 @@ def test_a_disk_that_is_too_small_is_refused(there, tmp_path, monkeypatch):
 def test_a_folder_that_takes_no_file_is_refused_before_training(tmp_path):
   folder = tmp_path / 'checkpoints'
   folder.write_text('a file')
-  with pytest.raises(OSError, match='checkpoints') as raised:
+  with pytest.raises(OSError, match='checkpoints takes no files') as raised:
     check_space(folder, 2, STATE)
   assert exit_code(raised.value) == Exit.DISK
