@@ -213,8 +213,9 @@ class Soak:
 
 
 def middle(samples: list[Sample]) -> Sample:
-  """The medians of some samples."""
-  return Sample(*np.median(np.array(samples), axis=0))
+  """The median of the memory, and the fewest files: a save has some open."""
+  array = np.array(samples)
+  return Sample(np.median(array[:, 0]), np.min(array[:, 1]))
 
 
 def watch(process, seconds: float, samples: list[Sample], sample) -> None:
@@ -270,8 +271,13 @@ def main() -> None:
   }
   print(json.dumps(report, indent=2))
   for before, after in (report['without_faults'], report['with_faults']):
-    assert after.megabytes <= 1.02 * before.megabytes, 'memory grows'
-    assert after.files <= before.files + 1, 'open files grow'
+    assert after.files <= before.files, 'open files grow'
+  before, after = report['with_faults']
+  assert after.megabytes <= 1.02 * before.megabytes, 'memory grows'
+  # Not flat in one process: a save leaves 5 kB behind in orbax and tensorstore.
+  before, after = report['without_faults']
+  saves = whole.total / 2 * BATCH / EXAMPLES / whole.fields['checkpoint_every']
+  assert 1e3 * (after.megabytes - before.megabytes) / saves < 15, 'memory grows'
 
 
 if __name__ == '__main__':

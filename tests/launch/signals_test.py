@@ -49,7 +49,8 @@ def test_a_program_ends_even_where_an_error_would_be_lost():
 
 def test_a_terminal_that_is_gone_stops_a_program_unless_it_may_not():
   end = 'os.kill(os.getpid(), signal.SIGHUP)'
-  assert run([end]).returncode == 129
+  default = 'signal.signal(signal.SIGHUP, signal.SIG_DFL)'
+  assert run([end], before=default).returncode == 129
   ignored = 'signal.signal(signal.SIGHUP, signal.SIG_IGN)'
   done = run([end, 'print("still here")'], before=ignored)
   assert (done.returncode, done.stdout) == (0, 'still here\n'), done.stderr
