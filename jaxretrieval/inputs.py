@@ -121,18 +121,22 @@ def load_arrays(
       members = {info.filename: info for info in archive.infolist()}
       total = sum(info.file_size for info in members.values())
       if total > max(_SMALL, MAX_RATIO * size):
-        raise ValueError(f'{size} bytes would inflate to {total}')
+        raise ValueError(
+          f'{path} cannot be read: its {size} bytes would inflate to {total}'
+        )
       for name in names:
         with archive.open(members[f'{name}.npy']) as file:
-          arrays[name] = _read_member(file, members[f'{name}.npy'].file_size)
+          size = members[f'{name}.npy'].file_size
+          try:
+            arrays[name] = _read_member(file, size)
+          except ValueError as error:
+            raise _refused(f'{path}: {name!r}', error) from error
   except (zipfile.BadZipFile, EOFError, OSError, zlib.error) as error:
     raise _refused(str(path), error) from error
   except (NotImplementedError, RuntimeError) as error:  # encrypted, and such
     raise ValueError(f'{path} cannot be read: {error}') from error
   except KeyError as error:
     raise ValueError(f'{path} has no array {error}') from error
-  except ValueError as error:
-    raise _refused(str(path), error) from error
   return arrays
 
 
@@ -164,6 +168,8 @@ def _check_there(path: pathlib.Path) -> None:
 
 
 def _refused(what: str, error: Exception) -> ValueError:
+  if 'not a zip file' in str(error):
+    return ValueError(f'{what} is not what its name ends in')
   if 'pickle' in str(error) or 'object' in str(error):
     return ValueError(
       f'{what} holds pickled objects, which could run any code when read: '

@@ -13,19 +13,26 @@ from jaxmix.classification import archives, data, task
 from jaxmix.classification.evaluators import clean, streamed
 from tests.classification import tiny_cifar
 
-LAYOUT = tiny_cifar.LAYOUT
-archives.LAYOUTS['cifar100'] = LAYOUT
-data._INFOS['cifar100'] = dataclasses.replace(
-  data._INFOS['cifar100'],
-  num_classes=LAYOUT.labels[-1],
-  train_examples=LAYOUT.examples('train'),
-  test_examples=LAYOUT.examples('test'),
-)
-data._INFOS['imagenet'] = dataclasses.replace(
-  data._INFOS['imagenet'], image_shape=(32, 32, 3)
-)
 
-train_data = task.train_data
+def train_data(config):
+  # Not when it is imported, which pytest does too: the data sets of all tests
+  # of its process would be tiny.
+  shrink()
+  return task.train_data(config)
+
+
+def shrink():
+  layout = tiny_cifar.LAYOUT
+  archives.LAYOUTS['cifar100'] = layout
+  data._INFOS['cifar100'] = dataclasses.replace(
+    data._INFOS['cifar100'],
+    num_classes=layout.labels[-1],
+    train_examples=layout.examples('train'),
+    test_examples=layout.examples('test'),
+  )
+  data._INFOS['imagenet'] = dataclasses.replace(
+    data._INFOS['imagenet'], image_shape=(32, 32, 3)
+  )
 
 
 def init(config, key):
