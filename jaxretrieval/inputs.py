@@ -96,7 +96,7 @@ def array_names(path: pathlib.Path) -> list[str]:
     FileNotFoundError: it is not there.
     ValueError: it is not one.
   """
-  _check_there(path)
+  _check_zip(path)
   try:
     with zipfile.ZipFile(path) as archive:
       return [name.removesuffix('.npy') for name in archive.namelist()]
@@ -114,6 +114,7 @@ def load_arrays(
     ValueError: it is broken, lacks a name, would take far more memory than its
       size or holds pickled objects.
   """
+  _check_zip(path)
   names = array_names(path) if names is None else names
   size, arrays = path.stat().st_size, {}
   try:
@@ -167,9 +168,14 @@ def _check_there(path: pathlib.Path) -> None:
     raise FileNotFoundError(f'{path} is missing')
 
 
+def _check_zip(path: pathlib.Path) -> None:
+  _check_there(path)
+  with path.open('rb') as file:
+    if file.read(2) != b'PK':  # what is cut short begins with it all the same
+      raise ValueError(f'{path} is not what its name ends in')
+
+
 def _refused(what: str, error: Exception) -> ValueError:
-  if 'not a zip file' in str(error):
-    return ValueError(f'{what} is not what its name ends in')
   if 'pickle' in str(error) or 'object' in str(error):
     return ValueError(
       f'{what} holds pickled objects, which could run any code when read: '
