@@ -272,12 +272,7 @@ def main() -> None:
   print(json.dumps(report, indent=2))
   for before, after in (report['without_faults'], report['with_faults']):
     assert after.files <= before.files, 'open files grow'
-  before, after = report['with_faults']
-  assert after.megabytes <= 1.02 * before.megabytes, 'memory grows'
-  # Not flat in one process: a save leaves 5 kB behind in orbax and tensorstore.
-  before, after = report['without_faults']
-  saves = whole.total / 2 * BATCH / EXAMPLES / whole.fields['checkpoint_every']
-  assert 1e3 * (after.megabytes - before.megabytes) / saves < 15, 'memory grows'
+    assert after.megabytes <= 1.02 * before.megabytes, 'memory grows'
 
 
 if __name__ == '__main__':
