@@ -8,8 +8,8 @@ from absl.testing import flagsaver
 from launch import rows as table
 from launch.rows import load_config_file, row_name, sweep_rows
 from launch.writers import final_metrics
+from tests.faults.trainer import ROOT
 from tests.launch import toy_config
-from tests.launch.main_test import ROOT
 
 # ml_collections imports config files that way.
 pytestmark = pytest.mark.filterwarnings('ignore:the load_module')
