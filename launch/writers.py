@@ -70,7 +70,7 @@ class MetricWriter:
       row.pop('final', None)  # It was not the end.
     text = ''.join(json.dumps(row) + '\n' for row in kept)
     write_text(self._path, text)
-    self._written = text.encode()
+    self._written = bytearray(text.encode())
     if tensorboard:
       self._board = _open_tensorboard(workdir / 'tensorboard', step)
 
