@@ -73,6 +73,8 @@ RULES = {
     | {'tensorboardX', 'matplotlib', 'tqdm', 'etils'},
     {'launch'},
   ),
+  # The same runs, in other rows.
+  'configs/table5_weights.py': (set(), {'configs.table4_robustness'}),
   'configs': ({'ml_collections'}, {'configs.common'}),
 }
 

@@ -72,6 +72,12 @@ RULES = {
   'data.train_examples': _EXAMPLES,
   'data.test_examples': _EXAMPLES,
 }
+_EVALUATORS = {
+  'clean': {},
+  'fgsm': {'epsilon': _number(0, 1, 'a number from 0 to 1')},
+  'corruption': {'source': _TEXT},
+  'occlusion': {'side': _number(0, 1, 'a number from 0 to 1')},
+}
 
 
 def check(config: Any) -> None:
@@ -93,7 +99,14 @@ def check(config: Any) -> None:
 def _others(config: Any) -> Iterator[tuple[str, Rule]]:
   """The rules of fields that depend on others."""
   for name in _block(config, 'evals'):
-    yield f'evals.{name}.batch_size', _whole(1, 2**20)
+    rules = {'batch_size': _whole(1, 2**20)} | _EVALUATORS.get(name, {})
+    for option in _block(config, f'evals.{name}'):
+      if option not in rules:
+        raise ValueError(
+          f'config.evals.{name}.{option} is not an option of this evaluation'
+        )
+    for option, rule in rules.items():
+      yield f'evals.{name}.{option}', rule
   if hasattr(_value(config, 'mix.alpha'), 'keys'):
     for mode in _block(config, 'mix.alpha'):
       yield f'mix.alpha.{mode}', _ALPHA

@@ -10,9 +10,20 @@ from jax.sharding import Mesh, PartitionSpec
 
 import jaxmix
 from jaxmix.classification import augment, data, fields, models
-from jaxmix.classification.evaluators import clean, streamed
+from jaxmix.classification.evaluators import (
+  clean,
+  corruption,
+  fgsm,
+  occlusion,
+  streamed,
+)
 
-EVALUATORS = {'clean': clean}
+EVALUATORS = {
+  'clean': clean,
+  'fgsm': fgsm,
+  'corruption': corruption,
+  'occlusion': occlusion,
+}
 STREAMED = {'clean': streamed}  # the same of photographs
 
 

@@ -58,12 +58,20 @@ BAD = {
   'evals': [None, 3],
   'evals.clean': [None, 3, {}],
   'evals.clean.batch_size': [*NO_COUNT, 0],
+  'evals.clean.epsilon': [0.1],
   'evals.fgsm': [{'batch_size': 100}],
+  'evals.fgsm.epsilon': [*NO_NUMBER, 1.1],
+  'evals.corruption': [{'batch_size': 100, 'source': ''}],
+  'evals.corruption.source': NO_TEXT,
+  'evals.occlusion.side': [*NO_NUMBER, 1.1],
 }
 
 
 def changed(field, value):
   whole = get_config().to_dict()
+  if field.count('.') == 2 and field.startswith('evals.'):
+    name = field.split('.')[1]
+    whole['evals'].setdefault(name, {'batch_size': 360})
   block = whole
   *parents, name = field.split('.')
   for parent in parents:

@@ -11,6 +11,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 Evaluate = Callable[[Any, Any], Callable[[], dict[str, float]]]
 Predict = Callable[[Any, Any, jax.Array], jax.Array]
+Change = Callable[[Any, Any, Mapping[str, jax.Array]], jax.Array]
 
 
 def make(
@@ -19,15 +20,22 @@ def make(
   *,
   batch_size: int,
   mesh: Mesh,
+  name: str = 'clean',
+  change: Change = lambda params, model_state, batch: batch['image'],
 ) -> Evaluate:
   """Makes an evaluator whose examples stay on the device.
 
   Args:
-    predict: `(params, model_state, images uint8 [B, H, W, C]) -> logits`.
+    predict: `(params, model_state, images [B, H, W, C]) -> logits`; images of
+      0 to 255, uint8 or what `change` makes of them.
     examples: `image` `[N, H, W, C]` and `label` `[N]`, kept on the device.
     batch_size: images per step; the last step is padded, and its padding is
       not counted.
     mesh: batches are split over its axis `'data'`.
+    name: of the evaluator, in errors.
+    change: `(params, model_state, batch) -> images` to predict instead of
+      `batch['image']`; the batch has `label` and `index`, the place in the
+      split, too.
 
   Returns:
     `evaluate(params, model_state)`, which gives the device its work and returns
@@ -38,22 +46,16 @@ def make(
   Raises:
     ValueError: `batch_size` is not a positive multiple of the device count.
   """
-  check_batch_size(batch_size, mesh)
+  check_batch_size(batch_size, mesh, name)
   count = len(examples['label'])
-  steps = math.ceil(count / batch_size)
-  index = np.arange(steps * batch_size).reshape(steps, batch_size)
-  counted = index < count
-  index = np.minimum(index, count - 1).astype(np.int32)
-  everywhere = NamedSharding(mesh, PartitionSpec())
-  by_row = NamedSharding(mesh, PartitionSpec('data'))
-  data = jax.device_put(dict(examples), everywhere)
-  batches = jax.device_put(list(zip(index, counted, strict=True)), by_row)
+  data, batches = on_device(examples, batch_size, mesh)
 
   @jax.jit
   def add(sums: Any, params: Any, model_state: Any, data: Any, batch: Any):
     rows, counted = batch
-    logits = predict(params, model_state, data['image'][rows])
-    new = score(logits, data['label'][rows], counted)
+    batch = {'index': rows} | {key: x[rows] for key, x in data.items()}
+    logits = predict(params, model_state, change(params, model_state, batch))
+    new = score(logits, batch['label'], counted)
     return jax.tree.map(jnp.add, sums, new)
 
   def evaluate(params: Any, model_state: Any) -> Callable[[], dict[str, float]]:
@@ -66,12 +68,26 @@ def make(
   return evaluate
 
 
-def check_batch_size(batch_size: int, mesh: Mesh) -> None:
+def on_device(
+  examples: Mapping[str, np.ndarray], batch_size: int, mesh: Mesh
+) -> tuple[dict[str, jax.Array], list[tuple[jax.Array, jax.Array]]]:
+  """Returns the examples, and `(index, counted)` of each batch of them."""
+  count = len(examples['label'])
+  steps = math.ceil(count / batch_size)
+  index = np.arange(steps * batch_size).reshape(steps, batch_size)
+  counted = index < count
+  index = np.minimum(index, count - 1).astype(np.int32)
+  data = jax.device_put(dict(examples), NamedSharding(mesh, PartitionSpec()))
+  by_row = NamedSharding(mesh, PartitionSpec('data'))
+  return data, jax.device_put(list(zip(index, counted, strict=True)), by_row)
+
+
+def check_batch_size(batch_size: int, mesh: Mesh, name: str = 'clean') -> None:
   """Raises ValueError where the devices cannot share a batch equally."""
   if batch_size < 1 or batch_size % mesh.size:
     raise ValueError(
-      f'config.evals.clean.batch_size={batch_size} must be a positive multiple '
-      f'of the {mesh.size} devices'
+      f'config.evals.{name}.batch_size={batch_size} must be a positive '
+      f'multiple of the {mesh.size} devices'
     )
 
 

@@ -1,0 +1,283 @@
+"""What corruptions are made of: blurs, resizings, fractals, JPEG.
+
+All take one image `[H, W, C]` of float32, unless they say otherwise.
+"""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.ndimage import map_coordinates
+
+
+def uniform(
+  key: jax.Array, shape: tuple[int, ...], low: float = 0, high: float = 1
+) -> jax.Array:
+  """Draws uniform numbers, flat: XLA's CPU compiler is slow over axes."""
+  flat = jax.random.uniform(key, (math.prod(shape),), minval=low, maxval=high)
+  return flat.reshape(shape)
+
+
+def normal(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+  """Draws standard normal numbers, flat too."""
+  return jax.random.normal(key, (math.prod(shape),)).reshape(shape)
+
+
+def correlate(image: jax.Array, kernel: jax.Array, border: str) -> jax.Array:
+  """Correlates each channel with a kernel `[K, K]`; `border` as in jnp.pad."""
+  high, wide = (side // 2 for side in kernel.shape)
+  padded = jnp.pad(image, ((high, high), (wide, wide), (0, 0)), mode=border)
+  channels = jnp.moveaxis(padded, 2, 0)[:, None]
+  # float32 whatever the device: bfloat16 would be a corruption of its own.
+  blurred = jax.lax.conv(
+    channels,
+    kernel[None, None].astype(image.dtype),
+    (1, 1),
+    'VALID',
+    precision=jax.lax.Precision.HIGHEST,
+  )
+  return jnp.moveaxis(blurred[:, 0], 0, 2)
+
+
+def disk(radius: float, alias: float) -> np.ndarray:
+  """The kernel of a lens out of focus: a disk, smoothed over 3x3 pixels."""
+  x = np.arange(-3, 4)
+  kernel = (x[:, None] ** 2 + x**2 <= radius**2).astype(np.float64)
+  kernel /= kernel.sum()
+  row = np.array([np.exp(-0.5 / alias**2), 1, np.exp(-0.5 / alias**2)])
+  row /= row.sum()
+  for axis in (0, 1):
+    around = [w * np.roll(kernel, i - 1, axis) for i, w in enumerate(row)]
+    kernel = np.sum(around, axis=0)
+  return kernel
+
+
+def motion_weights(radius: int, sigma: float, size: int) -> np.ndarray:
+  """`[size]`: half a Gaussian over 2 radius + 1 pixels, zeros beyond."""
+  taps = np.arange(size)
+  weights = np.exp(-(taps**2) / (2 * sigma**2)) * (taps <= 2 * radius)
+  return weights / weights.sum()
+
+
+def motion(image: jax.Array, angle: jax.Array, weights: jax.Array) -> jax.Array:
+  """Smears along `angle` (degrees), as ImageMagick's -motion-blur does.
+
+  The first weight is that of the pixel's own place; all places are whole, and
+  beyond the border its pixels go on.
+  """
+  height, width, _ = image.shape
+  taps = np.arange(len(weights))
+  turn = jnp.deg2rad(angle)
+  down = jnp.ceil(taps * jnp.sin(turn) - 0.5).astype(int)
+  right = jnp.ceil(taps * jnp.cos(turn) - 0.5).astype(int)
+  row = jnp.clip(jnp.arange(height) + down[:, None], 0, height - 1)
+  column = jnp.clip(jnp.arange(width) + right[:, None], 0, width - 1)
+  taken = image[row[:, :, None], column[:, None, :]]
+  return jnp.tensordot(weights.astype(image.dtype), taken, axes=1)
+
+
+def resize(image: jax.Array, matrix: jax.Array) -> jax.Array:
+  """Applies `[new, old]` to the rows and to the columns of a square image."""
+  return jnp.einsum(
+    'ih,jw,hwc->ijc',
+    matrix,
+    matrix,
+    image,
+    precision=jax.lax.Precision.HIGHEST,
+  )
+
+
+def poisson_table(photons: int, size: int) -> np.ndarray:
+  """P(at most k) where k/255 of `photons` are expected: `[256, size]`."""
+  mean = np.arange(256)[:, None] / 255 * photons
+  count = np.arange(size)
+  factorial = np.array([math.lgamma(k + 1) for k in range(size)])
+  with np.errstate(divide='ignore', invalid='ignore'):
+    log = count * np.log(mean) - mean - factorial
+  log[0] = np.where(count, -np.inf, 0)
+  return np.cumsum(np.exp(log), axis=1)
+
+
+def blur_matrix(
+  side: int, sigma: float, border: Any, truncate: float = 4
+) -> np.ndarray:
+  """`[side, side]`: blurs by a Gaussian that ends after `truncate` sigmas.
+
+  `border` as in np.pad; sigma 0 blurs nothing.
+  """
+  radius = int(truncate * sigma + 0.5)
+  weights = np.exp(-0.5 * (np.arange(-radius, radius + 1) / (sigma or 1)) ** 2)
+  rows = np.pad(np.eye(side), ((radius, radius), (0, 0)), mode=border)
+  parts = [w * rows[i : i + side] for i, w in enumerate(weights)]
+  return np.sum(parts, axis=0) / weights.sum()
+
+
+def zoom_matrix(side: int, factor: float) -> np.ndarray:
+  """`[side, side]`: zooms the middle linearly, corners on corners."""
+  kept = math.ceil(side / factor)
+  size = round(kept * factor)
+  start, trim = (side - kept) // 2, (size - side) // 2
+  at = (np.arange(side) + trim) * (kept - 1) / max(size - 1, 1)
+  low = np.minimum(at.astype(int), kept - 1)
+  high = np.minimum(low + 1, kept - 1)
+  matrix = np.zeros((side, side))
+  np.add.at(matrix, (np.arange(side), start + low), 1 - (at - low))
+  np.add.at(matrix, (np.arange(side), start + high), at - low)
+  return matrix
+
+
+def box_matrix(old: int, new: int) -> np.ndarray:
+  """`[new, old]`: each pixel is the mean of those whose centre it covers."""
+  scale = old / new
+  matrix = np.zeros((new, old))
+  for i in range(new):
+    place = (np.arange(old) + 0.5 - (i + 0.5) * scale) / max(scale, 1)
+    matrix[i] = (place > -0.5) & (place <= 0.5)
+  return matrix / matrix.sum(axis=1, keepdims=True)
+
+
+def plasma(key: jax.Array, side: int, decay: jax.Array) -> jax.Array:
+  """A fractal `[side, side]` in 0..1 by diamond and square, on a torus.
+
+  Args:
+    key: random key.
+    side: a power of two.
+    decay: how much smaller the random part of each step is than the last's.
+
+  Raises:
+    ValueError: `side` is no power of two.
+  """
+  if side & (side - 1):
+    raise ValueError(f'side={side} must be a power of two')
+  noise = jax.random.uniform(key, (side * side,), minval=-1, maxval=1)
+  field, wobble = jnp.zeros((1, 1)), 100.0
+
+  def following(x: jax.Array, axis: int) -> jax.Array:
+    return x + jnp.roll(x, -1, axis)
+
+  def before(x: jax.Array, axis: int) -> jax.Array:
+    return x + jnp.roll(x, 1, axis)
+
+  while (count := len(field)) < side:
+    # Each step makes four of every place: one was there, three are drawn.
+    drawn = noise[count**2 : 4 * count**2].reshape(3, count, count)
+    centre, top, left = wobble**2 * drawn
+    centre += following(following(field, 0), 1) / 4
+    top += (before(centre, 0) + following(field, 1)) / 4
+    left += (before(centre, 1) + following(field, 0)) / 4
+    rows = [jnp.stack(pair, 2) for pair in ((field, top), (left, centre))]
+    field = jnp.stack(rows, 1).reshape(2 * count, 2 * count)
+    wobble = wobble / decay
+  field -= field.min()
+  return field / field.max()
+
+
+def sample(
+  image: jax.Array, rows: jax.Array, columns: jax.Array, border: str
+) -> jax.Array:
+  """Reads between pixels, linearly; `border` as in jax.scipy.ndimage."""
+
+  def read(channel):
+    return map_coordinates(channel, [rows, columns], order=1, mode=border)
+
+  return jax.vmap(read, in_axes=2, out_axes=2)(image)
+
+
+# ITU-T T.81, annex K: luminance and chrominance at quality 50.
+_LUMA = np.array(
+  [
+    [16, 11, 10, 16, 24, 40, 51, 61],
+    [12, 12, 14, 19, 26, 58, 60, 55],
+    [14, 13, 16, 24, 40, 57, 69, 56],
+    [14, 17, 22, 29, 51, 87, 80, 62],
+    [18, 22, 37, 56, 68, 109, 103, 77],
+    [24, 35, 55, 64, 81, 104, 113, 92],
+    [49, 64, 78, 87, 103, 121, 120, 101],
+    [72, 92, 95, 98, 112, 100, 103, 99],
+  ]
+)
+_CHROMA = np.full((8, 8), 99)
+_CHROMA[:4, :4] = [
+  [17, 18, 24, 47],
+  [18, 21, 26, 66],
+  [24, 26, 56, 99],
+  [47, 66, 99, 99],
+]
+_TO_YCC = np.array(
+  [
+    [0.299, 0.587, 0.114],
+    [-0.168736, -0.331264, 0.5],
+    [0.5, -0.418688, -0.081312],
+  ]
+)
+_DCT = np.cos(np.pi / 8 * np.arange(8)[:, None] * (np.arange(8) + 0.5)) / 2
+_DCT[0] /= math.sqrt(2)
+
+
+def jpeg_tables(quality: int) -> np.ndarray:
+  """The steps `[2, 8, 8]` of luminance and chrominance, as libjpeg scales."""
+  scale = 5000 // quality if quality < 50 else 200 - 2 * quality
+  return np.clip((np.stack([_LUMA, _CHROMA]) * scale + 50) // 100, 1, 255)
+
+
+def jpeg(image: jax.Array, tables: jax.Array) -> jax.Array:
+  """An RGB image in 0..255 as JPEG would give it back, chroma halved.
+
+  Args:
+    image: RGB of 0 to 255.
+    tables: of `jpeg_tables`.
+
+  Raises:
+    ValueError: a side is no multiple of 16.
+  """
+  if image.shape[0] % 16 or image.shape[1] % 16:
+    raise ValueError(
+      f'image.shape={image.shape}: sides must be multiples of 16'
+    )
+  colours = jnp.round(image @ jnp.asarray(_TO_YCC.T, jnp.float32))
+  luma = _quantise(colours[..., 0] - 128, tables[0]) + 128
+  chroma = [
+    _double(_quantise(_halve(colours[..., i]), tables[1])) for i in (1, 2)
+  ]
+  ycc = jnp.stack([luma, *chroma], 2)
+  back = jnp.asarray(np.linalg.inv(_TO_YCC).T, jnp.float32)
+  return jnp.clip(jnp.round(ycc @ back), 0, 255)
+
+
+def _quantise(plane: jax.Array, table: jax.Array) -> jax.Array:
+  height, width = plane.shape
+  blocks = plane.reshape(height // 8, 8, width // 8, 8)
+  dct, highest = jnp.asarray(_DCT, jnp.float32), jax.lax.Precision.HIGHEST
+  coded = jnp.einsum('ui,vj,aibj->aubv', dct, dct, blocks, precision=highest)
+  step = table.astype(jnp.float32)[None, :, None]
+  coded = jnp.round(coded / step) * step
+  decoded = jnp.einsum('ui,vj,aubv->aibj', dct, dct, coded, precision=highest)
+  return jnp.clip(jnp.round(decoded), -128, 127).reshape(height, width)
+
+
+def _halve(plane: jax.Array) -> jax.Array:
+  height, width = plane.shape
+  sums = plane.reshape(height // 2, 2, width // 2, 2).sum((1, 3))
+  # Halves are rounded down and up by turns, as libjpeg does.
+  return jnp.floor((sums + 1 + np.arange(width // 2) % 2) / 4)
+
+
+def _double(plane: jax.Array) -> jax.Array:
+  """Between pixels 3/4 of the nearer and 1/4 of the other, both ways."""
+  for axis in (0, 1):
+    pads = [(1, 1) if i == axis else (0, 0) for i in (0, 1)]
+    padded = jnp.pad(plane, pads, mode='edge')
+    count = plane.shape[axis]
+    before = jax.lax.slice_in_dim(padded, 0, count, axis=axis)
+    after = jax.lax.slice_in_dim(padded, 2, count + 2, axis=axis)
+    pair = [3 * plane + before, 3 * plane + after]
+    if axis == 1:
+      pair = [
+        jnp.floor((x + y) / 16) for x, y in zip(pair, (8, 7), strict=True)
+      ]
+    shape = list(plane.shape)
+    shape[axis] *= 2
+    plane = jnp.stack(pair, axis + 1).reshape(shape)
+  return plane
