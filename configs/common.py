@@ -95,7 +95,13 @@ _RHYTHM = {
   'tensorboard': True,
 }
 
-METHODS = ('random_mix', 'mixup', 'cutmix', 'resizemix', 'fmix', 'none')
+METHODS = (
+  *('random_mix', 'mixup', 'cutmix', 'resizemix', 'fmix'),
+  *('cutout', 'none'),
+)
+
+# Pixels: its paper's on CIFAR, half a side elsewhere.
+_CUTOUT = {'cifar10': 16, 'cifar100': 8, 'digits': 4, 'imagenet': 112}
 
 
 def mix_options(method: str, weights: tuple[float, ...]) -> dict[str, Any]:
@@ -109,7 +115,7 @@ def mix_options(method: str, weights: tuple[float, ...]) -> dict[str, Any]:
   candidates = (method,)
   if method == 'random_mix':
     candidates = ('mixup', 'cutmix', 'resizemix', 'fmix')
-  elif method == 'none':
+  elif method in ('cutout', 'none'):
     candidates = ('identity',)
   return {
     'candidates': candidates,
@@ -154,7 +160,11 @@ def classification(
   config.label_smoothing = 0.0
 
   config.model = model
-  config.augment = {'pad': 4, 'flip': True}
+  config.augment = {
+    'pad': 4,
+    'flip': True,
+    'cutout': _CUTOUT[data] if choice.method == 'cutout' else 0,
+  }
   config.mix = mix_options(choice.method, weights)
 
   config.data = {

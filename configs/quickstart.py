@@ -9,8 +9,8 @@ No download, under 30 seconds a run on two CPU cores:
   python -m launch.sweep --config=configs/quickstart.py --workdir=W
   python -m launch.report W
 
-`:method=` is one of random_mix, mixup, cutmix, resizemix, fmix, none; `:smoke`
-is four steps.
+`:method=` is one of random_mix, mixup, cutmix, resizemix, fmix, cutout,
+none; `:smoke` is four steps.
 """
 
 from typing import Any
@@ -38,7 +38,8 @@ def get_config(arg: str | None = None) -> Any:
   )
   config.epochs = 30.0
   config.batch_size = 64
-  config.augment = {'pad': 1, 'flip': False}
+  config.augment.pad = 1
+  config.augment.flip = False
   config.evals.clean.batch_size = 360
 
   config.steps_per_call = 16

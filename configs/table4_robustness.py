@@ -6,7 +6,8 @@
 trains six methods over three seeds; each run ends with the errors on clean
 images, under FGSM at 8/255, on corrupted and on occluded ones. `:small` is a
 narrow PreAct-ResNet18 on 10,000 images for 30 epochs, which two cores can
-train, and `:smoke` four steps of that. One row, with its `:method=`:
+train, and `:smoke` four steps of that. One row, with its `:method=` (cutout
+too):
 
   python -m launch.main --config=configs/table4_robustness.py --workdir=W
 
@@ -84,6 +85,7 @@ def add_robustness(config: Any) -> None:
 
 def sweep(add: Any) -> None:
   """The rows of table 4."""
-  for method in reversed(METHODS):
+  rows = ('none', 'mixup', 'cutmix', 'fmix', 'resizemix', 'random_mix')
+  for method in rows:
     for seed in range(3):
       add(f'method={method}', seed=seed)

@@ -7,6 +7,9 @@
 
 from jaxmix._src.cutmix import cutmix as cutmix
 from jaxmix._src.cutmix import draw_cutmix as draw_cutmix
+from jaxmix._src.cutout import cutout as cutout
+from jaxmix._src.cutout import draw_cutout as draw_cutout
+from jaxmix._src.cutout import fill_box as fill_box
 from jaxmix._src.fmix import draw_fmix as draw_fmix
 from jaxmix._src.fmix import fmix as fmix
 from jaxmix._src.identity import draw_identity as draw_identity

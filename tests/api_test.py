@@ -28,8 +28,9 @@ def parameters(name):
 def test_the_names_are_those_we_promise():
   # A change here is a change for every user: it belongs in the changelog.
   modes = ['mixup', 'cutmix', 'resizemix', 'fmix', 'random_mix']
+  modes.append('cutout')
   draws = [f'draw_{mode}' for mode in [*modes, 'identity', 'partner']]
-  rest = ['Mix', 'apply', 'mix_labels', 'mixed_cross_entropy']
+  rest = ['Mix', 'apply', 'fill_box', 'mix_labels', 'mixed_cross_entropy']
   assert NAMES == sorted(modes + draws + rest)
 
 
@@ -59,7 +60,7 @@ def test_key_comes_first(name):
 
 
 def test_what_draws_takes_a_key():
-  modes = ['mixup', 'cutmix', 'resizemix', 'fmix', 'random_mix']
+  modes = ['mixup', 'cutmix', 'resizemix', 'fmix', 'random_mix', 'cutout']
   random = {n for n in FUNCTIONS if n.startswith('draw_')} | set(modes)
   assert set(KEYED) == random
 

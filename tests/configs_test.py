@@ -107,6 +107,7 @@ def test_every_method_of_every_config_is_whole(name, method):
   expected = {
     'random_mix': ('mixup', 'cutmix', 'resizemix', 'fmix'),
     'none': ('identity',),
+    'cutout': ('identity',),
   }.get(method, (method,))
   assert config.mix.candidates == expected
   info = data.info(config.data)
@@ -127,7 +128,7 @@ def test_methods_differ_in_nothing_but_the_mix(name, method):
   other = flatten(module(name).get_config(f'method={method}'))
   assert usual.keys() == other.keys(), 'a method lacks fields of another'
   changed = {field for field in usual if usual[field] != other[field]}
-  assert changed <= {'mix.candidates', 'mix.weights'}
+  assert changed <= {'mix.candidates', 'mix.weights', 'augment.cutout'}
   assert bool(changed) == (method != 'random_mix')
 
 
@@ -144,7 +145,7 @@ def test_recipes_are_those_of_the_paper(name):
     'nesterov': False,
     'weight_decay': 5e-4,
   }
-  assert config.augment.to_dict() == {'pad': 4, 'flip': True}
+  assert config.augment.to_dict() == {'pad': 4, 'flip': True, 'cutout': 0}
   assert config.mix.weights == PAPER[name]
   assert set(config.mix.alpha.to_dict().values()) == {1}
   assert config.mix.scale == (0.1, 0.8)
@@ -219,7 +220,7 @@ def test_smoke_is_small_but_the_real_network(name):
   [
     ('smok', "'smok'.*smoke, method=random_mix|"),
     ('smoke,width=3', "'width=3'"),
-    ('method=cutout', 'method=cutout.*cutmix'),
+    ('method=blur', 'method=blur.*cutmix'),
     ('method', 'method='),
     ('smoke,smoke', "'smoke' is given twice"),
   ],

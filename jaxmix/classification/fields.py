@@ -50,6 +50,7 @@ RULES = {
   'model.dtype': _TEXT,
   'augment.pad': _whole(0, 2**10),
   'augment.flip': _SWITCH,
+  'augment.cutout': _whole(0, 2**10),
   'mix.candidates': Rule(
     lambda x: isinstance(x, tuple | list) and len(x) > 0 and set(x) <= _MODES,
     f'one or more of {", ".join(sorted(_MODES))}',

@@ -51,7 +51,7 @@ def init(config: Any, key: jax.Array) -> tuple[Any, Any]:
 
 
 def make_loss(config: Any, mesh: Mesh) -> Any:
-  """Crop, flip, normalise, mix, and the mixed cross entropy."""
+  """Crop, flip, normalise, mix, cut, and the mixed cross entropy."""
   fields.check(config)
   return make_batch_loss(config, data.info(config.data), mesh)
 
@@ -99,6 +99,8 @@ def make_batch_loss(config: Any, info: data.Info, mesh: Mesh) -> Any:
   # Gathers along the batch: left to jit, each would collect it whole on every
   # device.
   crop_flip, score = by_rows(augment.crop_flip), by_rows(score)
+  # Black after the normalisation is the mean colour, as in Cutout's own code.
+  fill_box, cutout = by_rows(jaxmix.fill_box), config.augment.cutout
 
   def loss(params: Any, batch_stats: Any, batch: Any, key: jax.Array) -> Any:
     images, labels = batch['image'], batch['label']
@@ -109,6 +111,10 @@ def make_batch_loss(config: Any, info: data.Info, mesh: Mesh) -> Any:
       )
       images = crop_flip(drawn, images)
     images, lam, partner = mix_images(mix_key, images)
+    if cutout:
+      cut_key = jax.random.fold_in(mix_key, 1)
+      box = jaxmix.draw_cutout(cut_key, images.shape, length=cutout)
+      images = fill_box(images, box)
     logits, state = model.apply(
       {'params': params, 'batch_stats': batch_stats},
       images,

@@ -29,6 +29,7 @@ BAD = {
   'augment': [None, {}],
   'augment.pad': [*NO_COUNT, 8],
   'augment.flip': NO_SWITCH,
+  'augment.cutout': NO_COUNT,
   'mix': [None, {}],
   'mix.candidates': [None, (), 'mixup', ('blur',), (3, None)],
   'mix.weights': [

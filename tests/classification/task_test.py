@@ -136,6 +136,22 @@ def draws(mixing):
   return found
 
 
+def test_cutout_cuts_what_is_normalised():
+  config = make_config('method=cutout', **{'augment.pad': 0})
+  state, batch = some_state(config), some_batch()
+  loss = jax.jit(task.make_loss(config, one_device()))
+  key = jax.random.key(0)
+  found, _ = loss(*state, batch, key)
+  cut_key = jax.random.fold_in(jax.random.split(key)[1], 1)
+  images = by_hand(batch['image'])
+  box = jaxmix.draw_cutout(cut_key, images.shape, length=4)
+  logits = forward(state, jaxmix.fill_box(images, box), train=True)
+  targets = np.eye(10)[np.asarray(batch['label'])]
+  assert found == pytest.approx(cross_entropy(logits, targets), rel=1e-5)
+  plain = forward(state, images, train=True)
+  assert found != pytest.approx(cross_entropy(plain, targets), rel=1e-3)
+
+
 def test_without_mixing_the_loss_is_plain_cross_entropy():
   config = make_config('method=none', **{'augment.pad': 0})
   state, batch = some_state(config), some_batch()

@@ -32,6 +32,11 @@ def call_everything(key, images, labels, logits):
     'draw_partner': jaxmix.draw_partner(key, BATCH),
     'draw_identity': jaxmix.draw_identity(key, SHAPE),
     'draw_random_mix': mix,
+    'draw_cutout': jaxmix.draw_cutout(key, SHAPE, length=5),
+    'cutout': jaxmix.cutout(key, images, labels, num_classes=CLASSES, length=5),
+    'fill_box': jaxmix.fill_box(
+      images, jaxmix.draw_cutout(key, SHAPE, length=3), fill=2
+    ),
     'apply': jaxmix.apply(mix, images),
     'mix_labels': jaxmix.mix_labels(mix, labels, num_classes=CLASSES),
     'mixed_cross_entropy': jaxmix.mixed_cross_entropy(logits, labels, mix),
