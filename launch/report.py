@@ -18,7 +18,9 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+from launch import resolved
 from launch.config import SAFE, flatten
+from launch.exits import EXPECTED, tell
 from launch.files import write_text
 from launch.writers import Row, evaluation, final_metrics, read_metrics
 
@@ -49,7 +51,7 @@ def find_runs(folder: pathlib.Path) -> Iterator[RunFolder]:
     if 'config.json' in files:
       folders.clear()
       workdir = pathlib.Path(path)
-      fields = flatten(json.loads((workdir / 'config.json').read_text()))
+      fields = flatten(resolved.read(workdir / 'config.json'))
       yield RunFolder(
         re.sub(r',?seed=\d+', '', workdir.name),
         {
@@ -173,21 +175,32 @@ def main(argv: Sequence[str]) -> int:
   parser.add_argument('folders', nargs='+', metavar='DIR', type=pathlib.Path)
   parser.add_argument('--columns', default='*', help='metrics, by a pattern')
   args = parser.parse_args(argv)
-  folders = args.folders
+  try:
+    report(args.folders, args.columns)
+  except EXPECTED as error:
+    return tell(error)
+  return 0
+
+
+def report(folders: Sequence[pathlib.Path], columns: str = '*') -> None:
+  """Prints the table of all runs; it and the curves go to the first folder.
+
+  Raises:
+    ValueError: a folder is none, there are no runs, or one has a config.json
+      that is none.
+    OSError: the first folder takes no files.
+  """
   runs = [run for folder in folders for run in find_runs(folder)]
   if not runs or not all(folder.is_dir() for folder in folders):
-    where = ', '.join(map(str, folders))
-    print(f'error: no folder with runs: {where}', file=sys.stderr)
-    return 2
+    raise ValueError(f'no folder with runs: {", ".join(map(str, folders))}')
   groups = group_runs(runs)
-  text = table(groups, args.columns)
+  text = table(groups, columns)
   print(text, end='')
   write_text(folders[0] / 'report.md', text)
   try:
     plot_curves(groups, folders[0] / 'curves.png')
   except ModuleNotFoundError:
     print('curves.png needs matplotlib', file=sys.stderr)
-  return 0
 
 
 if __name__ == '__main__':

@@ -173,11 +173,22 @@ def read_metrics(workdir: pathlib.Path) -> list[Row]:
     for line in path.read_text(errors='replace').splitlines():
       try:
         row = json.loads(line)
-        if row['step'] >= 0:
-          rows.append(row)
-      except (ValueError, TypeError, KeyError, IndexError):
+      except ValueError:
+        row = None
+      if _is_row(row):
+        rows.append(row)
+      else:
         logging.warning('%s: left out the line %.60r', path, line)
   return rows
+
+
+def _is_row(content: Any) -> bool:
+  return (
+    isinstance(content, dict)
+    and all(isinstance(value, int | float) for value in content.values())
+    and {'step', 'epoch'} <= content.keys()
+    and content['step'] >= 0
+  )
 
 
 def keep_rows(workdir: pathlib.Path, tell: Callable[[str], None]) -> None:

@@ -72,7 +72,7 @@ def test_several_folders_make_one_table(tmp_path, capsys):
 
 
 def test_no_runs_is_an_error(capsys):
-  assert report.main(['nowhere']) == 2
+  assert report.main(['nowhere']) == 8
   assert capsys.readouterr().err.startswith('error: no folder with runs')
 
 
@@ -92,3 +92,20 @@ def test_rows_of_a_sweep_keep_their_names(tmp_path):
     'method=none': 2,
     'method=cutmix': 2,
   }
+
+
+def test_what_is_broken_is_told_in_a_line(runs, capsys):
+  with (runs / 'a0' / 'metrics.jsonl').open('a') as file:
+    for line in (
+      '{"step": 30, "epoch": 3, "x": "a", "final": true}',
+      '[3]',
+      '{',
+    ):
+      print(line, file=file)
+  assert report.main([str(runs)]) == 0
+  assert '0.6 ± 0.14 (2)' in capsys.readouterr().out, 'a broken row counted'
+  (runs / 'c' / 'config.json').write_text('{"seed": NaN}')
+  assert report.main([str(runs)]) == 8
+  said = capsys.readouterr().err
+  assert said.startswith(f'error: {runs / "c" / "config.json"} is not a')
+  assert said.count('\n') == 1
