@@ -191,8 +191,7 @@ def make_smoke(config: Any) -> None:
   config.steps_per_call = 2
   config.data.train_examples = 32
   config.data.test_examples = 100
-  for evaluation in config.evals.values():
-    evaluation.batch_size = 50
+  config.evals.clean.batch_size = 50
 
 
 LOSSES = ('info_nce', 'm3l', 'log_m3l', 'patr', 'triplet')
