@@ -6,14 +6,13 @@ from typing import Any
 import jax
 
 from launch.exits import Exit, blame
-from launch.state import TrainState
 from launch.task import Evaluate
 
 Results = dict[str, float]
 
 
 def begin(
-  evaluators: Mapping[str, Evaluate], state: TrainState
+  evaluators: Mapping[str, Evaluate], params: Any, model_state: Any
 ) -> Callable[[], Results]:
   """Begins all evaluations of a state, which may be donated afterwards.
 
@@ -27,7 +26,7 @@ def begin(
     try:
       for name, evaluate in evaluators.items():
         with blame(Exit.DATA):  # An evaluation may read its examples.
-          begun[name] = evaluate(state.params, state.model_state)
+          begun[name] = evaluate(params, model_state)
     except Exception as error:
       failed = error
 

@@ -94,7 +94,9 @@ def fit(
         kept = evaluation = None
         evaluating = ended or plan.due_epochs(here, config.eval_every)
         if evaluating:
-          evaluation = stop.or_none(partial(begin, run.evaluators, state))
+          evaluation = stop.or_none(
+            partial(begin, run.evaluators, state.params, state.model_state)
+          )
         signal = stop()
         leaving = ended or signal
         saving = leaving or plan.due_epochs(here, config.checkpoint_every)

@@ -60,8 +60,18 @@ def find_runs(folder: pathlib.Path) -> Iterator[RunFolder]:
           if name != 'seed' and name not in SAFE
         },
         read_metrics(workdir),
-        final_metrics(workdir),
+        _final(workdir),
       )
+
+
+def _final(workdir: pathlib.Path) -> dict[str, float] | None:
+  final = final_metrics(workdir)
+  # What launch.evaluate found later of the same checkpoint.
+  last = max((row['step'] for row in read_metrics(workdir)), default=0)
+  for row in read_metrics(workdir, 'evaluations.jsonl'):
+    if final is not None and row['step'] == last:
+      final = final | evaluation(row)
+  return final
 
 
 def group_runs(runs: Sequence[RunFolder]) -> dict[str, list[RunFolder]]:

@@ -162,12 +162,14 @@ class MetricWriter:
       self._tell(f'warning: no more TensorBoard files: {error}')
 
 
-def read_metrics(workdir: pathlib.Path) -> list[Row]:
+def read_metrics(
+  workdir: pathlib.Path, name: str = 'metrics.jsonl'
+) -> list[Row]:
   """Returns the rows of a run, oldest first; none if it has not begun.
 
   A line that is no row, such as the last if a crash cut it short, is left out.
   """
-  path = workdir / 'metrics.jsonl'
+  path = workdir / name
   rows = []
   if path.exists():
     for line in path.read_text(errors='replace').splitlines():

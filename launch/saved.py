@@ -1,0 +1,75 @@
+"""Evaluations of a saved checkpoint: `launch.evaluate`."""
+
+import json
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from launch import command, resolved
+from launch.config import Config, check_config
+from launch.evaluation import Results, begin
+from launch.exits import Exit, blame
+from launch.files import write_text
+from launch.mesh import make_mesh, replicated
+from launch.resume import check_resume
+from launch.storage import read_newest
+from launch.streams import say
+from launch.task import Task, load_task
+from launch.timing import show_metrics
+from launch.writers import read_metrics
+
+FILE = 'evaluations.jsonl'
+
+
+def evaluate(argv: Sequence[str]) -> None:
+  """Evaluates the newest checkpoint of the run that the flags name."""
+  command.refuse_arguments(argv)
+  config, workdir = command.CONFIG.value, command.open_workdir()
+  check_config(config)
+  results = evaluate_saved(load_task(config.task), config, workdir)
+  say(show_metrics(results), sys.stdout)
+
+
+def evaluate_saved(
+  task: Task, config: Config, workdir: pathlib.Path
+) -> Results:
+  """Evaluates the newest checkpoint of a run, and adds a row about it.
+
+  Args:
+    task: as for `launch.loop.fit`.
+    config: that of the run, with whatever `evals`.
+    workdir: the folder of the run.
+
+  Returns:
+    The metrics, by `evaluator/metric`.
+
+  Raises:
+    ValueError: another config, a damaged checkpoint, or evaluators that do not
+      fit.
+    OSError: there is no run, or no checkpoint, or data that cannot be read.
+  """
+  if not (workdir / 'config.json').exists():
+    raise FileNotFoundError(f'{workdir} holds no run: it has no config.json')
+  there, here = resolved.read(workdir / 'config.json'), config.to_dict()
+  # Rows of the training are not touched, so these may be others.
+  for fields in (there, here):
+    fields.pop('evals', None)
+  check_resume(there, ConfigDict(here))
+  with blame(Exit.CHECKPOINT):
+    step, _, saved = read_newest(workdir / 'checkpoints')
+  mesh = make_mesh()
+  with blame(Exit.DATA):
+    evaluators = task.make_evaluators(config, mesh)
+  state: Any = jax.device_put(
+    {name: saved[name] for name in ('params', 'model_state')}, replicated(mesh)
+  )
+  say(f'{workdir}: step {step}')
+  results = begin(evaluators, state['params'], state['model_state'])()
+  rows = [*read_metrics(workdir, FILE), {'step': step, 'epoch': 0} | results]
+  text = ''.join(json.dumps(row) + '\n' for row in rows)
+  write_text(workdir / FILE, text)
+  return results
