@@ -1,13 +1,17 @@
 """Tables and curves of finished runs: `python -m launch.report DIR [DIR2 ...]`.
 
-`--columns='test/*/recall@10'` keeps the metrics whose names match.
+`--columns='test/*/recall@10'` keeps the metrics whose names match; without,
+they are those of the paper if a sweep has its numbers, and else all.
 
 Every folder below with a config.json is a run. Runs whose configs differ only
 in the seed are one row: mean ± sample standard deviation (number of runs). A
-run that has not finished is counted but has no value: `–`.
+run that has not finished is counted but has no value: `–`. Of a sweep all rows
+are shown, begun or not, and beside each number the paper's, if its config file
+has them, and the difference.
 """
 
 import argparse
+import collections
 import fnmatch
 import json
 import os
@@ -53,7 +57,7 @@ def find_runs(folder: pathlib.Path) -> Iterator[RunFolder]:
       workdir = pathlib.Path(path)
       fields = flatten(resolved.read(workdir / 'config.json'))
       yield RunFolder(
-        re.sub(r',?seed=\d+', '', workdir.name),
+        _without_seed(workdir.name),
         {
           name: value
           for name, value in fields.items()
@@ -72,6 +76,43 @@ def _final(workdir: pathlib.Path) -> dict[str, float] | None:
     if final is not None and row['step'] == last:
       final = final | evaluation(row)
   return final
+
+
+class Sweep(NamedTuple):
+  """What a folder of `launch.sweep` should come to hold.
+
+  Attributes:
+    planned: rows without their seeds, in order: how many runs of each.
+    paper: by row and metric, what a paper says.
+  """
+
+  planned: dict[str, int]
+  paper: dict[str, dict[str, float]]
+
+
+def read_sweep(folder: pathlib.Path) -> Sweep:
+  """Reads `folder/sweep.json`; empty if there is none.
+
+  Raises:
+    ValueError: it is broken; names it.
+  """
+  path = folder / 'sweep.json'
+  if not path.exists():
+    return Sweep({}, {})
+  try:
+    content = json.loads(path.read_text())
+    planned = collections.Counter(map(_without_seed, content['rows']))
+    paper = {
+      row: {metric: float(value) for metric, value in metrics.items()}
+      for row, metrics in content['paper'].items()
+    }
+  except (ValueError, TypeError, KeyError, AttributeError) as error:
+    raise ValueError(f'{path} is broken: {error!r}') from error
+  return Sweep(dict(planned), paper)
+
+
+def _without_seed(row: str) -> str:
+  return re.sub(r',?seed=\d+', '', row)
 
 
 def group_runs(runs: Sequence[RunFolder]) -> dict[str, list[RunFolder]]:
@@ -94,8 +135,18 @@ def group_runs(runs: Sequence[RunFolder]) -> dict[str, list[RunFolder]]:
   return groups
 
 
-def table(groups: dict[str, list[RunFolder]], columns: str = '*') -> str:
-  """Returns the groups as a Markdown table of the metrics in `columns`."""
+def table(
+  groups: dict[str, list[RunFolder]],
+  columns: str = '',
+  sweep: Sweep | None = None,
+) -> str:
+  """Returns the groups as a Markdown table of the metrics in `columns`.
+
+  By default these are the paper's, if there is one, and else all.
+  """
+  sweep = sweep or Sweep({}, {})
+  wanted = {name for metrics in sweep.paper.values() for name in metrics}
+  groups = {row: groups.get(row, []) for row in sweep.planned} | groups
   metrics = {
     name: None
     for runs in groups.values()
@@ -103,20 +154,36 @@ def table(groups: dict[str, list[RunFolder]], columns: str = '*') -> str:
     for name in run.final or ()
     # The bounds of one run's interval have no use as a mean over seeds.
     if not name.endswith(('_low', '_high'))
-    and fnmatch.fnmatchcase(name, columns)
+    and (
+      fnmatch.fnmatchcase(name, columns or '*')
+      if columns or not wanted
+      else name in wanted
+    )
   }
-  lines = [
-    ['config', 'finished', *metrics],
-    ['---', *['---:'] * (len(metrics) + 1)],
-  ]
+  head = ['config', 'finished']
+  for name in metrics:
+    head.append(name)
+    if name in wanted:
+      head += ['paper', 'difference']
+  lines = [head, ['---', *['---:'] * (len(head) - 1)]]
   for group, runs in groups.items():
     finals = [run.final for run in runs if run.final is not None]
-    cells = (
-      _mean_std([final[name] for final in finals if name in final])
-      for name in metrics
-    )
-    lines.append([group, f'{len(finals)} of {len(runs)}', *cells])
+    total = max(len(runs), sweep.planned.get(group, 0))
+    cells = [group, f'{len(finals)} of {total}']
+    for name in metrics:
+      values = [final[name] for final in finals if name in final]
+      cells.append(_mean_std(values))
+      if name in wanted:
+        cells += _beside(values, sweep.paper.get(group, {}).get(name))
+    lines.append(cells)
   return ''.join(f'| {" | ".join(line)} |\n' for line in lines)
+
+
+def _beside(values: list[float], paper: float | None) -> tuple[str, str]:
+  if paper is None:
+    return '–', '–'
+  difference = f'{statistics.fmean(values) - paper:+.4g}' if values else '–'
+  return f'{paper:.4g}', difference
 
 
 def _mean_std(values: list[float]) -> str:
@@ -183,7 +250,7 @@ def main(argv: Sequence[str]) -> int:
   """Prints the table of the folders in `argv`; returns the exit code."""
   parser = argparse.ArgumentParser('python -m launch.report')
   parser.add_argument('folders', nargs='+', metavar='DIR', type=pathlib.Path)
-  parser.add_argument('--columns', default='*', help='metrics, by a pattern')
+  parser.add_argument('--columns', default='', help='metrics, by a pattern')
   args = parser.parse_args(argv)
   try:
     report(args.folders, args.columns)
@@ -192,7 +259,7 @@ def main(argv: Sequence[str]) -> int:
   return 0
 
 
-def report(folders: Sequence[pathlib.Path], columns: str = '*') -> None:
+def report(folders: Sequence[pathlib.Path], columns: str = '') -> None:
   """Prints the table of all runs; it and the curves go to the first folder.
 
   Raises:
@@ -204,7 +271,7 @@ def report(folders: Sequence[pathlib.Path], columns: str = '*') -> None:
   if not runs or not all(folder.is_dir() for folder in folders):
     raise ValueError(f'no folder with runs: {", ".join(map(str, folders))}')
   groups = group_runs(runs)
-  text = table(groups, columns)
+  text = table(groups, columns, read_sweep(folders[0]))
   print(text, end='')
   write_text(folders[0] / 'report.md', text)
   try:

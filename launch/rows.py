@@ -8,9 +8,16 @@ each row:
 `arg` joins the ARG of the command line, the other keywords override fields.
 Each row is a run in `DIR/<its name>`: what is finished is skipped, what was
 stopped goes on.
+
+A file may have the numbers of a paper too, of rows by their names without seed:
+
+  PAPER = {'method=cutmix': {'clean/top1': 0.8234}}
+
+`DIR/sweep.json` holds the rows and these, for `launch.report`.
 """
 
 import importlib.util
+import json
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -22,6 +29,7 @@ from ml_collections import config_flags
 
 from launch import command
 from launch.config import Config, check_config, flatten
+from launch.files import write_text
 from launch.loop import fit
 from launch.streams import say
 from launch.task import load_task
@@ -44,7 +52,11 @@ def run_sweep(argv: Sequence[str]) -> None:
       'config; python -m launch.main trains this one'
     )
   overrides = config_flags.get_override_values(flag)
-  rows = sweep_rows(load_config_file(path), arg, overrides)
+  module = load_config_file(path)
+  rows = sweep_rows(module, arg, overrides)
+  workdir.mkdir(parents=True, exist_ok=True)
+  about = {'rows': list(rows), 'paper': getattr(module, 'PAPER', {})}
+  write_text(workdir / 'sweep.json', json.dumps(about, indent=2) + '\n')
   results = {}
   for i, (name, config) in enumerate(rows.items(), 1):
     say(f'[{i}/{len(rows)}] {name}', sys.stdout)

@@ -25,7 +25,7 @@ NAMES = sorted(
   for path in FOLDER.glob('*.py')
   if path.stem not in ('__init__', 'common')
 )
-TABLES = {'table4_robustness', 'table5_weights'}
+TABLES = {'table1_cifar', 'table4_robustness', 'table5_weights'}
 PAPER = {
   'cifar10_preact': (1, 1, 1, 1),
   'cifar10_wrn': (3, 1, 1, 1),
@@ -199,9 +199,7 @@ def test_headers_state_weights_and_numbers(name):
 
 @every_config
 def test_smoke_is_small_but_the_real_network(name):
-  # Tables have many rows, each with all evaluations: their smoke is small too.
-  config = module(name).get_config('small' if name in TABLES else None)
-  smoke = module(name).get_config('smoke')
+  config, smoke = module(name).get_config(), module(name).get_config('smoke')
   check_config(smoke)
   plan = Plan(
     smoke.epochs,
@@ -211,7 +209,23 @@ def test_smoke_is_small_but_the_real_network(name):
   )
   assert plan.total_steps == 4 and smoke.batch_size <= 8
   assert data.info(smoke.data).test_examples <= 100
-  assert smoke.model == config.model and smoke.mix == config.mix
+  assert smoke.mix == config.mix
+  # Tables have many rows: their networks are narrow.
+  assert smoke.model == config.model or name in TABLES
+
+
+@pytest.mark.parametrize('name', sorted(TABLES))
+def test_a_table_has_the_rows_of_the_paper(name):
+  rows = sweep_rows(module(name), '', {})
+  smoke = sweep_rows(module(name), 'smoke', {})
+  assert list(rows) == list(smoke)
+  paper = module(name).PAPER
+  assert list(rows) == [f'{r},seed={s}' for r in paper for s in range(3)]
+  for row, config in rows.items():
+    assert config.seed == int(row[-1]) and config.epochs == 200
+    evaluated = {metric.partition('/')[0] for metric in paper[row[:-7]]}
+    assert evaluated == set(config.evals), 'a column cannot be filled'
+  assert all(0 < x < 1 for metrics in paper.values() for x in metrics.values())
 
 
 @every_config

@@ -109,3 +109,38 @@ def test_what_is_broken_is_told_in_a_line(runs, capsys):
   said = capsys.readouterr().err
   assert said.startswith(f'error: {runs / "c" / "config.json"} is not a')
   assert said.count('\n') == 1
+
+
+def write_sweep(folder, paper, rows=('none', 'cutmix', 'fmix')):
+  names = [f'method={row},seed={seed}' for row in rows for seed in range(2)]
+  content = {'rows': names, 'paper': paper}
+  (folder / 'sweep.json').write_text(json.dumps(content))
+
+
+def test_a_sweep_is_shown_whole_and_beside_its_paper(tmp_path, capsys):
+  paper = {
+    'method=none': {'test/accuracy': 0.5},
+    'method=fmix': {'test/accuracy': 0.75},
+  }
+  write_sweep(tmp_path, paper)
+  for seed, accuracy in enumerate((0.5, 0.7)):
+    folder = tmp_path / f'method=none,seed={seed}'
+    write_run(folder, [accuracy], method='none', seed=seed)
+  write_run(tmp_path / 'method=cutmix,seed=0', [0.9], method='cutmix')
+  assert report.main([str(tmp_path), '--columns=test/*']) == 0
+  assert capsys.readouterr().out == (
+    '| config | finished | test/accuracy | paper | difference |\n'
+    '| --- | ---: | ---: | ---: | ---: |\n'
+    '| method=none | 2 of 2 | 0.6 ± 0.14 (2) | 0.5 | +0.1 |\n'
+    '| method=cutmix | 1 of 2 | 0.9 ± – (1) | – | – |\n'
+    '| method=fmix | 0 of 2 | – | 0.75 | – |\n'
+  )
+
+
+@pytest.mark.parametrize(
+  'text', ['{', '[]', '{"rows": 3, "paper": {}}', '{"rows": [], "paper": []}']
+)
+def test_a_broken_sweep_is_named(runs, capsys, text):
+  (runs / 'sweep.json').write_text(text)
+  assert report.main([str(runs)]) == 8
+  assert f'{runs / "sweep.json"} is broken' in capsys.readouterr().err

@@ -1,3 +1,4 @@
+import json
 import shutil
 import types
 
@@ -91,6 +92,8 @@ def test_a_sweep_runs_every_row_and_skips_what_is_finished(
     assert f'[{i}/3] {name}\n' in out
     assert f'\n{name}: test/accuracy' in out
     assert final_metrics(tmp_path / name)
+  about = json.loads((tmp_path / 'sweep.json').read_text())
+  assert about == {'rows': names, 'paper': {}}
   shutil.rmtree(tmp_path / 'adam')
   run_sweep(monkeypatch, tmp_path)
   again = capsys.readouterr().out
