@@ -134,12 +134,14 @@ def _finite(arrays: list[jax.Array]) -> jax.Array:
 def _sum(array: jax.Array) -> jax.Array:
   """The sum in float32.
 
-  Rows are summed by a product with ones: XLA's own sum of the text head's
-  gradients takes 2 ms of a step, the product 1, as long as it takes to read
-  them.
+  Rows of a matrix are summed by a product with ones: XLA's own sum of the text
+  head's gradients takes 2 ms of a step on a CPU, the product 1, as long as it
+  takes to read them. Kernels of convolutions are summed by XLA while it writes
+  them, for nothing; a product, which wants them written first, is 2.8 % of a
+  step of PreAct-ResNet18.
   """
-  if array.ndim > 1:
-    ones = jnp.ones(array.shape[-1], array.dtype)
+  if array.ndim == 2:
+    ones = jnp.ones(array.shape[1], array.dtype)
     array = jnp.matmul(array, ones, preferred_element_type=jnp.float32)
   return jnp.sum(array, dtype=jnp.float32)
 
