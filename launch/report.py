@@ -2,6 +2,7 @@
 
 `--columns='test/*/recall@10'` keeps the metrics whose names match; without,
 they are those of the paper if a sweep has its numbers, and else all.
+`--cost=method=none` adds the time of a step over that of another row.
 
 Every folder below with a config.json is a run. Runs whose configs differ only
 in the seed are one row: mean ± sample standard deviation (number of runs). A
@@ -11,12 +12,9 @@ has them, and the difference.
 """
 
 import argparse
-import collections
-import fnmatch
 import json
 import os
 import pathlib
-import re
 import statistics
 import sys
 from collections.abc import Iterator, Sequence
@@ -26,6 +24,7 @@ from launch import resolved
 from launch.config import SAFE, flatten
 from launch.exits import EXPECTED, tell
 from launch.files import write_text
+from launch.table import read_sweep, table, without_seed
 from launch.writers import Row, evaluation, final_metrics, read_metrics
 
 # What is drawn, by the last part of a metric's name, and its unit.
@@ -57,7 +56,7 @@ def find_runs(folder: pathlib.Path) -> Iterator[RunFolder]:
       workdir = pathlib.Path(path)
       fields = flatten(resolved.read(workdir / 'config.json'))
       yield RunFolder(
-        _without_seed(workdir.name),
+        without_seed(workdir.name),
         {
           name: value
           for name, value in fields.items()
@@ -76,43 +75,6 @@ def _final(workdir: pathlib.Path) -> dict[str, float] | None:
     if final is not None and row['step'] == last:
       final = final | evaluation(row)
   return final
-
-
-class Sweep(NamedTuple):
-  """What a folder of `launch.sweep` should come to hold.
-
-  Attributes:
-    planned: rows without their seeds, in order: how many runs of each.
-    paper: by row and metric, what a paper says.
-  """
-
-  planned: dict[str, int]
-  paper: dict[str, dict[str, float]]
-
-
-def read_sweep(folder: pathlib.Path) -> Sweep:
-  """Reads `folder/sweep.json`; empty if there is none.
-
-  Raises:
-    ValueError: it is broken; names it.
-  """
-  path = folder / 'sweep.json'
-  if not path.exists():
-    return Sweep({}, {})
-  try:
-    content = json.loads(path.read_text())
-    planned = collections.Counter(map(_without_seed, content['rows']))
-    paper = {
-      row: {metric: float(value) for metric, value in metrics.items()}
-      for row, metrics in content['paper'].items()
-    }
-  except (ValueError, TypeError, KeyError, AttributeError) as error:
-    raise ValueError(f'{path} is broken: {error!r}') from error
-  return Sweep(dict(planned), paper)
-
-
-def _without_seed(row: str) -> str:
-  return re.sub(r',?seed=\d+', '', row)
 
 
 def group_runs(runs: Sequence[RunFolder]) -> dict[str, list[RunFolder]]:
@@ -135,62 +97,31 @@ def group_runs(runs: Sequence[RunFolder]) -> dict[str, list[RunFolder]]:
   return groups
 
 
-def table(
-  groups: dict[str, list[RunFolder]],
-  columns: str = '',
-  sweep: Sweep | None = None,
-) -> str:
-  """Returns the groups as a Markdown table of the metrics in `columns`.
+def add_cost(groups: dict[str, list[RunFolder]], baseline: str) -> None:
+  """Adds `cost` to what each run ended with: the time of a step over another's.
 
-  By default these are the paper's, if there is one, and else all.
+  Both are medians of `time/step_ms`, which leaves out compiling and evaluating;
+  the other's of its runs' medians.
+
+  Raises:
+    ValueError: there is no such group, or none of its runs tells its times.
   """
-  sweep = sweep or Sweep({}, {})
-  wanted = {name for metrics in sweep.paper.values() for name in metrics}
-  groups = {row: groups.get(row, []) for row in sweep.planned} | groups
-  metrics = {
-    name: None
-    for runs in groups.values()
-    for run in runs
-    for name in run.final or ()
-    # The bounds of one run's interval have no use as a mean over seeds.
-    if not name.endswith(('_low', '_high'))
-    and (
-      fnmatch.fnmatchcase(name, columns or '*')
-      if columns or not wanted
-      else name in wanted
+  known = groups.get(baseline, [])
+  times = [time for run in known if (time := _step_ms(run)) is not None]
+  if not times:
+    raise ValueError(
+      f'--cost={baseline}: there is no such row with times; there are '
+      f'{", ".join(groups)}'
     )
-  }
-  head = ['config', 'finished']
-  for name in metrics:
-    head.append(name)
-    if name in wanted:
-      head += ['paper', 'difference']
-  lines = [head, ['---', *['---:'] * (len(head) - 1)]]
-  for group, runs in groups.items():
-    finals = [run.final for run in runs if run.final is not None]
-    total = max(len(runs), sweep.planned.get(group, 0))
-    cells = [group, f'{len(finals)} of {total}']
-    for name in metrics:
-      values = [final[name] for final in finals if name in final]
-      cells.append(_mean_std(values))
-      if name in wanted:
-        cells += _beside(values, sweep.paper.get(group, {}).get(name))
-    lines.append(cells)
-  return ''.join(f'| {" | ".join(line)} |\n' for line in lines)
+  for run in (run for runs in groups.values() for run in runs):
+    time = _step_ms(run)
+    if run.final is not None and time is not None:
+      run.final['cost'] = time / statistics.median(times)
 
 
-def _beside(values: list[float], paper: float | None) -> tuple[str, str]:
-  if paper is None:
-    return '–', '–'
-  difference = f'{statistics.fmean(values) - paper:+.4g}' if values else '–'
-  return f'{paper:.4g}', difference
-
-
-def _mean_std(values: list[float]) -> str:
-  if not values:
-    return '–'
-  std = f'{statistics.stdev(values):.2g}' if len(values) > 1 else '–'
-  return f'{statistics.fmean(values):.4g} ± {std} ({len(values)})'
+def _step_ms(run: RunFolder) -> float | None:
+  times = [r['time/step_ms'] for r in run.rows if 'time/step_ms' in r]
+  return statistics.median(times) if times else None
 
 
 def plot_curves(groups: dict[str, list[RunFolder]], path: pathlib.Path) -> None:
@@ -251,27 +182,35 @@ def main(argv: Sequence[str]) -> int:
   parser = argparse.ArgumentParser('python -m launch.report')
   parser.add_argument('folders', nargs='+', metavar='DIR', type=pathlib.Path)
   parser.add_argument('--columns', default='', help='metrics, by a pattern')
+  parser.add_argument(
+    '--cost', default='', metavar='ROW', help='compares times of a step to it'
+  )
   args = parser.parse_args(argv)
   try:
-    report(args.folders, args.columns)
+    report(args.folders, args.columns, args.cost)
   except EXPECTED as error:
     return tell(error)
   return 0
 
 
-def report(folders: Sequence[pathlib.Path], columns: str = '') -> None:
+def report(
+  folders: Sequence[pathlib.Path], columns: str = '', cost: str = ''
+) -> None:
   """Prints the table of all runs; it and the curves go to the first folder.
 
   Raises:
-    ValueError: a folder is none, there are no runs, or one has a config.json
-      that is none.
+    ValueError: a folder is none, there are no runs, one has a config.json that
+      is none, or nothing is called `cost`.
     OSError: the first folder takes no files.
   """
   runs = [run for folder in folders for run in find_runs(folder)]
   if not runs or not all(folder.is_dir() for folder in folders):
     raise ValueError(f'no folder with runs: {", ".join(map(str, folders))}')
   groups = group_runs(runs)
-  text = table(groups, columns, read_sweep(folders[0]))
+  if cost:
+    add_cost(groups, cost)
+  finals = {name: [run.final for run in runs] for name, runs in groups.items()}
+  text = table(finals, read_sweep(folders[0]), columns)
   print(text, end='')
   write_text(folders[0] / 'report.md', text)
   try:
