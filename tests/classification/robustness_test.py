@@ -14,7 +14,7 @@ from jaxmix.classification.evaluators import (
   fgsm,
   occlusion,
 )
-from launch.mesh import make_mesh
+from launch.mesh import make_mesh, replicated
 
 SIDE, CLASSES, COUNT = 16, 5, 37
 
@@ -44,12 +44,12 @@ def predict(params, model_state, images):
   return (flat - model_state) @ params
 
 
-def evaluate(module, batch_size=10, **options):
-  mesh = make_mesh(jax.devices()[:1])
+def evaluate(module, batch_size=10, devices=1, **options):
+  mesh = make_mesh(jax.devices()[:devices])
   function = module.make(
     predict, examples(), batch_size=batch_size, mesh=mesh, **options
   )
-  return function(*state())()
+  return function(*jax.device_put(state(), replicated(mesh)))()
 
 
 def top1(images):
@@ -224,3 +224,11 @@ def test_a_batch_size_is_told_by_its_field(module):
   name = module.__name__.rpartition('.')[2]
   with pytest.raises(ValueError, match=rf'config\.evals\.{name}\.batch_size=0'):
     evaluate(module, batch_size=0)
+
+
+@pytest.mark.devices
+@pytest.mark.parametrize('module', [fgsm, occlusion, corruption])
+def test_eight_devices_find_what_one_does(module):
+  one, eight = (evaluate(module, 16, devices=count) for count in (1, 8))
+  for name, value in one.items():
+    assert eight[name] == pytest.approx(value, abs=1e-5), name
