@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from launch import resolved
 from launch.exits import EXPECTED, Exit, blame, tell
 from launch.files import write_text
 from launch.storage import hush, read_newest
@@ -49,7 +50,7 @@ def export(workdir: pathlib.Path, out: pathlib.Path) -> int:
   described = {
     'step': step,
     'versions': manifest['versions'],
-    'config': json.loads(config.read_text()),
+    'config': resolved.read(config),
   }
   write_text(out / 'export.json', json.dumps(described, indent=2) + '\n')
   return step

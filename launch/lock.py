@@ -28,9 +28,16 @@ def hold_lock(workdir: pathlib.Path) -> Iterator[None]:
     ValueError: another process holds it; names its host and pid.
     OSError: the folder cannot be made or written to.
   """
-  workdir.mkdir(parents=True, exist_ok=True)
   path = workdir / NAME
-  file = path.open('a+')
+  with blame(Exit.DISK):
+    try:
+      workdir.mkdir(parents=True, exist_ok=True)
+      file = path.open('a+')
+    except OSError as error:
+      raise OSError(
+        f'{workdir} takes no files ({error.strerror}): mend that, or choose '
+        'another --workdir'
+      ) from error
   # The holder removes the file before it lets go of it: who waited for that
   # very moment has locked a file that is gone.
   while not _lock(file, path):

@@ -8,6 +8,7 @@ from typing import NoReturn
 
 import jax
 
+from launch import manifest
 from launch.config import Config, check_config
 from launch.evaluation import begin
 from launch.resume import check_workdir
@@ -68,6 +69,7 @@ def fit(
   before = final_metrics(workdir)
   if before is not None and 'epochs' not in changes:
     say(f'{workdir}: finished before', sys.stdout)
+    _warn_of_damage(workdir)
     return before
   with stop_requests() as stop, open_run(task, config, workdir) as run:
     plan, log, checkpoints = run.plan, run.log, run.checkpoints
@@ -133,3 +135,19 @@ def fit(
           if ended:
             run.writer.sync()
             return results
+
+
+def _warn_of_damage(workdir: pathlib.Path) -> None:
+  """Tells if the state that a run ended with is not there any more."""
+  folder = workdir / 'checkpoints'
+  try:
+    newest = max(manifest.steps(folder), default=None)
+    if newest is None:
+      raise ValueError(f'{folder} holds no checkpoint')
+    manifest.check(folder / str(newest), f'checkpoint {newest}')
+  except (ValueError, OSError) as error:
+    say(
+      f'warning: {workdir} has ended, its numbers stand, but the state that it '
+      f'ended with is lost ({error}): put back a copy, or train it again in '
+      'another --workdir'
+    )

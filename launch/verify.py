@@ -24,6 +24,8 @@ def verify(workdir: pathlib.Path) -> dict[int, str | None]:
     FileNotFoundError: there are none.
     OSError: a file cannot be read now.
   """
+  if not workdir.is_dir():
+    raise FileNotFoundError(f'{workdir} is no folder of a run')
   folder = workdir / 'checkpoints'
   while there := manifest.steps(folder):
     found: dict[int, str | None] = {}
@@ -71,7 +73,8 @@ def main(argv: Sequence[str]) -> int:
     print(
       f'error: {workdir}: damaged checkpoints {bad}; '
       + (
-        'a run sets them aside by itself'
+        'a run that goes on sets them aside by itself, one that has ended '
+        'does not'
         if good
         else 'no run can go on from here: put back a copy'
       ),

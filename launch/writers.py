@@ -69,10 +69,25 @@ class MetricWriter:
     for row in kept:
       row.pop('final', None)  # It was not the end.
     text = ''.join(json.dumps(row) + '\n' for row in kept)
+    self._keep_what_is_no_row()
     write_text(self._path, text)
     self._written = bytearray(text.encode())
     if tensorboard:
       self._board = _open_tensorboard(workdir / 'tensorboard', step)
+
+  def _keep_what_is_no_row(self) -> None:
+    """Copies the file if it has other lines than a last one cut short."""
+    if not self._path.exists():
+      return
+    content = self._path.read_bytes()
+    lines = content.decode(errors='replace').splitlines()[:-1]
+    if any(not _is_row(_parse(line)) for line in lines):
+      aside = self._path.with_name(f'{self._path.name}.{time.time_ns()}')
+      aside.write_bytes(content)
+      self._tell(
+        f'warning: {self._path} has lines that are no rows; they are left out, '
+        f'and kept in {aside}'
+      )
 
   def write(
     self,
@@ -173,15 +188,19 @@ def read_metrics(
   rows = []
   if path.exists():
     for line in path.read_text(errors='replace').splitlines():
-      try:
-        row = json.loads(line)
-      except ValueError:
-        row = None
+      row = _parse(line)
       if _is_row(row):
         rows.append(row)
       else:
         logging.warning('%s: left out the line %.60r', path, line)
   return rows
+
+
+def _parse(line: str) -> Any:
+  try:
+    return json.loads(line)
+  except ValueError:
+    return None
 
 
 def _is_row(content: Any) -> bool:

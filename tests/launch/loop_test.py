@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 
-from launch import run
+from launch import manifest, run
 from launch.checkpoint import Checkpoints
 from launch.feeds import resident_feed
 from launch.loop import fit
@@ -190,6 +190,20 @@ def test_a_finished_run_is_left_alone(whole, capsys):
   assert metrics == final_metrics(whole)
   assert 'finished before' in capsys.readouterr().out
   assert before == {p: p.read_bytes() for p in whole.rglob('*') if p.is_file()}
+
+
+def test_a_finished_run_whose_state_is_lost_says_so(whole, tmp_path, capsys):
+  workdir = tmp_path / 'run'
+  shutil.copytree(whole, workdir)
+  newest = max(manifest.steps(workdir / 'checkpoints'))
+  path = workdir / 'checkpoints' / str(newest) / 'manifest.json'
+  path.write_bytes(path.read_bytes()[:-10])
+  for lost in (f'{newest}/manifest.json is damaged', 'holds no checkpoint'):
+    metrics = fit(toy_task, make_config(), workdir)
+    assert metrics == final_metrics(whole)
+    said = capsys.readouterr().err
+    assert said.startswith('warning: ') and lost in said
+    shutil.rmtree(workdir / 'checkpoints', ignore_errors=True)
 
 
 def test_a_changed_config_is_refused(whole):

@@ -138,3 +138,22 @@ def test_a_line_that_is_no_row_is_left_out(tmp_path, line):
   with (tmp_path / 'metrics.jsonl').open('a') as file:
     file.write(line + '\n')
   assert read_metrics(tmp_path) == rows
+
+
+def test_lines_that_are_no_rows_are_left_out_and_kept_aside(tmp_path):
+  told = []
+  writer = MetricWriter(tmp_path, 0, tensorboard=False)
+  for step in (4, 8):
+    writer.write(step, step / 10, {'train/loss': 1.0})
+  writer.close()
+  path = tmp_path / 'metrics.jsonl'
+  cut = path.read_text() + '{"step": 9, "ep'
+  path.write_text(cut)
+  MetricWriter(tmp_path, 9, tensorboard=False, tell=told.append).close()
+  assert not told, 'a last line cut short is no surprise'
+  path.write_text('garbage\n' + path.read_text())
+  before = path.read_bytes()
+  MetricWriter(tmp_path, 9, tensorboard=False, tell=told.append).close()
+  assert [row['step'] for row in read_metrics(tmp_path)] == [4, 8]
+  (aside,) = tmp_path.glob('metrics.jsonl.*')
+  assert aside.read_bytes() == before and str(aside) in told[0]
