@@ -15,8 +15,8 @@ if sys.argv[1] == 'kept':
 import jax
 x = jax.numpy.zeros((10_000_000,))
 step = jax.jit(lambda x: x + 1)
-for count in range(60):
-  if count == 40:
+for count in range(220):
+  if count == 200:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
   step(x).block_until_ready()
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
@@ -36,8 +36,8 @@ def faults(how):
 def test_steps_use_the_memory_of_the_steps_before():
   pages = 20 * 40_000_000 // 4096
   assert faults('default') > pages / 2, 'nothing to be gained any more'
-  # The heap still grows by a buffer now and then, by chance by several.
-  assert min(faults('kept') for _ in range(3)) < pages / 5
+  # The heap still grows by a buffer now and then.
+  assert faults('kept') < pages / 5
 
 
 @pytest.mark.parametrize('name', ['darwin', 'linux'])
