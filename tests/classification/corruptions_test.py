@@ -3,6 +3,7 @@
 import colorsys
 import functools
 import io
+import re
 
 import jax
 import jax.numpy as jnp
@@ -82,6 +83,32 @@ def test_the_most_severe_does_more_than_the_least(name):
   assert 0.5 < least and (least < most or name == 'elastic_transform'), (
     f'mean squared change {least}, then {most}'
   )
+
+
+@every_corruption
+def test_products_are_in_float32_on_every_device(name):
+  traced = jax.make_jaxpr(functools.partial(corruptions.corrupt, name))(
+    jnp.int32(1), pictures()[:1], np.arange(1)
+  )
+  text = str(traced)
+  count = len(re.findall(r'(?:dot_general|conv_general_dilated)\[', text))
+  assert text.count('HIGHEST') >= count, 'a product in less than float32'
+  assert 'DEFAULT' not in text
+
+
+@pytest.mark.parametrize('severity', [0, 6, -1])
+def test_a_severity_that_is_none_is_refused(severity):
+  with pytest.raises(ValueError, match=f'severity={severity} is not one of'):
+    corruptions.corrupt(
+      'fog', severity, jnp.zeros((1, 16, 16, 3)), jnp.arange(1)
+    )
+
+
+def test_an_unknown_corruption_is_refused():
+  with pytest.raises(
+    ValueError, match="name='frogs' is not one of gaussian_no"
+  ):
+    corruptions.corrupt('frogs', 1, jnp.zeros((1, 16, 16, 3)), jnp.arange(1))
 
 
 # --- Noise: laws ---

@@ -242,10 +242,17 @@ def corrupt(
   Returns:
     uint8 `[B, S, S, 3]`.
 
+  Raises:
+    ValueError: an unknown name, or a severity that is known and not one.
+
   >>> images = jnp.full((1, 16, 16, 3), 100, jnp.uint8)
   >>> corrupt('brightness', 2, images, jnp.arange(1))[0, 0, 0]
   Array([125, 125, 125], dtype=uint8)
   """
+  if name not in CORRUPTIONS:
+    raise ValueError(f'name={name!r} is not one of {", ".join(CORRUPTIONS)}')
+  if isinstance(severity, int) and severity not in SEVERITIES:
+    raise ValueError(f'severity={severity} is not one of {SEVERITIES}')
   kind, severity = list(CORRUPTIONS).index(name), jnp.asarray(severity)
   root = jax.random.fold_in(jax.random.key(0), 5 * kind + severity)
 
@@ -256,7 +263,9 @@ def corrupt(
     # The authors' files are cut off, not rounded.
     return (255 * jnp.clip(pixels, 0, 1) + _WHOLE).astype(jnp.uint8)
 
-  return jax.vmap(one)(images, index)
+  # float32 whatever the device: less would be a corruption of its own.
+  with jax.default_matmul_precision('highest'):
+    return jax.vmap(one)(images, index)
 
 
 def _at(level: jax.Array, table: Any) -> jax.Array:

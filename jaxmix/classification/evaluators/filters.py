@@ -30,14 +30,8 @@ def correlate(image: jax.Array, kernel: jax.Array, border: str) -> jax.Array:
   high, wide = (side // 2 for side in kernel.shape)
   padded = jnp.pad(image, ((high, high), (wide, wide), (0, 0)), mode=border)
   channels = jnp.moveaxis(padded, 2, 0)[:, None]
-  # float32 whatever the device: bfloat16 would be a corruption of its own.
-  blurred = jax.lax.conv(
-    channels,
-    kernel[None, None].astype(image.dtype),
-    (1, 1),
-    'VALID',
-    precision=jax.lax.Precision.HIGHEST,
-  )
+  weights = kernel[None, None].astype(image.dtype)
+  blurred = jax.lax.conv(channels, weights, (1, 1), 'VALID')
   return jnp.moveaxis(blurred[:, 0], 0, 2)
 
 
@@ -80,13 +74,7 @@ def motion(image: jax.Array, angle: jax.Array, weights: jax.Array) -> jax.Array:
 
 def resize(image: jax.Array, matrix: jax.Array) -> jax.Array:
   """Applies `[new, old]` to the rows and to the columns of a square image."""
-  return jnp.einsum(
-    'ih,jw,hwc->ijc',
-    matrix,
-    matrix,
-    image,
-    precision=jax.lax.Precision.HIGHEST,
-  )
+  return jnp.einsum('ih,jw,hwc->ijc', matrix, matrix, image)
 
 
 def poisson_table(photons: int, size: int) -> np.ndarray:
@@ -249,11 +237,11 @@ def jpeg(image: jax.Array, tables: jax.Array) -> jax.Array:
 def _quantise(plane: jax.Array, table: jax.Array) -> jax.Array:
   height, width = plane.shape
   blocks = plane.reshape(height // 8, 8, width // 8, 8)
-  dct, highest = jnp.asarray(_DCT, jnp.float32), jax.lax.Precision.HIGHEST
-  coded = jnp.einsum('ui,vj,aibj->aubv', dct, dct, blocks, precision=highest)
+  dct = jnp.asarray(_DCT, jnp.float32)
+  coded = jnp.einsum('ui,vj,aibj->aubv', dct, dct, blocks)
   step = table.astype(jnp.float32)[None, :, None]
   coded = jnp.round(coded / step) * step
-  decoded = jnp.einsum('ui,vj,aubv->aibj', dct, dct, coded, precision=highest)
+  decoded = jnp.einsum('ui,vj,aubv->aibj', dct, dct, coded)
   return jnp.clip(jnp.round(decoded), -128, 127).reshape(height, width)
 
 
