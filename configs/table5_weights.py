@@ -20,28 +20,20 @@ The paper's errors in per cent, one run each:
 
 from typing import Any
 
-from configs.table4_robustness import get_config
+from configs.table4_robustness import get_config, shares
 
 __all__ = ['PAPER', 'get_config', 'sweep']
 
 PAPER = {
-  f'mixup={float(weight)}': {
-    'clean/top1': 1 - clean / 100,
-    'fgsm/top1': 1 - fgsm / 100,
-    'corruption/mean_error': corruption / 100,
-    'occlusion/top1': 1 - occlusion / 100,
-  }
-  for weight, clean, fgsm, corruption, occlusion in (
-    (1, 15.35, 75.81, 45.84, 26.73),
-    (2, 15.65, 66.64, 42.45, 29.55),
-    (3, 15.51, 70.23, 42.16, 28.12),
-    (4, 15.16, 63.78, 42.17, 27.72),
-  )
+  'mixup=1.0': shares(15.35, 75.81, 45.84, 26.73),
+  'mixup=2.0': shares(15.65, 66.64, 42.45, 29.55),
+  'mixup=3.0': shares(15.51, 70.23, 42.16, 28.12),
+  'mixup=4.0': shares(15.16, 63.78, 42.17, 27.72),
 }
 
 
 def sweep(add: Any) -> None:
   """The rows of table 5."""
-  for weight in (1.0, 2.0, 3.0, 4.0):
+  for row in PAPER:
     for seed in range(3):
-      add(f'mixup={weight}', seed=seed)
+      add(row, seed=seed)
