@@ -13,7 +13,8 @@ A file may have the numbers of a paper too, of rows by their names without seed:
 
   PAPER = {'method=cutmix': {'clean/top1': 0.8234}}
 
-`DIR/sweep.json` holds the rows and these, for `launch.report`.
+`DIR/sweep.json` holds the rows and these, for `launch.report`; not these if the
+command line has an ARG or changes more than where things lie.
 """
 
 import importlib.util
@@ -28,7 +29,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from launch import command
-from launch.config import Config, check_config, flatten
+from launch.config import SAFE, Config, check_config, flatten
 from launch.files import write_text
 from launch.loop import fit
 from launch.streams import say
@@ -55,7 +56,10 @@ def run_sweep(argv: Sequence[str]) -> None:
   module = load_config_file(path)
   rows = sweep_rows(module, arg, overrides)
   workdir.mkdir(parents=True, exist_ok=True)
-  about = {'rows': list(rows), 'paper': getattr(module, 'PAPER', {})}
+  # A smaller or another run is not to be compared with the paper's.
+  same = not arg and overrides.keys() <= SAFE
+  paper = getattr(module, 'PAPER', {}) if same else {}
+  about = {'rows': list(rows), 'paper': paper}
   write_text(workdir / 'sweep.json', json.dumps(about, indent=2) + '\n')
   results = {}
   for i, (name, config) in enumerate(rows.items(), 1):

@@ -49,7 +49,8 @@ def without_seed(row: str) -> str:
   >>> without_seed('method=none,seed=1')
   'method=none'
   """
-  return re.sub(r',?seed=\d+', '', row)
+  parts = [x for x in row.split(',') if not re.fullmatch(r'seed=\d+', x)]
+  return ','.join(parts) or 'all runs'
 
 
 def table(
@@ -62,8 +63,8 @@ def table(
   Args:
     groups: by name, what each run ended with; None if it has not.
     sweep: rows and numbers beside; rows that have no runs are shown too.
-    columns: pattern of the metrics to show; empty for those of the paper (and
-      `cost`) if there is one, and else for all.
+    columns: pattern of the metrics to show; empty for those of the paper if
+      there is one, and else for all. `cost` is shown wherever it is.
   """
   groups = {row: groups.get(row, []) for row in sweep.planned} | dict(groups)
   found = [x for finals in groups.values() for x in finals if x is not None]
@@ -72,7 +73,9 @@ def table(
     metrics = [name for final in found for name in final]
     metrics = [x for x in metrics if fnmatch.fnmatchcase(x, columns or '*')]
   else:
-    metrics = paper + ['cost'] * any('cost' in final for final in found)
+    metrics = paper
+  # It is there only if it was asked for.
+  metrics = metrics + ['cost'] * any('cost' in final for final in found)
   # The bounds of one run's interval have no use as a mean over seeds.
   metrics = [x for x in metrics if not x.endswith(('_low', '_high'))]
   metrics = list(dict.fromkeys(metrics))

@@ -3,6 +3,7 @@ import json
 import pytest
 
 from launch import report
+from launch.table import without_seed
 
 
 def write_run(folder, accuracies, finished=True, **fields):
@@ -171,3 +172,25 @@ def test_before_anything_has_ended_the_paper_is_there(tmp_path, capsys):
   assert report.main([str(tmp_path)]) == 0
   row = capsys.readouterr().out.splitlines()[2]
   assert row == '| method=none | 0 of 2 | – | 0.5 | – |'
+
+
+@pytest.mark.parametrize(
+  ('row', 'name'),
+  [
+    ('method=a,seed=1', 'method=a'),
+    ('seed=1,method=a', 'method=a'),
+    ('data.seed=3,seed=0', 'data.seed=3'),
+    ('seed=1', 'all runs'),
+  ],
+)
+def test_a_row_is_named_without_its_seed(row, name):
+  assert without_seed(row) == name
+
+
+def test_a_sweep_of_seeds_is_one_row(tmp_path, capsys):
+  content = {'rows': ['seed=0', 'seed=1'], 'paper': {}}
+  (tmp_path / 'sweep.json').write_text(json.dumps(content))
+  write_run(tmp_path / 'seed=0', [0.5], seed=0)
+  assert report.main([str(tmp_path), '--columns=test/*']) == 0
+  rows = capsys.readouterr().out.splitlines()[2:]
+  assert rows == ['| all runs | 1 of 2 | 0.5 ± – (1) |']

@@ -108,3 +108,24 @@ def test_a_row_that_diverges_does_not_stop_the_others(
     run_sweep(monkeypatch, tmp_path, '--config.diverge_at=7')
   out = capsys.readouterr().out
   assert out.count(': diverged: the loss of step 7 is not finite') == 3
+
+
+def test_the_paper_stands_beside_its_own_recipe_alone(tmp_path, monkeypatch):
+  paper = {'adam': {'test/accuracy': 0.5}}
+  monkeypatch.setattr(toy_config, 'PAPER', paper, raising=False)
+  monkeypatch.setattr(table, 'load_config_file', lambda path: toy_config)
+  monkeypatch.setattr(table, 'fit', lambda *args, **options: {})
+
+  def run(name, *arguments):
+    argv = ['sweep', '--config=tests/launch/toy_config.py', *arguments]
+    argv.append(f'--workdir={tmp_path / name}')
+    monkeypatch.setattr('sys.argv', argv)
+    monkeypatch.chdir(ROOT)
+    with flagsaver.flagsaver():
+      flags.FLAGS(argv)
+      table.run_sweep([])
+    return json.loads((tmp_path / name / 'sweep.json').read_text())['paper']
+
+  assert run('a') == run('b', '--config.log_every=7') == paper
+  assert run('c', '--config.epochs=2') == {}, 'another recipe beside the paper'
+  assert run('d', '--config=tests/launch/toy_config.py:streamed') == {}
