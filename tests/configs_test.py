@@ -109,13 +109,13 @@ def test_every_method_of_every_config_is_whole(name, method):
     'none': ('identity',),
     'cutout': ('identity',),
   }.get(method, (method,))
-  assert config.mix.candidates == expected
+  options = config.mix.to_dict()
+  assert options.pop('name') == 'random_mix'
+  assert options['candidates'] == expected
   info = data.info(config.data)
   models.create(config.model, info.num_classes)
   mix = jax.eval_shape(
-    lambda key: jaxmix.draw_random_mix(
-      key, (2, *info.image_shape), **config.mix.to_dict()
-    ),
+    lambda key: jaxmix.draw_random_mix(key, (2, *info.image_shape), **options),
     jax.random.key(0),
   )
   assert mix.lam.shape == (2,)

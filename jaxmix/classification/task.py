@@ -1,15 +1,23 @@
 """Image classification with mixed samples, as a task of `launch.task`."""
 
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh
 
 import jaxmix
-from jaxmix.classification import augment, data, fields, models
+from jaxmix.classification import (
+  augment,
+  data,
+  fields,
+  losses,
+  mixing,
+  models,
+)
 from jaxmix.classification.evaluators import (
   clean,
   corruption,
@@ -63,7 +71,8 @@ def make_batch_loss(config: Any, info: data.Info, mesh: Mesh) -> Any:
   def finish(images: jax.Array) -> jax.Array:
     return augment.normalise(images, info.mean, info.std).astype(model.dtype)
 
-  mix_images = make_mixing(config.mix, info.image_shape, mesh, finish)
+  place = mixing.Place(info.image_shape, info.num_classes, mesh, finish)
+  mix = mixing.make(config.mix, place)
   if not 0 <= config.label_smoothing < 1:
     raise ValueError(
       f'config.label_smoothing={config.label_smoothing} must lie in [0, 1)'
@@ -79,28 +88,14 @@ def make_batch_loss(config: Any, info: data.Info, mesh: Mesh) -> Any:
       'cropped as it is read'
     )
 
-  def score(
-    logits: jax.Array, labels: jax.Array, lam: jax.Array, partner: jax.Array
-  ) -> tuple[jax.Array, jax.Array]:
-    mix = jaxmix.Mix(lam, partner, jnp.zeros_like(partner))
-    losses = jaxmix.mixed_cross_entropy(
-      logits, labels, mix, label_smoothing=config.label_smoothing
-    )
-    right = jnp.argmax(logits, axis=1)
-    own, other = right == labels, right == labels[partner]
-    return losses, lam * own + (1 - lam) * other
-
-  def by_rows(function: Callable[..., Any]) -> Callable[..., Any]:
-    rows = PartitionSpec('data')
-    return jax.shard_map(
-      function, mesh=mesh, in_specs=rows, out_specs=rows, check_vma=False
-    )
-
   # Gathers along the batch: left to jit, each would collect it whole on every
   # device.
-  crop_flip, score = by_rows(augment.crop_flip), by_rows(score)
+  crop_flip = place.by_rows(augment.crop_flip)
+  score = place.by_rows(
+    functools.partial(losses.score, label_smoothing=config.label_smoothing)
+  )
   # Black after the normalisation is the mean colour, as in Cutout's own code.
-  fill_box, cutout = by_rows(jaxmix.fill_box), config.augment.cutout
+  fill_box, cutout = place.by_rows(jaxmix.fill_box), config.augment.cutout
 
   def loss(params: Any, batch_stats: Any, batch: Any, key: jax.Array) -> Any:
     images, labels = batch['image'], batch['label']
@@ -110,71 +105,23 @@ def make_batch_loss(config: Any, info: data.Info, mesh: Mesh) -> Any:
         crop_key, len(images), pad=config.augment.pad, flip=config.augment.flip
       )
       images = crop_flip(drawn, images)
-    images, lam, partner = mix_images(mix_key, images)
+
+    def train(images: jax.Array) -> Any:
+      variables = {'params': params, 'batch_stats': batch_stats}
+      return model.apply(variables, images, train=True, mutable=['batch_stats'])
+
+    mixed = mix(mix_key, images, labels, lambda images: train(images)[0])
+    images = mixed.images
     if cutout:
       cut_key = jax.random.fold_in(mix_key, 1)
       box = jaxmix.draw_cutout(cut_key, images.shape, length=cutout)
       images = fill_box(images, box)
-    logits, state = model.apply(
-      {'params': params, 'batch_stats': batch_stats},
-      images,
-      train=True,
-      mutable=['batch_stats'],
-    )
-    losses, accuracy = score(logits, labels, lam, partner)
+    logits, state = train(images)
+    nats, accuracy, lam = score(logits, labels, mixed.targets)
     metrics = {'accuracy': jnp.mean(accuracy), 'lambda': jnp.mean(lam)}
-    return jnp.mean(losses), (state['batch_stats'], metrics)
+    return jnp.mean(nats), (state['batch_stats'], metrics)
 
   return loss
-
-
-def make_mixing(
-  mix_config: Any,
-  image_shape: tuple[int, ...],
-  mesh: Mesh,
-  finish: Callable[[jax.Array], jax.Array],
-) -> Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array, jax.Array]]:
-  """Makes `(key, images) -> (mixed images, lam, partner)` of `config.mix`.
-
-  Images come in as uint8 and go out as `finish` makes them: they are read and
-  written once.
-
-  The mixing runs on each device's part of the batch, so it moves no pixels
-  between devices: partners are found within the part (and counted from its
-  beginning). The key is the same everywhere, so one mode and one lambda hold
-  for the whole batch; with granularity 'sample' every device has its own.
-
-  Raises:
-    ValueError: what `jaxmix.draw_random_mix` refuses, naming config.mix.
-  """
-  options = mix_config.to_dict()
-
-  def mix_images(key: jax.Array, images: jax.Array) -> Any:
-    mix = jaxmix.draw_random_mix(key, images.shape, **options)
-    mixed = jaxmix.apply(mix, images, finish=finish)
-    return mixed, mix.lam, mix.partner
-
-  # What is wrong would be raised in the first step, without naming the config.
-  try:
-    images = jax.ShapeDtypeStruct((2, *image_shape), jnp.uint8)
-    jax.eval_shape(mix_images, jax.random.key(0), images)
-  except (TypeError, ValueError) as error:
-    # Its messages begin with the argument, which is the field.
-    raise ValueError(f'config.mix.{error}') from error
-
-  def mix_part(key: jax.Array, images: jax.Array) -> Any:
-    if mix_config.granularity == 'sample':
-      key = jax.random.fold_in(key, jax.lax.axis_index('data'))
-    return mix_images(key, images)
-
-  rows, everywhere = PartitionSpec('data'), PartitionSpec()
-  return jax.shard_map(
-    mix_part,
-    mesh=mesh,
-    in_specs=(everywhere, rows),
-    out_specs=rows,
-    check_vma=False,
-  )
 
 
 def make_evaluators(config: Any, mesh: Mesh) -> dict[str, clean.Evaluate]:

@@ -18,7 +18,7 @@ from benchmarks import settings
 def test_the_stand_in_makes_the_same_configs(name, arg, monkeypatch):
   expected = settings.get_config(name, arg)
   assert isinstance(expected, ml_collections.ConfigDict)
-  for module in ('configs.common', f'configs.{name}'):
+  for module in [x for x in sys.modules if x.startswith('configs.')]:
     monkeypatch.delitem(sys.modules, module)
   monkeypatch.setattr(ml_collections, 'ConfigDict', settings.ConfigDict)
   made = settings.get_config(name, arg)

@@ -31,6 +31,7 @@ BAD = {
   'augment.flip': NO_SWITCH,
   'augment.cutout': NO_COUNT,
   'mix': [None, {}],
+  'mix.name': [*NO_TEXT, 'blur'],
   'mix.candidates': [None, (), 'mixup', ('blur',), (3, None)],
   'mix.weights': [
     *(None, (), 1.0, (1.0,), (0, 0, 0, 0), (1, 1, 1, -1), (1, 1, 1, 'x')),

@@ -11,7 +11,7 @@ import scipy.special
 
 import jaxmix
 from configs import quickstart
-from jaxmix.classification import augment, data, models, task
+from jaxmix.classification import augment, data, mixing, models, task
 from launch.loop import fit
 from launch.mesh import batch_sharded, make_mesh, replicated
 
@@ -27,6 +27,13 @@ def make_config(arg=None, **fields):
   config = quickstart.get_config(arg)
   config.update_from_flattened_dict(fields)
   return config.lock()
+
+
+def draw_options(config):
+  """Those of `jaxmix.draw_random_mix`."""
+  options = config.mix.to_dict()
+  assert options.pop('name') == 'random_mix'
+  return options
 
 
 def one_device():
@@ -92,7 +99,7 @@ def by_hand(pixels):
 
 
 @pytest.fixture(scope='module')
-def mixing():
+def compiled():
   """The compiled gradient where each of the five modes is drawn."""
   config = make_config(
     **{
@@ -110,10 +117,10 @@ def mixing():
 
 
 @pytest.fixture(scope='module')
-def draws(mixing):
+def draws(compiled):
   """For each mode a key that draws it; and the images and labels it gives."""
-  config, _, batch, _ = mixing
-  options = config.mix.to_dict()
+  config, _, batch, _ = compiled
+  options = draw_options(config)
 
   @jax.jit
   def draw(key, batch):
@@ -166,8 +173,8 @@ def test_without_mixing_the_loss_is_plain_cross_entropy():
 
 
 @pytest.mark.parametrize('mode', MODES)
-def test_the_loss_is_that_of_the_mixed_images_and_labels(mixing, draws, mode):
-  _, state, batch, gradient = mixing
+def test_the_loss_is_that_of_the_mixed_images_and_labels(compiled, draws, mode):
+  _, state, batch, gradient = compiled
   key, images, labels = draws[mode]
   (found, (_, metrics)), _ = gradient(*state, batch, key)
   targets = 0.9 * np.asarray(labels) + 0.1 / 10  # label_smoothing
@@ -180,9 +187,9 @@ def test_the_loss_is_that_of_the_mixed_images_and_labels(mixing, draws, mode):
 
 @pytest.mark.parametrize('mode', MODES)
 def test_every_mode_gives_a_finite_gradient_and_new_statistics(
-  mixing, draws, mode
+  compiled, draws, mode
 ):
-  _, (params, stats), batch, gradient = mixing
+  _, (params, stats), batch, gradient = compiled
   (_, (new, _)), grads = gradient(params, stats, batch, draws[mode][0])
   for tree in grads, new:
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
@@ -193,8 +200,8 @@ def test_every_mode_gives_a_finite_gradient_and_new_statistics(
   assert all(jax.tree.leaves(moved)), f'statistics that stay: {moved}'
 
 
-def test_one_device_talks_to_no_other(mixing):
-  *_, gradient = mixing
+def test_one_device_talks_to_no_other(compiled):
+  *_, gradient = compiled
   assert not COLLECTIVE.findall(gradient.as_text())
 
 
@@ -275,6 +282,13 @@ def halve(images):
   return images / 2
 
 
+def make_mix(config, mesh):
+  """`(key, images) -> Mixed` of a mixing that asks for no more."""
+  place = mixing.Place((8, 8, 1), 10, mesh, halve)
+  mix = mixing.make(config.mix, place)
+  return lambda key, images: mix(key, images, None, None)
+
+
 def collectives(function, *arguments):
   compiled = jax.jit(function).lower(*arguments).compile()
   return set(COLLECTIVE.findall(compiled.as_text() or ''))
@@ -287,12 +301,11 @@ def test_mixing_moves_nothing_between_devices():
     (BATCH, 8, 8, 1), jnp.uint8, sharding=batch_sharded(mesh)
   )
   key = jax.device_put(jax.random.key(0), replicated(mesh))
-  mixing = task.make_mixing(config.mix, (8, 8, 1), mesh, halve)
-  assert collectives(mixing, key, images) == set()
+  assert collectives(make_mix(config, mesh), key, images) == set()
 
   # The same without the shard_map: what this test is there to notice.
   def naive(key, images):
-    options = config.mix.to_dict()
+    options = draw_options(config)
     return jaxmix.apply(
       jaxmix.draw_random_mix(key, images.shape, **options), images
     )
@@ -313,17 +326,17 @@ def test_a_step_moves_sums_but_no_pixels():
 @pytest.mark.devices
 def test_each_device_mixes_its_part_with_one_draw():
   config, mesh = make_config(), make_mesh()
-  mixing = jax.jit(task.make_mixing(config.mix, (8, 8, 1), mesh, halve))
+  mix_all = jax.jit(make_mix(config, mesh))
   draw = jax.jit(
     lambda key: jaxmix.draw_random_mix(
-      key, (4, 8, 8, 1), **config.mix.to_dict()
+      key, (4, 8, 8, 1), **draw_options(config)
     )
   )
   apply = jax.jit(functools.partial(jaxmix.apply, finish=halve))
   images = jax.random.bits(jax.random.key(1), (32, 8, 8, 1), jnp.uint8)
   images = jax.device_put(images, batch_sharded(mesh))
   for seed in range(5):
-    mixed, lam, partner = mixing(jax.random.key(seed), images)
+    mixed, (lam, partner) = mix_all(jax.random.key(seed), images)
     mix = draw(jax.random.key(seed))
     for i in range(0, 32, 4):
       np.testing.assert_array_equal(lam[i : i + 4], mix.lam)

@@ -1,0 +1,106 @@
+"""The recipe of RandomMix."""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from configs.common.rhythm import RHYTHM
+
+METHODS = (
+  *('random_mix', 'mixup', 'cutmix', 'resizemix', 'fmix'),
+  *('cutout', 'none'),
+)
+
+# Pixels: its paper's on CIFAR, half a side elsewhere.
+_CUTOUT = {'cifar10': 16, 'cifar100': 8, 'digits': 4, 'imagenet': 112}
+
+
+def mix_options(method: str, weights: tuple[float, ...]) -> dict[str, Any]:
+  """The block `config.mix`: a kind of mixing, and its options.
+
+  Args:
+    method: one of `METHODS`.
+    weights: of mixup, cutmix, resizemix and fmix, where the method is
+      `'random_mix'`.
+  """
+  candidates = (method,)
+  if method == 'random_mix':
+    candidates = ('mixup', 'cutmix', 'resizemix', 'fmix')
+  elif method in ('cutout', 'none'):
+    candidates = ('identity',)
+  return {
+    'name': 'random_mix',
+    'candidates': candidates,
+    'weights': weights if method == 'random_mix' else (1.0,),
+    'alpha': {'mixup': 1.0, 'cutmix': 1.0, 'fmix': 1.0},
+    'scale': (0.1, 0.8),
+    'method': 'nearest',
+    'spectrum': 'isotropic',
+    'decay_power': 3.0,
+    'max_soft': 0.0,
+    'pairing': 'permutation',
+    'granularity': 'batch',
+  }
+
+
+def classification(
+  choice: Any, *, data: str, model: dict[str, Any], weights: tuple[float, ...]
+) -> Any:
+  """The recipe of RandomMix, section 3.1.1, every field of it.
+
+  Args:
+    choice: `method` and `smoke`, as `parse_arg` gives them.
+    data: the data set's name.
+    model: the block `config.model`.
+    weights: of mixup, cutmix, resizemix and fmix in RandomMix.
+  """
+  config = ConfigDict()
+  config.task = 'jaxmix.classification.task'
+  config.seed = 0
+
+  config.epochs = 200.0
+  config.batch_size = 256
+  config.optimizer = {
+    'name': 'sgd',
+    'lr': 0.1,
+    'schedule': 'cosine',
+    'warmup_epochs': 0.0,
+    'momentum': 0.9,
+    'nesterov': False,
+    'weight_decay': 5e-4,
+  }
+  config.label_smoothing = 0.0
+
+  config.model = model
+  config.augment = {
+    'pad': 4,
+    'flip': True,
+    'cutout': _CUTOUT[data] if choice.method == 'cutout' else 0,
+  }
+  config.mix = mix_options(choice.method, weights)
+
+  config.data = {
+    'name': data,
+    'source': '',
+    'dir': '',
+    'download': False,
+    'feed': 'resident',
+    'train_examples': 0,
+    'test_examples': 0,
+  }
+  config.evals = {'clean': {'batch_size': 1000}}
+
+  config.update(RHYTHM)
+  if choice.smoke:
+    make_smoke(config)
+  return config
+
+
+def make_smoke(config: Any) -> None:
+  """Shrinks a run to four steps of the real model on real data."""
+  config.batch_size = 8
+  config.epochs = 1.0
+  config.steps_per_call = 2
+  config.data.train_examples = 32
+  config.data.test_examples = 100
+  config.evals.clean.batch_size = 50

@@ -1,0 +1,38 @@
+"""How a step mixes its batch, one kind a file; `config.mix.name` chooses.
+
+A kind has
+
+* `RULES`: its fields in `config.mix`, beside `name`, and what they may be;
+* `make(options, place) -> Mixing`: the function that a step calls.
+"""
+
+import types
+from typing import Any
+
+from jaxmix.classification.mixing import random_mix
+from jaxmix.classification.mixing.kind import Mixing, Place
+
+KINDS = {'random_mix': random_mix}
+
+
+def find(name: Any) -> types.ModuleType:
+  """The kind that `config.mix.name` names.
+
+  Raises:
+    ValueError: there is none of this name.
+  """
+  if not isinstance(name, str) or name not in KINDS:
+    raise ValueError(
+      f'config.mix.name={name!r} is unknown; allowed: {sorted(KINDS)}'
+    )
+  return KINDS[name]
+
+
+def make(mix_config: Any, place: Place) -> Mixing:
+  """Makes the mixing that `config.mix` describes.
+
+  Raises:
+    ValueError: a field has a value that cannot be; begins with `config.mix.`.
+  """
+  options = mix_config.to_dict()
+  return find(options.pop('name')).make(options, place)

@@ -1,0 +1,63 @@
+"""What every kind of mixing is given, and what it gives."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+from jax.sharding import Mesh, PartitionSpec
+
+from jaxmix.classification.losses import Targets
+
+Network = Callable[[jax.Array], jax.Array]
+Mixing = Callable[[jax.Array, jax.Array, jax.Array, Network], 'Mixed']
+
+
+class Place(NamedTuple):
+  """Where a mixing is made for.
+
+  Attributes:
+    image_shape: `(H, W, C)`.
+    num_classes: labels are 0..num_classes-1.
+    mesh: its axis `data` shards the batch. No mixing moves pixels along it:
+      partners are found within a device's part, and counted from its beginning.
+    finish: uint8 pixels, as float32, to what the network takes.
+  """
+
+  image_shape: tuple[int, ...]
+  num_classes: int
+  mesh: Mesh
+  finish: Callable[[jax.Array], jax.Array]
+
+  def by_rows(
+    self, function: Callable[..., Any], *specs: PartitionSpec
+  ) -> Callable[..., Any]:
+    """Has each device call `function` on its rows of every argument.
+
+    Args:
+      function: of arrays with a leading batch axis; so are its results.
+      *specs: of the arguments, where not all are split: `PartitionSpec()` is
+        the same everywhere.
+    """
+    rows = PartitionSpec('data')
+    return jax.shard_map(
+      function,
+      mesh=self.mesh,
+      in_specs=specs or rows,
+      out_specs=rows,
+      check_vma=False,
+    )
+
+
+class Mixed(NamedTuple):
+  """What a mixing makes of `(key, images, labels, network)`.
+
+  `images` are uint8 `[B, H, W, C]`, `labels` int32 `[B]`. `network` maps
+  finished images to logits in training mode; its statistics are dropped.
+
+  Attributes:
+    images: `[B, H, W, C]`, finished.
+    targets: what the logits of these images are compared with.
+  """
+
+  images: jax.Array
+  targets: Targets
