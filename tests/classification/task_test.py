@@ -285,7 +285,7 @@ def halve(images):
 def make_mix(config, mesh):
   """`(key, images) -> Mixed` of a mixing that asks for no more."""
   place = mixing.Place((8, 8, 1), 10, mesh, halve)
-  mix = mixing.make(config.mix, place)
+  mix: Any = mixing.make(config.mix, place)
   return lambda key, images: mix(key, images, None, None)
 
 
