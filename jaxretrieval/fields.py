@@ -5,96 +5,71 @@ another make, or a .json one, may hold anything. What a choice may be is left to
 the modules that know.
 """
 
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any
 
-
-class Rule(NamedTuple):
-  """What a field may be, for a computer and for people."""
-
-  fits: Callable[[Any], bool]
-  allowed: str
-
-
-def _whole(first: int, last: int) -> Rule:
-  # type(): True is an instance of int.
-  return Rule(
-    lambda x: type(x) is int and first <= x <= last,
-    f'a whole number from {first} to {last}',
-  )
-
-
-def _number(first: float, last: float, text: str) -> Rule:
-  return Rule(lambda x: type(x) in (int, float) and first <= x <= last, text)
-
-
-def _several(rule: Rule, text: str) -> Rule:
-  return Rule(
-    lambda x: isinstance(x, tuple | list) and all(map(rule.fits, x)), text
-  )
+from jaxretrieval.rules import SWITCH, TEXT, Rule, number, several, whole
 
 
 def _more(text: str) -> Rule:
   return Rule(lambda x: _LIST.fits(x) and len(x) > 0, text)
 
 
-_TEXT = Rule(lambda x: isinstance(x, str) and '\0' not in x, 'a text')
-_LIST = _several(_TEXT, 'a list of language codes; empty for all')
-_SWITCH = Rule(lambda x: isinstance(x, bool), 'True or False')
-_NOISE = _number(0, 1e6, 'a finite number of 0 or more (up to 1e6)')
-_LENGTH = _number(1e-9, 1e9, 'a number above 0 (from 1e-9 to 1e9)')
+_LIST = several(TEXT, 'a list of language codes; empty for all')
+_NOISE = number(0, 1e6, 'a finite number of 0 or more (up to 1e6)')
+_LENGTH = number(1e-9, 1e9, 'a number above 0 (from 1e-9 to 1e9)')
 _RATE = Rule(lambda x: type(x) in (int, float) and 0 <= x < 1, '')
 _MOST = 2**31 - 1
 
 RULES = {
-  'model.hidden': _several(
-    _whole(1, 2**16), 'whole numbers of 1 or more (up to 65536)'
+  'model.hidden': several(
+    whole(1, 2**16), 'whole numbers of 1 or more (up to 65536)'
   ),
-  'model.dropout': _several(_RATE, 'rates in [0, 1), one for each block'),
-  'model.output': _TEXT,
-  'model.dtype': _TEXT,
-  'model.feature_scale': _TEXT,
-  'model.center_text': _SWITCH,
+  'model.dropout': several(_RATE, 'rates in [0, 1), one for each block'),
+  'model.output': TEXT,
+  'model.dtype': TEXT,
+  'model.feature_scale': TEXT,
+  'model.center_text': SWITCH,
   'model.text_noise': _NOISE,
   'model.image_noise': _NOISE,
-  'model.output_scale': _TEXT,
-  'model.output_bias': _TEXT,
-  'loss.name': _TEXT,
-  'mining.miner': _TEXT,
+  'model.output_scale': TEXT,
+  'model.output_bias': TEXT,
+  'loss.name': TEXT,
+  'mining.miner': TEXT,
   'mining.ranks': Rule(
-    lambda x: _several(_whole(0, _MOST), '').fits(x) and len(x) == 2,
+    lambda x: several(whole(0, _MOST), '').fits(x) and len(x) == 2,
     'two whole numbers of 0 or more, (first, last)',
   ),
-  'mining.bank': _SWITCH,
-  'mining.block_size': _whole(1, 2**20),
-  'data.name': _TEXT,
-  'data.source': _TEXT,
-  'data.dir': _TEXT,
-  'data.text_encoder': _TEXT,
-  'data.split': _TEXT,
+  'mining.bank': SWITCH,
+  'mining.block_size': whole(1, 2**20),
+  'data.name': TEXT,
+  'data.source': TEXT,
+  'data.dir': TEXT,
+  'data.text_encoder': TEXT,
+  'data.split': TEXT,
   'data.languages': _LIST,
-  'data.sampling': _TEXT,
-  'data.balance': _TEXT,
-  'data.train_images': _whole(0, _MOST),
-  'data.on_overlap': _TEXT,
+  'data.sampling': TEXT,
+  'data.balance': TEXT,
+  'data.train_images': whole(0, _MOST),
+  'data.on_overlap': TEXT,
 }
 _LOSS = {
-  'objective': _TEXT,
-  'unit': _TEXT,
-  'symmetric': _SWITCH,
+  'objective': TEXT,
+  'unit': TEXT,
+  'symmetric': SWITCH,
   'rho': _LENGTH,
-  'alpha1': _number(0, 1e6, 'a finite number of 0 or more (up to 1e6)'),
-  'alpha2': _number(0, 1e6, 'a finite number of 0 or more (up to 1e6)'),
+  'alpha1': number(0, 1e6, 'a finite number of 0 or more (up to 1e6)'),
+  'alpha2': number(0, 1e6, 'a finite number of 0 or more (up to 1e6)'),
   'eta': _LENGTH,
   'margin': _LENGTH,
   'temperature': _LENGTH,
 }
 _EVALUATION = {
-  'name': _TEXT,
-  'source': _TEXT,
-  'dir': _TEXT,
-  'text_encoder': _TEXT,
-  'split': _TEXT,
+  'name': TEXT,
+  'source': TEXT,
+  'dir': TEXT,
+  'text_encoder': TEXT,
+  'split': TEXT,
   'languages': _more('a list of one or more language codes'),
 }
 

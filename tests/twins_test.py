@@ -11,7 +11,8 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 TWINS = {
-  'fields.py': ('Rule', '_whole', '_number', '_several', '_value', '_block'),
+  'rules.py': ('Rule', 'whole', 'number', 'several'),
+  'fields.py': ('_value', '_block'),
   'inputs.py': ('_no_number', 'check_features'),
 }
 
