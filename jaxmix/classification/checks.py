@@ -8,31 +8,37 @@ import numpy as np
 def check_features(
   place: Any,
   features: Any,
-  image_shape: tuple[int | None, ...],
+  shape: tuple[int | None, ...],
   num_classes: int,
+  *,
+  feature: str = 'image',
+  dtype: str = 'uint8',
 ) -> None:
   """Checks how a TFDS data set describes its examples.
 
   Args:
     place: of the set, for messages.
     features: `builder.info.features`.
-    image_shape: `[H, W, C]`; None for any size.
+    shape: of an example; None for any size.
     num_classes: of the network.
+    feature: what an example is beside its label.
+    dtype: of an example.
 
   Raises:
     ValueError: names the feature, what it is and what it must be.
   """
-  missing = {'image', 'label'} - set(features)
+  missing = {feature, 'label'} - set(features)
   if missing:
     raise ValueError(
-      f"{place} has the features {sorted(features)}: expected 'image' and "
+      f'{place} has the features {sorted(features)}: expected {feature!r} and '
       "'label'"
     )
-  image, label = features['image'], features['label']
-  if tuple(image.shape) != image_shape or image.np_dtype != np.uint8:
+  value, label = features[feature], features['label']
+  if tuple(value.shape) != shape or value.np_dtype != np.dtype(dtype):
+    axes = ' (height, width, channels)' if feature == 'image' else ''
     raise ValueError(
-      f"{place}: 'image' is {np.dtype(image.np_dtype)} {list(image.shape)}, "
-      f'expected uint8 {list(image_shape)} (height, width, channels)'
+      f'{place}: {feature!r} is {np.dtype(value.np_dtype)} '
+      f'{list(value.shape)}, expected {dtype} {list(shape)}{axes}'
     )
   if label.shape != () or not np.issubdtype(label.np_dtype, np.integer):
     raise ValueError(
@@ -55,37 +61,45 @@ def check_label(label: int, num_classes: int) -> None:
 def check_arrays(
   place: Any,
   arrays: dict[str, np.ndarray],
-  image_shape: tuple[int, ...],
+  shape: tuple[int, ...],
   num_classes: int,
+  *,
+  feature: str = 'image',
+  dtype: str = 'uint8',
 ) -> None:
   """Checks a whole split in memory.
 
   Args:
     place: of the split, for messages.
-    arrays: `image` uint8 `[N, H, W, C]` and `label` integers `[N]`.
-    image_shape: `[H, W, C]`.
+    arrays: `feature` `[N, ...]` and `label` integers `[N]`.
+    shape: of an example.
     num_classes: of the network.
+    feature: what an example is beside its label.
+    dtype: of an example.
 
   Raises:
     ValueError: a dtype or shape is another one, a label is no class, or a class
       has no example; names what and where.
   """
-  images, labels = arrays['image'], arrays['label']
-  if images.dtype != np.uint8 or images.shape[1:] != image_shape:
+  values, labels = arrays[feature], arrays['label']
+  if values.dtype != np.dtype(dtype) or values.shape[1:] != shape:
     raise ValueError(
-      f"{place}: 'image' is {images.dtype} {list(images.shape)}, expected "
-      f'uint8 [N, {", ".join(map(str, image_shape))}]'
+      f'{place}: {feature!r} is {values.dtype} {list(values.shape)}, expected '
+      f'{dtype} [N, {", ".join(map(str, shape))}]'
     )
-  if labels.shape != images.shape[:1]:
+  if labels.shape != values.shape[:1]:
     raise ValueError(
-      f"{place}: 'label' has shape {list(labels.shape)} for {len(images)} "
-      'images'
+      f"{place}: 'label' has shape {list(labels.shape)} for {len(values)} "
+      'examples'
     )
   check_labels(place, labels, num_classes)
 
 
 def check_labels(
-  place: Any, labels: np.ndarray, num_classes: int, each: int | None = None
+  place: Any,
+  labels: np.ndarray,
+  num_classes: int,
+  each: int | tuple[int, ...] | None = None,
 ) -> None:
   """Checks the labels of a whole split.
 
@@ -93,7 +107,7 @@ def check_labels(
     place: of the split, for messages.
     labels: `[N]`.
     num_classes: of the network.
-    each: examples of each class; None for any number but 0.
+    each: examples of each class, or of all; None for any number but 0.
 
   Raises:
     ValueError: names the first label or class that is not as it must be.
@@ -109,7 +123,9 @@ def check_labels(
   counts = np.bincount(labels, minlength=num_classes)
   wrong = np.flatnonzero(counts != each if each else counts == 0)
   if wrong.size:
+    first = wrong[0]
+    expected = each[first] if isinstance(each, tuple) else each or '1 or more'
     raise ValueError(
-      f'{place}: class {wrong[0]} has {counts[wrong[0]]} examples, expected '
-      f'{each or "1 or more"} of each of the {num_classes} classes'
+      f'{place}: class {first} has {counts[first]} examples, expected '
+      f'{expected} (there are {num_classes} classes)'
     )

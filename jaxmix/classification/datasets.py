@@ -1,14 +1,14 @@
-"""CIFAR-10 and CIFAR-100 as ArrayRecord files, prepared without TensorFlow.
+"""Published data sets as ArrayRecord files, prepared without TensorFlow.
 
-What `archives` reads is written once as a TFDS data set,
-`<data.dir>/jaxmix_cifar/<name>/1.0.0`, with a `jaxmix.json` beside the records:
-the sha256 of the files it came from, of every shard and of the arrays of each
-split. `find` says where a data set is looked for.
+What a module of `published` reads is written once as a TFDS data set,
+`<data.dir>/<layout.store>/<name>/1.0.0`, with a `jaxmix.json` beside the
+records: the sha256 of the files it came from, of every shard and of the arrays
+of each split. `find` says where a data set is looked for.
 
 Folders are local (or mounted) paths: the last step of a preparation is a
 rename, so that a set is either whole or not there, whoever is interrupted and
 however many processes prepare it at once. (Killed outright, one leaves a folder
-`.jaxmix_cifar_*` in `data.dir` that nobody reads; remove it.)
+`.jaxmix_*` in `data.dir` that nobody reads; remove it.)
 """
 
 import contextlib
@@ -17,45 +17,45 @@ import os
 import pathlib
 import sys
 import tempfile
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 from tqdm import tqdm
 
-from jaxmix.classification import archives, records, shards
+from jaxmix.classification import downloads, published, records, shards
 
 VERSION = '1.0.0'
 
 
-class JaxmixCifar(tfds.core.GeneratorBasedBuilder):
-  """Both data sets, as the configs `cifar10` and `cifar100`.
+class PreparedSet(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+  """Writes the splits of `read_source`, in the publisher's order.
 
   Its name is not tfds' own, whose builders need TensorFlow to prepare and
-  store PNG. Records keep the publisher's order.
+  store PNG.
   """
 
-  name = records.NAME
   VERSION = tfds.core.Version(VERSION)
-  BUILDER_CONFIGS = [
-    tfds.core.BuilderConfig(name=name) for name in archives.LAYOUTS
-  ]
 
-  def __init__(self, *, splits=None, **kwargs):
-    """Takes the splits of `read_source`, to prepare; nothing, to read."""
-    self._splits = splits or {}
-    super().__init__(**kwargs)
+  def __init__(self, layout, splits, **kwargs):
+    """Takes the arrays that are written."""
+    self.name = layout.store  # pyright: ignore
+    self._layout, self._splits = layout, splits
+    config = tfds.core.BuilderConfig(name=layout.name)
+    super().__init__(config=config, **kwargs)
 
   def _info(self) -> tfds.core.DatasetInfo:
-    assert self.builder_config is not None
-    classes = archives.LAYOUTS[self.builder_config.name].labels[-1]
+    layout = self._layout
     return tfds.core.DatasetInfo(
       builder=self,
       features=tfds.features.FeaturesDict(
         {
-          'image': tfds.features.Tensor(
-            shape=archives.SHAPE, dtype=np.uint8, encoding='bytes'
+          layout.feature: tfds.features.Tensor(
+            shape=layout.shape,
+            dtype=np.dtype(layout.dtype).type,
+            encoding='bytes',
           ),
-          'label': tfds.features.ClassLabel(num_classes=classes),
+          'label': tfds.features.ClassLabel(num_classes=layout.classes),
         }
       ),
       disable_shuffling=True,
@@ -64,13 +64,14 @@ class JaxmixCifar(tfds.core.GeneratorBasedBuilder):
   def _split_generators(self, dl_manager):
     del dl_manager
     return {
-      name: self._generate_examples(**arrays)
+      name: self._generate_examples(arrays)
       for name, arrays in self._splits.items()
     }
 
-  def _generate_examples(self, image, label):
-    for i in range(len(label)):
-      yield i, {'image': image[i], 'label': int(label[i])}
+  def _generate_examples(self, arrays):
+    feature = self._layout.feature
+    for i, label in enumerate(arrays['label']):
+      yield i, {feature: arrays[feature][i], 'label': int(label)}
 
 
 def find(
@@ -82,14 +83,14 @@ def find(
 
   1. our own prepared set in `data_dir`; with a `source`, only if it was made
      from the very same files, anything else is an error;
-  2. without a `source`: tfds' own `cifar10` or `cifar100` in `data_dir`, if it
+  2. without a `source`: a set of tfds' own of that name in `data_dir`, if it
      is stored as ArrayRecord (tfds' default, TFRecord, needs TensorFlow);
-  3. `source`, else the path in JAXMIX_CIFAR10 or JAXMIX_CIFAR100: the archive,
+  3. `source`, else the path in `layout.variable`, JAXMIX_CIFAR10: the archive,
      the folder in it, or the folder around that one;
   4. with `download`, the publisher's archive.
 
   Args:
-    name: 'cifar10' or 'cifar100'.
+    name: of the data set, one of `published`.
     data_dir: `config.data.dir`; empty for $TFDS_DATA_DIR, else
       ~/tensorflow_datasets.
     source: `config.data.source`, may be empty.
@@ -100,13 +101,13 @@ def find(
     ValueError: what is there is not the data set, or not that of `source`.
     ConnectionError: the archive could not be fetched.
   """
-  layout = archives.LAYOUTS[name]
+  layout, reader = published.layout(name), published.READERS[name]
   root = find_root(data_dir)
-  folder = root / records.NAME / name / VERSION
+  folder = root / layout.store / name / VERSION
   remark = ''
   if folder.exists():
     if source:
-      _check_same_source(folder, source, archives.source_sha256(layout, source))
+      _check_same_source(folder, source, reader.source_sha256(layout, source))
     return folder
   if not source:
     tfds_own, remark = shards.find_newest(root, name)
@@ -114,7 +115,7 @@ def find(
       return tfds_own
   path = source or os.environ.get(layout.variable)
   if not path and download:
-    path = archives.fetch(layout, root / 'downloads')
+    path = downloads.fetch(layout, root / 'downloads')
   if path:
     return prepare(layout, path, folder)
   others = sorted(path.name for path in folder.parent.glob('*'))
@@ -136,7 +137,9 @@ def find_root(data_dir: str) -> pathlib.Path:
 
 
 def prepare(
-  layout: archives.Layout, source: str | os.PathLike[str], folder: pathlib.Path
+  layout: Any,
+  source: str | os.PathLike[str],
+  folder: pathlib.Path,
 ) -> pathlib.Path:
   """Checks the publisher's files and writes them to `folder` (about 10 s).
 
@@ -144,17 +147,14 @@ def prepare(
     FileNotFoundError, ValueError: see `read_source`.
   """
   tqdm.write(f'Preparing {folder} from {source}', file=sys.stderr)
-  splits, sha256 = archives.read_source(layout, source)
+  splits, sha256 = published.READERS[layout.name].read_source(layout, source)
   root = folder.parents[2]
   root.mkdir(parents=True, exist_ok=True)
   with tempfile.TemporaryDirectory(
-    prefix=f'.{records.NAME}_', dir=root
+    prefix=f'.{layout.store}_', dir=root
   ) as work:
-    builder = JaxmixCifar(
-      splits=splits,
-      config=layout.name,
-      data_dir=work,
-      file_format='array_record',
+    builder = PreparedSet(
+      layout, splits, data_dir=work, file_format='array_record'
     )
     if not sys.stderr.isatty():  # its bars would fill a log with blanks
       tfds.disable_progress_bar()
@@ -171,7 +171,7 @@ def prepare(
       'shards': {
         path.name: {
           'bytes': path.stat().st_size,
-          'sha256': archives.file_digest(path, 'sha256'),
+          'sha256': downloads.file_digest(path, 'sha256'),
         }
         for path in sorted(made.glob('*.array_record-*'))
       },

@@ -1,4 +1,4 @@
-"""Reading a prepared CIFAR: a split at random, or all of it into RAM.
+"""Reading a prepared data set: a split at random, or all of it into RAM.
 
 The sets are those that `datasets` prepares, whose `jaxmix.json` says what must
 be in them, and tfds' own where they are stored as ArrayRecord.
@@ -14,9 +14,14 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.proto import tf_example_pb2
 
-from jaxmix.classification import archives, checks, inputs, shards
+from jaxmix.classification import (
+  checks,
+  downloads,
+  inputs,
+  published,
+  shards,
+)
 
-NAME = 'jaxmix_cifar'  # of the sets that we prepare
 RECORD = 'jaxmix.json'
 _BLOCK = 5000  # records at a time: keeps their own memory small
 
@@ -52,7 +57,7 @@ class RecordSource:
     records: random access to serialised examples.
     features: decodes tfds' own records; None for ours.
     shards: the files of the split.
-    classes: labels are 0..classes-1.
+    layout: what is known of the data set.
     content: a sha256 of what is in the split; empty if that was not read.
     indices: the examples to show, ascending; None for all.
   """
@@ -61,7 +66,7 @@ class RecordSource:
   records: Any
   features: Any
   shards: shards.Shards
-  classes: int
+  layout: Any
   content: str
   indices: np.ndarray | None = None
 
@@ -119,18 +124,19 @@ class RecordSource:
       ) from error
 
   def _decode(self, record: bytes) -> dict[str, Any]:
+    layout = self.layout
     if self.features is not None:
       example = self.features.deserialize_example_np(record)
-      image, label = example['image'], example['label']
+      value, label = example[layout.feature], example['label']
     else:
       # By hand: tfds' own way takes 4 s for 50,000 examples, this .5 s.
       example = tf_example_pb2.Example()  # pyright: ignore
       feature = example.FromString(record).features.feature
-      image = np.frombuffer(feature['image'].bytes_list.value[0], np.uint8)
-      image = image.reshape(archives.SHAPE)
+      value = feature[layout.feature].bytes_list.value[0]
+      value = np.frombuffer(value, layout.dtype).reshape(layout.shape)
       (label,) = feature['label'].int64_list.value
-    checks.check_label(label, self.classes)
-    return {'image': image, 'label': np.int32(label)}
+    checks.check_label(label, layout.classes)
+    return {layout.feature: value, 'label': np.int32(label)}
 
 
 def _read_label(record: bytes) -> int:
@@ -146,8 +152,8 @@ def open_split(
 
   Args:
     folder: of the data set.
-    name: 'cifar10' or 'cifar100'.
-    split: 'train' or 'test'.
+    name: of the data set, one of `published`.
+    split: 'train', 'test' or another that it has.
     whole: whether its files are read once now: of a set that we prepared the
       sha256 (.15 s), of tfds' own the labels (a second); else their sizes and
       descriptions are checked alone.
@@ -158,30 +164,36 @@ def open_split(
       not those of the data set: their number, dtypes, shapes or labels.
   """
   builder = shards.open_set(folder)
-  layout = archives.LAYOUTS[name]
-  classes = layout.labels[-1]
-  ours = builder.name == NAME
+  layout = published.layout(name)
+  ours = builder.name == layout.store
   if ours:
     _check_shards(folder, sums=whole)
-  checks.check_features(folder, builder.info.features, archives.SHAPE, classes)
+  checks.check_features(
+    folder,
+    builder.info.features,
+    layout.shape,
+    layout.classes,
+    feature=layout.feature,
+    dtype=layout.dtype,
+  )
   files = shards.check_shards(builder, split)
   records = builder.as_data_source(
     split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
   )
-  if len(records) != (expected := layout.examples(split)):
+  if len(records) != (expected := published.examples(layout, split)):
     raise ValueError(
       f'{folder} has {len(records)} {split} examples, expected {expected}'
     )
   features = None if ours else builder.info.features
-  source = RecordSource(folder, records, features, files, classes, '')
+  source = RecordSource(folder, records, features, files, layout, '')
   if ours:
     content = read_record(folder)['splits'][split]['sha256']
     return dataclasses.replace(source, content=content)
   if not whole:
     return source
   place, each = f'{folder} {split}', layout.per_class[split]
-  checks.check_labels(place, source.read_labels(), classes, each)
-  sums = [archives.file_digest(path, 'sha256') for path in files.paths]
+  checks.check_labels(place, source.read_labels(), layout.classes, each)
+  sums = [downloads.file_digest(path, 'sha256') for path in files.paths]
   content = hashlib.sha256(' '.join(sums).encode()).hexdigest()
   return dataclasses.replace(source, content=content)
 
@@ -189,27 +201,28 @@ def open_split(
 def load_split(
   folder: pathlib.Path, name: str, split: str
 ) -> dict[str, np.ndarray]:
-  """Reads a split into RAM: {'image': [N, 32, 32, 3], 'label': [N]}.
+  """Reads a split into RAM: {'image' or 'audio': [N, ...], 'label': [N]}.
 
   Raises:
     ValueError: as `open_split`; or, for a set that we prepared, the arrays are
       not those that were prepared.
   """
   source = open_split(folder, name, split, whole=False)
-  images = np.empty((len(source), *archives.SHAPE), np.uint8)
+  layout = source.layout
+  values = np.empty((len(source), *layout.shape), layout.dtype)
   labels = np.empty(len(source), np.int32)
   for start in range(0, len(source), _BLOCK):
     keys = range(start, min(start + _BLOCK, len(source)))
     for i, example in zip(keys, source.__getitems__(keys), strict=True):
-      images[i], labels[i] = example['image'], example['label']
-  arrays = {'image': images, 'label': labels}
+      values[i], labels[i] = example[layout.feature], example['label']
+  arrays = {layout.feature: values, 'label': labels}
   if source.features is None:
     if arrays_sha256(arrays) != source.content:
       _check_shards(folder)
       raise ValueError(f'{folder}: {split} is not what {RECORD} says of it')
   else:
-    each = archives.LAYOUTS[name].per_class[split]
-    checks.check_labels(f'{folder} {split}', labels, source.classes, each)
+    each = layout.per_class[split]
+    checks.check_labels(f'{folder} {split}', labels, layout.classes, each)
   return arrays
 
 
@@ -219,7 +232,7 @@ def _check_shards(folder: pathlib.Path, sums: bool = True):
     path = folder / name
     size = shards.check_file(path)
     if size != wanted['bytes'] or (
-      sums and archives.file_digest(path, 'sha256') != wanted['sha256']
+      sums and downloads.file_digest(path, 'sha256') != wanted['sha256']
     ):
       raise ValueError(
         f'{path} ({size} bytes, expected {wanted["bytes"]}) is not the file '
@@ -228,7 +241,8 @@ def _check_shards(folder: pathlib.Path, sums: bool = True):
 
 
 def arrays_sha256(arrays: dict[str, np.ndarray]) -> str:
-  """The sha256 of a split: all images, then all labels."""
-  digest = hashlib.sha256(arrays['image'].data)
+  """The sha256 of a split: all images or sounds, then all labels."""
+  (values,) = (array for name, array in arrays.items() if name != 'label')
+  digest = hashlib.sha256(values.data)
   digest.update(arrays['label'].astype('<i4').data)
   return digest.hexdigest()

@@ -79,7 +79,7 @@ def find_newest(
 
 def again(folder: pathlib.Path) -> str:
   """What to do about a set that is not as it was prepared."""
-  if 'jaxmix_cifar' in folder.parts:
+  if any(part.startswith('jaxmix_') for part in folder.parts):
     how = 'set --config.data.source=ARCHIVE or --config.data.download=True'
   elif 'imagenet2012' in folder.parts:
     how = 'see docs/imagenet.md'

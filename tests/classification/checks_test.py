@@ -30,8 +30,8 @@ def test_good_arrays_pass():
     ({'index': [2, 6, 10], 'value': 1}, 'class 2 has 0 examples, .* 4 classes'),
     ({'label': np.zeros(12, 'f4')}, 'labels are float32, expected integers'),
     ({'label': np.zeros(12, bool)}, 'labels are bool'),
-    ({'label': np.zeros((12, 4), int)}, r'shape \[12, 4\] for 12 images'),
-    ({'label': np.zeros(11, int)}, r'shape \[11\] for 12 images'),
+    ({'label': np.zeros((12, 4), int)}, r'shape \[12, 4\] for 12 examples'),
+    ({'label': np.zeros(11, int)}, r'shape \[11\] for 12 examples'),
     ({'image': np.full((12, 32, 32, 3), np.nan)}, r'float64 .*expected uint8'),
     ({'image': np.zeros((12, 3, 32, 32), 'u1')}, r'\[12, 3, 32, 32\].*32, 3\]'),
     (

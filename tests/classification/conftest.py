@@ -4,7 +4,7 @@ import hashlib
 import ml_collections
 import pytest
 
-from jaxmix.classification import archives, data
+from jaxmix.classification import cifar, data
 from tests.classification import tiny_cifar
 
 
@@ -38,7 +38,7 @@ def data_config():
 @pytest.fixture
 def tiny(monkeypatch):
   """For this test CIFAR-100 is the tiny one."""
-  monkeypatch.setitem(archives.LAYOUTS, 'cifar100', tiny_cifar.LAYOUT)
+  monkeypatch.setitem(cifar.LAYOUTS, 'cifar100', tiny_cifar.LAYOUT)
 
 
 @pytest.fixture
@@ -50,9 +50,9 @@ def published(tmp_path, monkeypatch):
   layout = dataclasses.replace(
     tiny_cifar.LAYOUT,
     url=path.as_uri(),
-    md5=hashlib.md5(path.read_bytes()).hexdigest(),
+    checksum=f'md5:{hashlib.md5(path.read_bytes()).hexdigest()}',
   )
-  monkeypatch.setitem(archives.LAYOUTS, 'cifar100', layout)
+  monkeypatch.setitem(cifar.LAYOUTS, 'cifar100', layout)
   return layout
 
 

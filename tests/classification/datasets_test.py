@@ -6,7 +6,7 @@ import pathlib
 import pytest
 import tensorflow_datasets as tfds
 
-from jaxmix.classification import archives, data, records
+from jaxmix.classification import cifar, data, records
 from tests.classification import tiny_cifar
 from tests.classification.compare import assert_same, check_source
 
@@ -37,7 +37,7 @@ def test_prepared_once_from_any_form(
       block.source = str(folder if form == 'folder' else folder.parent)
   for split in 'train', 'test':
     assert_same(load(block, split), tiny_cifar.arrays(rows[split]))
-  monkeypatch.setattr(archives, 'read_source', None)  # not needed any more
+  monkeypatch.setattr(cifar, 'read_source', None)  # not needed any more
   monkeypatch.delenv('JAXMIX_CIFAR100', raising=False)
   block.source = ''
   assert_same(load(block, 'train'), tiny_cifar.arrays(rows['train']))
@@ -88,13 +88,13 @@ def test_interrupted_preparation_leaves_nothing(
     dir=str(tmp_path / 'data'),
   )
 
-  def stops(self, image, label):
-    yield 0, {'image': image[0], 'label': int(label[0])}
+  def stops(self, arrays):
+    yield 0, {'image': arrays['image'][0], 'label': int(arrays['label'][0])}
     raise Stop
 
   for name, function in [
-    ('datasets.JaxmixCifar._generate_examples', stops),
-    ('archives.file_digest', lambda *_: stops(0, [0], [0]).throw(Stop)),
+    ('datasets.PreparedSet._generate_examples', stops),
+    ('downloads.file_digest', lambda *_: stops(0, {}).throw(Stop)),
   ]:
     with monkeypatch.context() as patch:
       patch.setattr(f'jaxmix.classification.{name}', function)
@@ -248,7 +248,7 @@ def test_cifar100_needs_no_source_once_prepared(
   data_config, cifar100_archive, cifar100_dir, monkeypatch
 ):
   monkeypatch.setenv('JAXMIX_CIFAR100', str(cifar100_archive / 'gone'))
-  monkeypatch.setattr(archives, '_read_files', None)
+  monkeypatch.setattr(cifar, '_read_files', None)
   block = data_config(name='cifar100', dir=cifar100_dir, download=True)
   assert data.source(block, 'test')[0]['image'].shape == (32, 32, 3)
   record = next(pathlib.Path(cifar100_dir).glob('*/*/*/jaxmix.json'))

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from jaxmix.classification import archives, data, records
+from jaxmix.classification import cifar, data, records
 from tests.classification import tiny_cifar
 
 
@@ -72,6 +72,6 @@ def test_other_number_of_examples(tiny_prepared, monkeypatch):
   layout = dataclasses.replace(
     tiny_cifar.LAYOUT, per_class={'train': 4, 'test': 2}
   )
-  monkeypatch.setitem(archives.LAYOUTS, 'cifar100', layout)
+  monkeypatch.setitem(cifar.LAYOUTS, 'cifar100', layout)
   with pytest.raises(ValueError, match='12 train examples, expected 16'):
     load(folder)

@@ -6,10 +6,10 @@ import tarfile
 
 import numpy as np
 
-from jaxmix.classification import archives
+from jaxmix.classification import cifar
 
 LAYOUT = dataclasses.replace(
-  archives.LAYOUTS['cifar100'], labels=(2, 4), per_class={'train': 3, 'test': 2}
+  cifar.LAYOUTS['cifar100'], labels=(2, 4), per_class={'train': 3, 'test': 2}
 )
 
 

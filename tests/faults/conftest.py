@@ -42,7 +42,11 @@ def cifar(tmp_path_factory):
   root = tmp_path_factory.mktemp('cifar')
   source = tiny_cifar.write_folder(root / 'published', tiny_cifar.rows())
   with pytest.MonkeyPatch.context() as patch:
-    patch.setitem(datasets.archives.LAYOUTS, 'cifar100', tiny_cifar.LAYOUT)
+    patch.setitem(
+      datasets.published.READERS['cifar100'].LAYOUTS,
+      'cifar100',
+      tiny_cifar.LAYOUT,
+    )
     datasets.find(
       'cifar100',
       data_dir=str(root / 'sets'),

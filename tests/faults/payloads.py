@@ -21,7 +21,7 @@ import zlib
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxmix.classification import archives, inputs, records
+from jaxmix.classification import cifar, inputs, records
 from jaxretrieval import features, index, trained
 from jaxretrieval import inputs as retrieval_inputs
 from jaxretrieval.datasets import flickr8k, multi30k, ready_made
@@ -33,7 +33,7 @@ from launch.exits import Exit, blame, exit_code
 DEEP = '{"a":' * 10**5
 HUGE = 10 * 2**30
 ABOUT = '{"image": "eye 1", "text": "ear 1"}'
-LAYOUT = archives.LAYOUTS['cifar100']
+LAYOUT = cifar.LAYOUTS['cifar100']
 
 
 class Canary:
@@ -150,7 +150,7 @@ def tar(path, *members):
 
 def archive_payloads(here, canary):
   def read(path):
-    return lambda: archives.read_source(LAYOUT, path)
+    return lambda: cifar.read_source(LAYOUT, path)
 
   wanted = 'cifar-100-binary/train.bin'
   for title, name, kind, link in (

@@ -13,7 +13,7 @@ import shutil
 import numpy as np
 import pytest
 
-from jaxmix.classification import archives, data, records
+from jaxmix.classification import cifar, data, records
 from launch.inputs import arrays_digest
 from tests.classification import tiny_cifar, tiny_tfds
 from tests.faults import tiny_config, trainer
@@ -157,7 +157,7 @@ COUNT = 200 if trainer.FULL else 25
 def test_a_flip_in_a_set_of_tfds_is_told_or_changes_nothing(
   tmp_path, monkeypatch
 ):
-  monkeypatch.setitem(archives.LAYOUTS, 'cifar100', tiny_cifar.LAYOUT)
+  monkeypatch.setitem(cifar.LAYOUTS, 'cifar100', tiny_cifar.LAYOUT)
   folder = tiny_tfds.prepare(tmp_path)
   (shard,) = folder.glob('*train*')
 

@@ -9,7 +9,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from jaxmix.classification import archives, data, task
+from jaxmix.classification import cifar, data, task
 from jaxmix.classification.evaluators import clean, streamed
 from tests.classification import tiny_cifar
 
@@ -23,7 +23,7 @@ def train_data(config):
 
 def shrink():
   layout = tiny_cifar.LAYOUT
-  archives.LAYOUTS['cifar100'] = layout
+  cifar.LAYOUTS['cifar100'] = layout
   data._INFOS['cifar100'] = dataclasses.replace(
     data._INFOS['cifar100'],
     num_classes=layout.labels[-1],

@@ -6,23 +6,23 @@ import tarfile
 import numpy as np
 import pytest
 
-from jaxmix.classification import archives, data
+from jaxmix.classification import cifar, data, downloads
 from tests.classification import tiny_cifar
 from tests.classification.compare import assert_same
 
 
 def test_layouts_agree_with_info(data_config):
-  for name, layout in archives.LAYOUTS.items():
+  for name, layout in cifar.LAYOUTS.items():
     info = data.info(data_config(name=name))
     assert info.num_classes == layout.labels[-1]
-    assert info.image_shape == archives.SHAPE
+    assert info.image_shape == cifar.SHAPE
     assert info.train_examples == layout.examples('train')
     assert info.test_examples == layout.examples('test')
-  assert archives.LAYOUTS['cifar10'].sizes() == {
+  assert cifar.LAYOUTS['cifar10'].sizes() == {
     **{f'data_batch_{i}.bin': 30_730_000 for i in range(1, 6)},
     'test_batch.bin': 30_730_000,
   }
-  assert archives.LAYOUTS['cifar100'].sizes() == {
+  assert cifar.LAYOUTS['cifar100'].sizes() == {
     'train.bin': 153_700_000,
     'test.bin': 30_740_000,
   }
@@ -30,13 +30,13 @@ def test_layouts_agree_with_info(data_config):
 
 def test_several_files_a_split(tmp_path):
   layout = dataclasses.replace(
-    archives.LAYOUTS['cifar10'], per_class={'train': 5, 'test': 1}
+    cifar.LAYOUTS['cifar10'], per_class={'train': 5, 'test': 1}
   )
   rows = np.random.default_rng(0).integers(0, 256, (60, 3073), np.uint8)
   rows[:, 0] = np.arange(60) % 10
   for i, name in enumerate(layout.sizes()):
     rows[10 * i : 10 * i + 10].tofile(tmp_path / name)
-  splits, _ = archives.read_source(layout, tmp_path)
+  splits, _ = cifar.read_source(layout, tmp_path)
   np.testing.assert_array_equal(splits['train']['label'], rows[:50, 0])
   np.testing.assert_array_equal(
     splits['test']['image'],
@@ -85,12 +85,12 @@ def test_what_is_not_the_publishers_is_refused(tmp_path, form, spoil, message):
       tmp_path / 'a.tar.gz', tiny_cifar.members(rows)
     )
   with pytest.raises((ValueError, FileNotFoundError), match=message):
-    archives.read_source(tiny_cifar.LAYOUT, source)
+    cifar.read_source(tiny_cifar.LAYOUT, source)
 
 
 def test_archives_cannot_lead_astray(tmp_path):
   def read(path):
-    return archives.read_source(tiny_cifar.LAYOUT, path)
+    return cifar.read_source(tiny_cifar.LAYOUT, path)
 
   members = tiny_cifar.members(tiny_cifar.rows())
   where = tmp_path / 'archives'
@@ -134,28 +134,28 @@ def test_broken_archives(tmp_path):
   ):
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r'a\.tar\.gz'):
-      archives.read_source(tiny_cifar.LAYOUT, path)
+      cifar.read_source(tiny_cifar.LAYOUT, path)
 
 
 def test_download(published, tmp_path, capfd):
   folder = tmp_path / 'downloads'
-  path = archives.fetch(published, folder)
+  path = downloads.fetch(published, folder)
   assert 'cifar-100-binary.tar.gz' in capfd.readouterr().err, 'no progress'
-  splits, _ = archives.read_source(published, path)
+  splits, _ = cifar.read_source(published, path)
   assert_same(splits['train'], tiny_cifar.arrays(tiny_cifar.rows()['train']))
   assert os.listdir(folder) == ['cifar-100-binary.tar.gz']
   # Kept, and looked at again before it is used again.
   (tmp_path / 'web' / path.name).unlink()
-  assert archives.fetch(published, folder) == path
+  assert downloads.fetch(published, folder) == path
   path.write_bytes(b'other')
   with pytest.raises(ValueError, match='md5'):
-    archives.fetch(published, folder)
+    downloads.fetch(published, folder)
 
 
 @pytest.mark.parametrize(
   'fault, error, message',
   [
-    ({'md5': '0' * 32}, ValueError, f'expected {"0" * 32}'),
+    ({'checksum': f'md5:{"0" * 32}'}, ValueError, f'expected {"0" * 32}'),
     ({'url': 'file:///no/a.tar.gz'}, ConnectionError, 'config.data.source'),
     ({'url': 'http://127.0.0.1:9/a.tar.gz'}, ConnectionError, '127.0.0.1'),
   ],
@@ -164,7 +164,7 @@ def test_failed_download_leaves_nothing(
   published, tmp_path, fault, error, message
 ):
   with pytest.raises(error, match=message):
-    archives.fetch(dataclasses.replace(published, **fault), tmp_path / 'x')
+    downloads.fetch(dataclasses.replace(published, **fault), tmp_path / 'x')
   assert os.listdir(tmp_path / 'x') == []
 
 
@@ -178,11 +178,11 @@ def test_sums_are_those_of_the_files_however_they_are_packed(tiny, tmp_path):
   path = tmp_path / 'a.tar.gz'
   tiny_cifar.write_archive(path, tiny_cifar.members(rows))
   for source in folder, folder.parent, path:
-    assert archives.read_source(tiny_cifar.LAYOUT, source)[1] == expected
-    assert archives.source_sha256(tiny_cifar.LAYOUT, source) == expected
+    assert cifar.read_source(tiny_cifar.LAYOUT, source)[1] == expected
+    assert cifar.source_sha256(tiny_cifar.LAYOUT, source) == expected
   # A file that changes under a name that was already checked.
   (folder / 'test.bin').write_bytes(tiny_cifar.rows(1)['test'].tobytes())
-  changed = archives.source_sha256(tiny_cifar.LAYOUT, folder)
+  changed = cifar.source_sha256(tiny_cifar.LAYOUT, folder)
   assert changed['test.bin'] != expected['test.bin'], 'the old sum was kept'
 
 
@@ -190,6 +190,6 @@ def test_cifar100_archive_is_the_folder(cifar100_archive, tmp_path):
   path = tmp_path / 'cifar-100-binary.tar.gz'
   with tarfile.open(path, 'w:gz', compresslevel=0) as archive:
     archive.add(cifar100_archive, 'cifar-100-binary')
-  layout = archives.LAYOUTS['cifar100']
-  sha256 = archives.source_sha256(layout, path)
-  assert sha256 == archives.source_sha256(layout, cifar100_archive.parent)
+  layout = cifar.LAYOUTS['cifar100']
+  sha256 = cifar.source_sha256(layout, path)
+  assert sha256 == cifar.source_sha256(layout, cifar100_archive.parent)

@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100 as their publisher gives them: fetched and checked.
+"""CIFAR-10 and CIFAR-100 as their publisher gives them, checked.
 
 An archive (the binary version), the folder it unpacks to, or the folder around
 that one becomes the arrays of each split. Needs neither TFDS nor TensorFlow.
@@ -11,13 +11,10 @@ import hashlib
 import os
 import pathlib
 import tarfile
-import urllib.request
-import uuid
 import zlib
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from jaxmix.classification import inputs
 
@@ -36,22 +33,32 @@ class Layout:
   Attributes:
     name: of the data set, tfds' name too.
     url: of the archive.
-    md5: of the archive, as published.
+    checksum: of the archive, as published: its kind and the digest.
     variable: environment variable that may hold the path of the source.
     folder: the only folder of the archive.
     files: split to its files, in order.
     labels: number of values of each label byte; the last are the classes.
     per_class: split to examples of each class.
+    store, feature, shape, dtype: as in `published.Layout`.
   """
 
   name: str
   url: str
-  md5: str
+  checksum: str
   variable: str
   folder: str
   files: dict[str, tuple[str, ...]]
   labels: tuple[int, ...]
   per_class: dict[str, int]
+  store: str = 'jaxmix_cifar'
+  feature: str = 'image'
+  shape: tuple[int, ...] = SHAPE
+  dtype: str = 'uint8'
+
+  @property
+  def classes(self) -> int:
+    """Labels are 0..classes-1."""
+    return self.labels[-1]
 
   def examples(self, split: str) -> int:
     """Number of examples of a split."""
@@ -71,7 +78,7 @@ LAYOUTS = {
   'cifar10': Layout(
     name='cifar10',
     url='https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz',
-    md5='c32a1d4ab5d03f1284b67883e8d87530',
+    checksum='md5:c32a1d4ab5d03f1284b67883e8d87530',
     variable='JAXMIX_CIFAR10',
     folder='cifar-10-batches-bin',
     files={
@@ -84,7 +91,7 @@ LAYOUTS = {
   'cifar100': Layout(
     name='cifar100',
     url='https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz',
-    md5='03b5dce01913d631647c71ecec9e9cb8',
+    checksum='md5:03b5dce01913d631647c71ecec9e9cb8',
     variable='JAXMIX_CIFAR100',
     folder='cifar-100-binary',
     files={'train': ('train.bin',), 'test': ('test.bin',)},
@@ -235,57 +242,3 @@ def _sha256(files: dict[str, bytes]) -> dict[str, str]:
   return {
     n: hashlib.sha256(content).hexdigest() for n, content in files.items()
   }
-
-
-def fetch(layout: Layout, folder: pathlib.Path) -> pathlib.Path:
-  """Downloads the publisher's archive into `folder`, once.
-
-  Raises:
-    ConnectionError: no network, or it broke off.
-    ValueError: what arrived does not have the published md5.
-  """
-  target = folder / layout.url.rpartition('/')[2]
-  if target.exists():
-    _check_md5(layout, target)
-    return target
-  folder.mkdir(parents=True, exist_ok=True)
-  # A name of its own until it is whole and checked.
-  part = folder / f'.{target.name}.{uuid.uuid4().hex}'
-  try:
-    _download(layout.url, part)
-    _check_md5(layout, part)
-    part.rename(target)
-  except OSError as error:
-    raise ConnectionError(
-      f'could not fetch {layout.url}: {error}. Fetch it elsewhere and set '
-      f'config.data.source (or {layout.variable}) to it'
-    ) from error
-  finally:
-    part.unlink(missing_ok=True)
-  return target
-
-
-def _download(url: str, path: pathlib.Path):
-  with (
-    path.open('wb') as out,
-    urllib.request.urlopen(url, timeout=60) as stream,
-  ):
-    size = int(stream.headers.get('Content-Length') or 0) or None
-    with tqdm(desc=url, total=size, unit='B', unit_scale=True) as progress:
-      while chunk := stream.read(1 << 20):
-        out.write(chunk)
-        progress.update(len(chunk))
-
-
-def _check_md5(layout: Layout, path: pathlib.Path):
-  md5 = file_digest(path, 'md5')
-  if md5 != layout.md5:
-    raise ValueError(
-      f'{path} (from {layout.url}) has md5 {md5}, expected {layout.md5}'
-    )
-
-
-def file_digest(path: pathlib.Path, algorithm: str) -> str:
-  """The digest of a file in hexadecimal, by a name that hashlib knows."""
-  with path.open('rb') as stream:
-    return hashlib.file_digest(stream, algorithm).hexdigest()
