@@ -13,6 +13,7 @@ METHODS = (
 
 # Pixels: its paper's on CIFAR, half a side elsewhere.
 _CUTOUT = {'cifar10': 16, 'cifar100': 8, 'digits': 4, 'imagenet': 112}
+_SOUND = 16  # of 32 bands and frames
 
 
 def mix_options(method: str, weights: tuple[float, ...]) -> dict[str, Any]:
@@ -75,7 +76,7 @@ def classification(
   config.augment = {
     'pad': 4,
     'flip': True,
-    'cutout': _CUTOUT[data] if choice.method == 'cutout' else 0,
+    'cutout': _CUTOUT.get(data, _SOUND) if choice.method == 'cutout' else 0,
   }
   config.mix = mix_options(choice.method, weights)
 

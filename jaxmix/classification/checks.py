@@ -99,7 +99,7 @@ def check_labels(
   place: Any,
   labels: np.ndarray,
   num_classes: int,
-  each: int | tuple[int, ...] | None = None,
+  each: int | None = None,
 ) -> None:
   """Checks the labels of a whole split.
 
@@ -107,7 +107,7 @@ def check_labels(
     place: of the split, for messages.
     labels: `[N]`.
     num_classes: of the network.
-    each: examples of each class, or of all; None for any number but 0.
+    each: examples of each class; None for any number but 0.
 
   Raises:
     ValueError: names the first label or class that is not as it must be.
@@ -123,9 +123,7 @@ def check_labels(
   counts = np.bincount(labels, minlength=num_classes)
   wrong = np.flatnonzero(counts != each if each else counts == 0)
   if wrong.size:
-    first = wrong[0]
-    expected = each[first] if isinstance(each, tuple) else each or '1 or more'
     raise ValueError(
-      f'{place}: class {first} has {counts[first]} examples, expected '
-      f'{expected} (there are {num_classes} classes)'
+      f'{place}: class {wrong[0]} has {counts[wrong[0]]} examples, expected '
+      f'{each or "1 or more"} of each of the {num_classes} classes'
     )

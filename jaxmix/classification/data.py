@@ -1,10 +1,10 @@
-"""The data sets of the trainer: digits, CIFAR-10, CIFAR-100 and ImageNet.
+"""The data sets of the trainer: pictures, and sounds of one second.
 
 Everything hangs on one block of the config:
 
     config.data = {
-      name: 'digits' | 'cifar10' | 'cifar100' | 'imagenet',
-      source: '',          # the publisher's archive or folder (CIFAR)
+      name: 'digits',      # or another of the names below
+      source: '',          # the publisher's archive or folder
       dir: '',             # prepared sets; default $TFDS_DATA_DIR, else
                            # ~/tensorflow_datasets
       download: False,     # may the publisher's archive be fetched?
@@ -17,9 +17,10 @@ Everything hangs on one block of the config:
 
 `load` gives a split as arrays in RAM, `source` the same examples in the same
 order one at a time, and `info` what a model must know before any is read.
-Images are uint8 [H, W, C], labels int32. Where CIFAR is looked for is told in
-`jaxmix.classification.datasets`, what is checked in `archives` and `records`;
-ImageNet, which is only streamed, has `imagenet`.
+Images are uint8 [H, W, C], sounds int16 [T], labels int32. Where a data set is
+looked for is told in `jaxmix.classification.datasets`, what is checked in the
+modules that `published` names and in `records`; ImageNet, which is only
+streamed, has `imagenet`.
 """
 
 import dataclasses
@@ -28,72 +29,8 @@ from typing import Any
 import numpy as np
 
 from jaxmix.classification import checks, digits
+from jaxmix.classification.infos import INFOS, Info
 from jaxmix.classification.source import ArraySource, Source
-
-
-@dataclasses.dataclass(frozen=True)
-class Info:
-  """What is known of a data set before it is read.
-
-  Attributes:
-    name: as in `config.data.name`.
-    num_classes: labels are 0..num_classes-1.
-    image_shape: (H, W, C).
-    train_examples: length of the train split, after any subset.
-    test_examples: the same of the test split.
-    mean: per channel, of the whole train split with pixels scaled to 0..1.
-    std: population standard deviation, same pixels, same units.
-    photographs: of many sizes, cropped to `image_shape` as they are read; only
-      streamed, and a prepared set may have other numbers of examples.
-  """
-
-  name: str
-  num_classes: int
-  image_shape: tuple[int, int, int]
-  train_examples: int
-  test_examples: int
-  mean: tuple[float, ...]
-  std: tuple[float, ...]
-  photographs: bool = False
-
-
-# Mean and std: `x = images / 255; x.mean((0, 1, 2)), x.std((0, 1, 2))` in
-# float64 over the whole train split, to four places. data_test recomputes those
-# of the digits and of CIFAR-100; CIFAR-10's are the ones in common use.
-_INFOS = {
-  'digits': Info(
-    'digits', 10, (8, 8, 1), 1437, 360, mean=(0.3058,), std=(0.3761,)
-  ),
-  'cifar10': Info(
-    'cifar10',
-    10,
-    (32, 32, 3),
-    50_000,
-    10_000,
-    mean=(0.4914, 0.4822, 0.4465),
-    std=(0.2470, 0.2435, 0.2616),
-  ),
-  'cifar100': Info(
-    'cifar100',
-    100,
-    (32, 32, 3),
-    50_000,
-    10_000,
-    mean=(0.5071, 0.4865, 0.4409),
-    std=(0.2673, 0.2564, 0.2762),
-  ),
-  # Mean and std are those in common use.
-  'imagenet': Info(
-    'imagenet',
-    1000,
-    (224, 224, 3),
-    1_281_167,
-    50_000,
-    mean=(0.485, 0.456, 0.406),
-    std=(0.229, 0.224, 0.225),
-    photographs=True,
-  ),
-}
 
 
 def info(data_config: Any) -> Info:
@@ -104,16 +41,16 @@ def info(data_config: Any) -> Info:
   Raises:
     ValueError: unknown name, or an impossible number of examples.
   """
-  if data_config.name not in _INFOS:
+  if data_config.name not in INFOS:
     raise ValueError(
-      f'config.data.name={data_config.name!r} is not one of {sorted(_INFOS)}'
+      f'config.data.name={data_config.name!r} is not one of {sorted(INFOS)}'
     )
   if data_config.name == 'digits' and data_config.source:
     raise ValueError(
       f'config.data.source={data_config.source!r}: the digits come with '
       'scikit-learn and are read from nowhere else; leave it empty'
     )
-  full = _INFOS[data_config.name]
+  full = INFOS[data_config.name]
   if full.photographs and (data_config.source or data_config.download):
     raise ValueError(
       f'config.data.source={data_config.source!r}, config.data.download='
@@ -132,10 +69,11 @@ def load(data_config: Any, split: str) -> dict[str, np.ndarray]:
 
   Args:
     data_config: `config.data`, see the top of this file.
-    split: 'train' or 'test'.
+    split: 'train', 'test' or, where there is one, 'validation'.
 
   Returns:
-    {'image': uint8 [N, H, W, C], 'label': int32 [N]}. The order is the
+    {'image': uint8 [N, H, W, C] or 'audio': int16 [N, T],
+    'label': int32 [N]}. The order is the
     publisher's (tfds' own where tfds prepared the set). With
     `train_examples=N` or `test_examples=N`, each class keeps its first
     N / num_classes examples, the first N % num_classes classes one more.
@@ -155,8 +93,12 @@ def load(data_config: Any, split: str) -> dict[str, np.ndarray]:
   checks.check_arrays(
     f'{described.name} {split}',
     arrays,
-    described.image_shape,
+    (described.sample_rate,)
+    if described.sample_rate
+    else described.image_shape,
     described.num_classes,
+    feature=described.feature,
+    dtype='int16' if described.sample_rate else 'uint8',
   )
   if expected != len(arrays['label']):
     keep = _balanced(data_config, split, arrays['label'])
@@ -169,8 +111,8 @@ def source(
 ) -> Source:
   """Opens a split for random access: `source(c, s)[i]` is `load(c, s)` at i.
 
-  CIFAR stays on disk in ArrayRecord files; to choose a subset its labels are
-  read once. The digits are in memory anyway. May be pickled, and read from
+  Prepared sets stay on disk in ArrayRecord files; to choose a subset the labels
+  are read once. The digits are in memory anyway. May be pickled, and read from
   several threads.
 
   Args:
@@ -229,8 +171,13 @@ def _find(data_config: Any):
 
 
 def _examples(described: Info, split: str) -> int:
-  if split not in ('train', 'test'):
-    raise ValueError(f"split={split!r} is not 'train' or 'test'")
+  splits = (
+    'train',
+    'test',
+    *['validation'] * bool(described.validation_examples),
+  )
+  if split not in splits:
+    raise ValueError(f'split={split!r} of {described.name} is not in {splits}')
   return getattr(described, f'{split}_examples')
 
 
@@ -248,7 +195,7 @@ def _wanted(data_config: Any, split: str, available: int) -> int:
 def _balanced(data_config: Any, split: str, labels: np.ndarray) -> np.ndarray:
   """Indices of the class-balanced subset, ascending."""
   wanted = data_config[f'{split}_examples']
-  classes = _INFOS[data_config.name].num_classes
+  classes = INFOS[data_config.name].num_classes
   each, more = divmod(wanted, classes)
   quota = each + (np.arange(classes) < more)
   counts = np.bincount(labels, minlength=classes)

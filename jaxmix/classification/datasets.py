@@ -41,8 +41,11 @@ class PreparedSet(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """Takes the arrays that are written."""
     self.name = layout.store  # pyright: ignore
     self._layout, self._splits = layout, splits
-    config = tfds.core.BuilderConfig(name=layout.name)
-    super().__init__(config=config, **kwargs)
+    # Its only one, so that tfds takes it: given as `config`, it warns of it.
+    self.BUILDER_CONFIGS = [
+      tfds.core.BuilderConfig(name=layout.name, version=VERSION)
+    ]
+    super().__init__(**kwargs)
 
   def _info(self) -> tfds.core.DatasetInfo:
     layout = self._layout

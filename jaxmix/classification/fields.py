@@ -8,7 +8,7 @@ the modules that know.
 from collections.abc import Iterator
 from typing import Any
 
-from jaxmix.classification import mixing
+from jaxmix.classification import infos, mixing
 from jaxmix.classification.rules import SWITCH, TEXT, Rule, number, whole
 
 _EXAMPLES = whole(0, 2**31 - 1)
@@ -20,8 +20,6 @@ RULES = {
   ),
   'model.name': TEXT,
   'model.dtype': TEXT,
-  'augment.pad': whole(0, 2**10),
-  'augment.flip': SWITCH,
   'augment.cutout': whole(0, 2**10),
   'data.name': TEXT,
   'data.source': TEXT,
@@ -31,8 +29,18 @@ RULES = {
   'data.train_examples': _EXAMPLES,
   'data.test_examples': _EXAMPLES,
 }
+_PICTURES = {
+  'augment.pad': whole(0, 2**10),
+  'augment.flip': SWITCH,
+}
+_SOUNDS = {
+  'augment.shift': number(0, 1, 'a number of seconds from 0 to 1'),
+  'augment.speed': number(0, 0.9, 'a number from 0 to 0.9'),
+  'augment.noise': number(0, 1, 'a number from 0 to 1'),
+}
 _EVALUATORS = {
   'clean': {},
+  'validation': {},
   'fgsm': {'epsilon': number(0, 1, 'a number from 0 to 1')},
   'corruption': {'source': TEXT},
   'occlusion': {'side': number(0, 1, 'a number from 0 to 1')},
@@ -64,6 +72,16 @@ def _others(config: Any) -> Iterator[tuple[str, Rule]]:
     for option, rule in rules.items():
       yield f'evals.{name}.{option}', rule
   yield from _mixing(config)
+  # An unknown data set is told of where it is looked for.
+  known = infos.INFOS.get(str(_value(config, 'data.name')))
+  rules = _SOUNDS if known and known.sample_rate else _PICTURES
+  for name in _block(config, 'augment'):
+    if f'augment.{name}' not in (*rules, 'augment.cutout'):
+      raise ValueError(
+        f'config.augment.{name} is not an option for data like '
+        f'{config.data.name}'
+      )
+  yield from rules.items()
   if 'workers' in _block(config, 'data'):
     yield 'data.workers', whole(0, 2**10)
 

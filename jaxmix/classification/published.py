@@ -15,31 +15,26 @@ A layout has, beside what its own module wants to know,
 * `store`: the folder that prepared sets of this kind go to, `'jaxmix_...'`;
 * `feature`: what an example is beside its label, `'image'` or `'audio'`, and
   the `shape` and `dtype` of that;
-* `classes`: labels are 0..classes-1;
-* `per_class`: split to the examples of each class: one number, or a tuple.
+* `classes`: labels are 0..classes-1, and `examples(split)`, how many there are;
+* `per_class`: split to the examples of each class, if tfds too has a set of
+  this name.
 """
 
 import types
 from typing import Any
 
-from jaxmix.classification import cifar
+from jaxmix.classification import cifar, fsdd, speech_commands
 
 READERS: dict[str, types.ModuleType] = {
   'cifar10': cifar,
   'cifar100': cifar,
+  'fsdd': fsdd,
+  'fsdd_speakers': fsdd,
+  'speech_commands_v1': speech_commands,
+  'speech_commands_v2': speech_commands,
 }
 
 
 def layout(name: str) -> Any:
   """The layout of a data set by its name."""
   return READERS[name].LAYOUTS[name]
-
-
-def examples(layout: Any, split: str) -> int:
-  """The number of examples of a split.
-
-  >>> examples(layout('cifar100'), 'test')
-  10000
-  """
-  each = layout.per_class[split]
-  return each * layout.classes if isinstance(each, int) else sum(each)

@@ -180,7 +180,7 @@ def open_split(
   records = builder.as_data_source(
     split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
   )
-  if len(records) != (expected := published.examples(layout, split)):
+  if len(records) != (expected := layout.examples(split)):
     raise ValueError(
       f'{folder} has {len(records)} {split} examples, expected {expected}'
     )

@@ -1,7 +1,7 @@
 """Image classification with mixed samples, as a task of `launch.task`."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 
 import jaxmix
 from jaxmix.classification import (
+  audio,
   augment,
   data,
   fields,
@@ -32,7 +33,10 @@ EVALUATORS = {
   'corruption': corruption,
   'occlusion': occlusion,
 }
+SOUNDS = {'clean': clean}
 STREAMED = {'clean': streamed}  # the same of photographs
+
+Augment = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 def train_data(config: Any) -> Mapping[str, np.ndarray] | data.Source:
@@ -59,7 +63,7 @@ def init(config: Any, key: jax.Array) -> tuple[Any, Any]:
 
 
 def make_loss(config: Any, mesh: Mesh) -> Any:
-  """Crop, flip, normalise, mix, cut, and the mixed cross entropy."""
+  """Augment, mix, normalise, cut, and the mixed cross entropy."""
   fields.check(config)
   return make_batch_loss(config, data.info(config.data), mesh)
 
@@ -69,7 +73,9 @@ def make_batch_loss(config: Any, info: data.Info, mesh: Mesh) -> Any:
   model = models.create(config.model, info.num_classes)
 
   def finish(images: jax.Array) -> jax.Array:
-    return augment.normalise(images, info.mean, info.std).astype(model.dtype)
+    if not info.sample_rate:
+      images = augment.normalise(images, info.mean, info.std)
+    return images.astype(model.dtype)
 
   place = mixing.Place(info.image_shape, info.num_classes, mesh, finish)
   mix = mixing.make(config.mix, place)
@@ -77,20 +83,10 @@ def make_batch_loss(config: Any, info: data.Info, mesh: Mesh) -> Any:
     raise ValueError(
       f'config.label_smoothing={config.label_smoothing} must lie in [0, 1)'
     )
-  if not 0 <= config.augment.pad < min(info.image_shape[:2]):
-    raise ValueError(
-      f'config.augment.pad={config.augment.pad} must be 0 or more and less '
-      f'than the side of the {info.name} images, {info.image_shape[:2]}'
-    )
-  if info.photographs and config.augment.pad:
-    raise ValueError(
-      f'config.augment.pad={config.augment.pad} must be 0: {info.name} is '
-      'cropped as it is read'
-    )
-
+  make_augment = _augment_sounds if info.sample_rate else _augment_pictures
+  augmented = make_augment(config.augment, info, place)
   # Gathers along the batch: left to jit, each would collect it whole on every
   # device.
-  crop_flip = place.by_rows(augment.crop_flip)
   score = place.by_rows(
     functools.partial(losses.score, label_smoothing=config.label_smoothing)
   )
@@ -98,13 +94,9 @@ def make_batch_loss(config: Any, info: data.Info, mesh: Mesh) -> Any:
   fill_box, cutout = place.by_rows(jaxmix.fill_box), config.augment.cutout
 
   def loss(params: Any, batch_stats: Any, batch: Any, key: jax.Array) -> Any:
-    images, labels = batch['image'], batch['label']
-    crop_key, mix_key = jax.random.split(key)
-    if not info.photographs:  # those come cropped and mirrored
-      drawn = augment.draw_crop_flip(
-        crop_key, len(images), pad=config.augment.pad, flip=config.augment.flip
-      )
-      images = crop_flip(drawn, images)
+    augment_key, mix_key = jax.random.split(key)
+    images = augmented(augment_key, clean.example(batch))
+    labels = batch['label']
 
     def train(images: jax.Array) -> Any:
       variables = {'params': params, 'batch_stats': batch_stats}
@@ -124,14 +116,60 @@ def make_batch_loss(config: Any, info: data.Info, mesh: Mesh) -> Any:
   return loss
 
 
+def _augment_pictures(options: Any, info: data.Info, place: Any) -> Augment:
+  if not 0 <= options.pad < min(info.image_shape[:2]):
+    raise ValueError(
+      f'config.augment.pad={options.pad} must be 0 or more and less than the '
+      f'side of the {info.name} images, {info.image_shape[:2]}'
+    )
+  if info.photographs:
+    if options.pad:
+      raise ValueError(
+        f'config.augment.pad={options.pad} must be 0: {info.name} is cropped '
+        'as it is read'
+      )
+    return lambda key, images: images  # those come cropped and mirrored
+  crop_flip = place.by_rows(augment.crop_flip)
+
+  def augmented(key: jax.Array, images: jax.Array) -> jax.Array:
+    drawn = augment.draw_crop_flip(
+      key, len(images), pad=options.pad, flip=options.flip
+    )
+    return crop_flip(drawn, images)
+
+  return augmented
+
+
+def _augment_sounds(options: Any, info: data.Info, place: Any) -> Augment:
+  distort = place.by_rows(lambda *args: audio.log_mel(audio.distort(*args)))
+
+  def augmented(key: jax.Array, waveforms: jax.Array) -> jax.Array:
+    drawn = audio.draw_distortion(
+      key,
+      *waveforms.shape,
+      shift=round(options.shift * info.sample_rate),
+      speed=options.speed,
+      noise=options.noise,
+    )
+    return distort(drawn, waveforms)
+
+  return augmented
+
+
 def make_evaluators(config: Any, mesh: Mesh) -> dict[str, clean.Evaluate]:
-  """The evaluators that `config.evals` names, on the test split."""
+  """The evaluators that `config.evals` names, on the test split.
+
+  `validation` is `clean` on the validation split, where there is one.
+  """
   fields.check(config)
   info = data.info(config.data)
   model = models.create(config.model, info.num_classes)
 
   def predict(params: Any, batch_stats: Any, images: jax.Array) -> jax.Array:
-    images = augment.normalise(images, info.mean, info.std)
+    if info.sample_rate:
+      images = audio.log_mel(images)
+    else:
+      images = augment.normalise(images, info.mean, info.std)
     variables = {'params': params, 'batch_stats': batch_stats}
     logits: Any = model.apply(
       variables, images.astype(model.dtype), train=False
@@ -140,12 +178,20 @@ def make_evaluators(config: Any, mesh: Mesh) -> dict[str, clean.Evaluate]:
 
   read = data.source if info.photographs else data.load
   examples = read(config.data, 'test')
-  known: dict[str, Any] = STREAMED if info.photographs else EVALUATORS
+  known: dict[str, Any] = EVALUATORS
+  if info.photographs or info.sample_rate:
+    known = STREAMED if info.photographs else SOUNDS
   evaluators = {}
   for name, options in config.evals.items():
+    if name == 'validation' and info.validation_examples:
+      evaluators[name] = clean.make(
+        predict, data.load(config.data, name), mesh=mesh, name=name, **options
+      )
+      continue
     if name not in known:
       raise ValueError(
-        f'config.evals.{name} is unknown; allowed: {sorted(known)}'
+        f'config.evals.{name} is not an evaluation of {info.name}; allowed: '
+        f'{sorted(known)}'
       )
     evaluators[name] = known[name].make(predict, examples, mesh=mesh, **options)
   return evaluators

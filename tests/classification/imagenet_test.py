@@ -254,7 +254,7 @@ def small(root, monkeypatch):
   info = data.info(imagenet_resnet50.get_config().data)
   shape = (32, 32, 3)
   monkeypatch.setitem(
-    data._INFOS, 'imagenet', dataclasses.replace(info, image_shape=shape)
+    data.INFOS, 'imagenet', dataclasses.replace(info, image_shape=shape)
   )
   config = imagenet_resnet50.get_config('smoke,method=none')
   config.model = {

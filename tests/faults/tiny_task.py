@@ -24,14 +24,14 @@ def train_data(config):
 def shrink():
   layout = tiny_cifar.LAYOUT
   cifar.LAYOUTS['cifar100'] = layout
-  data._INFOS['cifar100'] = dataclasses.replace(
-    data._INFOS['cifar100'],
+  data.INFOS['cifar100'] = dataclasses.replace(
+    data.INFOS['cifar100'],
     num_classes=layout.labels[-1],
     train_examples=layout.examples('train'),
     test_examples=layout.examples('test'),
   )
-  data._INFOS['imagenet'] = dataclasses.replace(
-    data._INFOS['imagenet'], image_shape=(32, 32, 3)
+  data.INFOS['imagenet'] = dataclasses.replace(
+    data.INFOS['imagenet'], image_shape=(32, 32, 3)
   )
 
 

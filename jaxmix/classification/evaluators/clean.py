@@ -21,20 +21,21 @@ def make(
   batch_size: int,
   mesh: Mesh,
   name: str = 'clean',
-  change: Change = lambda params, model_state, batch: batch['image'],
+  change: Change = lambda params, model_state, batch: example(batch),
 ) -> Evaluate:
   """Makes an evaluator whose examples stay on the device.
 
   Args:
     predict: `(params, model_state, images [B, H, W, C]) -> logits`; images of
-      0 to 255, uint8 or what `change` makes of them.
-    examples: `image` `[N, H, W, C]` and `label` `[N]`, kept on the device.
+      0 to 255, uint8 or what `change` makes of them; or sounds `[B, T]`.
+    examples: `image` `[N, H, W, C]` or `audio` `[N, T]`, and `label` `[N]`;
+      kept on the device.
     batch_size: images per step; the last step is padded, and its padding is
       not counted.
     mesh: batches are split over its axis `'data'`.
     name: of the evaluator, in errors.
     change: `(params, model_state, batch) -> images` to predict instead of
-      `batch['image']`; the batch has `label` and `index`, the place in the
+      the examples; the batch has `label` and `index`, the place in the
       split, too.
 
   Returns:
@@ -66,6 +67,11 @@ def make(
     return lambda: means(sums, count)
 
   return evaluate
+
+
+def example(batch: Mapping[str, jax.Array]) -> jax.Array:
+  """What a batch holds beside labels and places: images or sounds."""
+  return batch['audio'] if 'audio' in batch else batch['image']
 
 
 def on_device(
