@@ -18,6 +18,7 @@ import numpy as np
 from jaxmix.classification import sounds
 
 RATE = 8000
+_LIMIT = 2**28  # bytes of an archive, unpacked; there are 16 MB of sounds
 SPEAKERS = ('george', 'jackson', 'lucas', 'nicolas', 'theo', 'yweweler')
 _NAME = re.compile(r'recordings/(\d)_([a-z]+)_(\d{1,2})\.wav')
 
@@ -136,7 +137,10 @@ def _sha256s(source, times):
 
 def _read_files(source: str | os.PathLike[str]) -> dict[str, bytes]:
   path = pathlib.Path(source).expanduser()
-  return dict(sounds.read_files(path, lambda name: bool(_NAME.fullmatch(name))))
+  files = sounds.read_files(
+    path, lambda name: bool(_NAME.fullmatch(name)), _LIMIT
+  )
+  return dict(files)
 
 
 def _sums(files: dict[str, bytes]) -> dict[str, str]:

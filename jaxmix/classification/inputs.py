@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import tarfile
 from typing import Any, NoReturn
 
 MAX_BYTES = 2**24
@@ -49,6 +50,22 @@ class Bounded:
         f'{self._label}: more than {self._limit} bytes are packed in it'
       )
     return content
+
+
+class SmallHeader(tarfile.TarInfo):
+  """A member of an archive, for `tarfile.open`, whose long name is short.
+
+  tarfile reads names and comments of any size into memory.
+  """
+
+  @classmethod
+  def frombuf(cls, buf: Any, encoding: str, errors: str) -> 'SmallHeader':
+    """Raises `tarfile.ReadError` for a header of more than a megabyte."""
+    member = super().frombuf(buf, encoding, errors)
+    data = (*tarfile.REGULAR_TYPES, tarfile.GNUTYPE_SPARSE)
+    if member.type not in data and member.size > 2**20:
+      raise tarfile.ReadError(f'it has a header of {member.size} bytes')
+    return member
 
 
 def _no_number(constant: str) -> NoReturn:

@@ -16,7 +16,6 @@ import numpy as np
 from jaxmix.classification import inputs
 
 _MOST = 2**24  # bytes of a file: minutes of sound
-_ALL = 2**33  # bytes of all files of an archive
 
 
 def read_wav(content: bytes, rate: int, place: str) -> np.ndarray:
@@ -65,7 +64,7 @@ def one_second(samples: np.ndarray, rate: int) -> np.ndarray:
 
 
 def read_files(
-  source: pathlib.Path, wanted: Callable[[str], bool]
+  source: pathlib.Path, wanted: Callable[[str], bool], limit: int
 ) -> Iterator[tuple[str, bytes]]:
   """Yields the wanted files of a folder, a .tar.gz or a .zip.
 
@@ -75,6 +74,7 @@ def read_files(
   Args:
     source: the folder, the one above it, or the archive.
     wanted: says of a name whether it is read.
+    limit: bytes of all files of an archive.
 
   Raises:
     FileNotFoundError: `source` does not exist.
@@ -88,7 +88,7 @@ def read_files(
     raise FileNotFoundError(f'{source} (config.data.source) does not exist')
   else:
     zipped = zipfile.is_zipfile(source)
-    files = (_in_zip if zipped else _in_tar)(source, wanted)
+    files = (_in_zip if zipped else _in_tar)(source, wanted, limit)
   try:
     for name, content in files:
       if name in seen:
@@ -126,9 +126,11 @@ def _in_folder(folder: pathlib.Path, wanted: Any) -> Iterator[Any]:
       yield name, path.read_bytes()
 
 
-def _in_zip(path: pathlib.Path, wanted: Any) -> Iterator[Any]:
+def _in_zip(path: pathlib.Path, wanted: Any, limit: int) -> Iterator[Any]:
   with zipfile.ZipFile(path) as archive:
     members = [x for x in archive.infolist() if wanted(_short(x.filename))]
+    if sum(member.file_size for member in members) > limit:
+      raise ValueError(f'{path}: more than {limit} bytes are packed in it')
     for member in members:
       place = f'{path}: {member.filename}'
       _check_size(place, member.file_size)
@@ -136,12 +138,14 @@ def _in_zip(path: pathlib.Path, wanted: Any) -> Iterator[Any]:
         yield _short(member.filename), stream.read(member.file_size)
 
 
-def _in_tar(path: pathlib.Path, wanted: Any) -> Iterator[Any]:
+def _in_tar(path: pathlib.Path, wanted: Any, limit: int) -> Iterator[Any]:
   with path.open('rb') as file:
     packed = file.read(2) == b'\x1f\x8b'
   with gzip.open(path) if packed else path.open('rb') as inflated:
-    stream: Any = inputs.Bounded(inflated, _ALL, str(path))
-    with tarfile.open(fileobj=stream, mode='r|') as archive:
+    stream: Any = inputs.Bounded(inflated, limit, str(path))
+    with tarfile.open(
+      fileobj=stream, mode='r|', tarinfo=inputs.SmallHeader
+    ) as archive:
       for member in archive:
         if not wanted(name := _short(member.name)):
           continue

@@ -28,6 +28,7 @@ WORDS = (
   *('yes', 'no', 'up', 'down', 'left', 'right', 'on', 'off', 'stop', 'go'),
 )
 CLASSES = (*WORDS, 'unknown', 'silence')
+_LIMIT = 2**33  # bytes of an archive, unpacked; there are 3.4 GB of sounds
 NOISE = '_background_noise_'
 _FILE = re.compile(r'(?:.*/)?(validation|testing)_list\.txt|([^/]+)/[^/]+\.wav')
 # Of a noise file, where the silence of a split is cut.
@@ -235,7 +236,7 @@ def _read_files(
     )
 
   total = sum(layout.recordings.values())
-  files = sounds.read_files(path, wanted)
+  files = sounds.read_files(path, wanted, _LIMIT)
   with tqdm(
     desc=f'Reading {path.name}', total=total, delay=5, file=sys.stderr
   ) as bar:

@@ -80,7 +80,7 @@ def test_digits_source_is_load(data_config):
   'fields, split, message',
   [
     ({'name': 'mnist'}, 'train', r'config\.data\.name'),
-    ({}, 'validation', "'train' or 'test'"),
+    ({}, 'validation', "not in .'train', 'test'"),
     ({'source': 'somewhere'}, 'train', r'config\.data\.source'),
   ],
 )

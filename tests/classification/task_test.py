@@ -254,7 +254,9 @@ def test_a_mistake_is_told_by_its_field_before_any_step(
 def test_an_unknown_evaluation_is_named(tmp_path):
   config = quickstart.get_config()
   config.evals.dirty = {'batch_size': 10}
-  with pytest.raises(ValueError, match=r'config\.evals\.dirty is unknown'):
+  with pytest.raises(
+    ValueError, match=r'config\.evals\.dirty is not an evaluation of digits'
+  ):
     fit(task, config, tmp_path)
 
 
