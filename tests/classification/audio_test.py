@@ -6,6 +6,7 @@ power_to_db(ref=max)) the pictures of 31 spoken digits and of noise differed by
 """
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -44,7 +45,7 @@ def picture(wave, rate):
   return (np.maximum(result, -80) + 40) / 80
 
 
-def waves(rate, count=3):
+def waves(rate, count=3) -> Any:
   rng = np.random.default_rng(0)
   loud = rng.normal(size=(count, rate)) * np.linspace(0, 8000, rate)
   return np.clip(loud, -32768, 32767).astype(np.int16)

@@ -117,7 +117,8 @@ def test_what_is_not_the_data_set_is_named(tmp_path, changes, message):
 
 
 def test_a_missing_word_is_named(tmp_path):
-  changes = {k: None for k in tiny_sounds.commands() if k.startswith('go/')}
-  changes['validation_list.txt'] = changes['testing_list.txt'] = b'\n'
+  gone = [name for name in tiny_sounds.commands() if name.startswith('go/')]
+  lists = dict.fromkeys(('validation_list.txt', 'testing_list.txt'), b'\n')
+  changes = dict.fromkeys(gone) | lists
   with pytest.raises(ValueError, match="0 recordings of 'go', expected 11"):
     read(tmp_path, changes)
