@@ -8,7 +8,7 @@ trains six methods over three seeds on Google Speech Commands, the twelve
 classes of Kaggle's challenge. `:data=` chooses speech_commands_v1 (the paper's,
 64,727 files), speech_commands_v2, fsdd (ten spoken digits, small; no validation
 split) or fsdd_speakers (the same, tested on two speakers never heard). `:small`
-is a network an eighth as wide for 40 epochs, which trains fsdd on two cores in
+is a network an eighth as wide for 30 epochs, which trains fsdd on two cores in
 minutes, and `:smoke` four steps of that. One row, with its
 `:method=` (random_mix, mixup, cutmix, resizemix, fmix, cutout or none):
 
@@ -80,7 +80,7 @@ def get_config(arg: str | None = None) -> Any:
   if choice.data.startswith('speech_commands'):
     config.evals.validation = {'batch_size': config.evals.clean.batch_size}
   if choice.small:
-    config.epochs = 40.0
+    config.epochs = 30.0
     config.batch_size = 64
   elif not choice.smoke:
     config.epochs = 300.0
