@@ -25,7 +25,8 @@ def draw_cutout(
     key: random key.
     shape: `[B, *spatial, C]`, the shape of the images.
     length: of a side, in pixels, 1 or more; 16 for CIFAR-10 and 8 for
-      CIFAR-100 in the paper.
+      CIFAR-100 in the paper. An odd one is as long as it says; the official
+      code takes one pixel less.
 
   Returns:
     int32 `[B, d, 2]`: start and stop on each of the `d` spatial axes.
