@@ -3,7 +3,6 @@ import json
 import pytest
 
 from launch import report
-from launch.table import without_seed
 
 
 def write_run(folder, accuracies, finished=True, **fields):
@@ -50,21 +49,6 @@ def test_curves_are_drawn(runs):
   assert (runs / 'curves.png').read_bytes().startswith(b'\x89PNG')
 
 
-def test_the_curve_is_the_mean_of_the_runs_at_each_epoch(runs):
-  groups = report.group_runs(list(report.find_runs(runs)))
-  epochs, means, stds = report._curve(groups['method=none'], 'test/accuracy')
-  assert epochs == [1.0, 2.0]
-  assert means == pytest.approx([0.2, 0.6])
-  assert stds == pytest.approx([0.1, 0.1 * 2**0.5])
-
-
-def test_runs_of_one_config_are_one_group(tmp_path):
-  for seed in range(3):
-    write_run(tmp_path / str(seed), [0.5], seed=seed)
-  groups = report.group_runs(list(report.find_runs(tmp_path)))
-  assert {name: len(runs) for name, runs in groups.items()} == {'all runs': 3}
-
-
 def test_several_folders_make_one_table(tmp_path, capsys):
   write_run(tmp_path / 'x' / '0', [0.5], seed=0)
   write_run(tmp_path / 'y' / '1', [0.7], seed=1)
@@ -83,18 +67,6 @@ def test_columns_can_be_chosen(tmp_path, capsys):
   assert '0.5' not in capsys.readouterr().out
 
 
-def test_rows_of_a_sweep_keep_their_names(tmp_path):
-  for method in ('none', 'cutmix'):
-    for seed in (0, 1):
-      folder = tmp_path / f'method={method},seed={seed}'
-      write_run(folder, [0.5], mix={'candidates': [method]}, seed=seed)
-  groups = report.group_runs(list(report.find_runs(tmp_path)))
-  assert {name: len(runs) for name, runs in groups.items()} == {
-    'method=none': 2,
-    'method=cutmix': 2,
-  }
-
-
 def test_what_is_broken_is_told_in_a_line(runs, capsys):
   with (runs / 'a0' / 'metrics.jsonl').open('a') as file:
     for line in (
@@ -105,11 +77,29 @@ def test_what_is_broken_is_told_in_a_line(runs, capsys):
       print(line, file=file)
   assert report.main([str(runs)]) == 0
   assert '0.6 ± 0.14 (2)' in capsys.readouterr().out, 'a broken row counted'
-  (runs / 'c' / 'config.json').write_text('{"seed": NaN}')
+
+
+@pytest.mark.parametrize('file', ['config.json', 'metrics.jsonl'])
+def test_a_broken_run_is_named_and_the_others_are_shown(runs, capsys, file):
+  (runs / 'a0' / file).unlink()
+  if file == 'config.json':
+    (runs / 'a0' / file).write_text('{"seed": NaN}')
+  else:
+    (runs / 'a0' / file).mkdir()
   assert report.main([str(runs)]) == 8
-  said = capsys.readouterr().err
-  assert said.startswith(f'error: {runs / "c" / "config.json"} is not a')
-  assert said.count('\n') == 1
+  captured = capsys.readouterr()
+  (line,) = captured.err.splitlines()
+  assert line.startswith('error: left out: ') and str(runs / 'a0') in line
+  assert '| method=none | 1 of 2 | 0.7 ± – (1) |' in captured.out
+  assert '| method=cutmix | 1 of 1 |' in captured.out
+  assert (runs / 'report.md').read_text() == captured.out
+
+
+def test_nothing_but_broken_runs_is_a_table_of_none(tmp_path, capsys):
+  (tmp_path / 'x').mkdir()
+  (tmp_path / 'x' / 'config.json').write_text('[]')
+  assert report.main([str(tmp_path)]) == 8
+  assert capsys.readouterr().out.count('\n') == 2
 
 
 def write_sweep(folder, paper, rows=('none', 'cutmix', 'fmix')):
@@ -174,23 +164,10 @@ def test_before_anything_has_ended_the_paper_is_there(tmp_path, capsys):
   assert row == '| method=none | 0 of 2 | – | 0.5 | – |'
 
 
-@pytest.mark.parametrize(
-  ('row', 'name'),
-  [
-    ('method=a,seed=1', 'method=a'),
-    ('seed=1,method=a', 'method=a'),
-    ('data.seed=3,seed=0', 'data.seed=3'),
-    ('seed=1', 'all runs'),
-  ],
-)
-def test_a_row_is_named_without_its_seed(row, name):
-  assert without_seed(row) == name
-
-
 def test_a_sweep_of_seeds_is_one_row(tmp_path, capsys):
   content = {'rows': ['seed=0', 'seed=1'], 'paper': {}}
   (tmp_path / 'sweep.json').write_text(json.dumps(content))
   write_run(tmp_path / 'seed=0', [0.5], seed=0)
   assert report.main([str(tmp_path), '--columns=test/*']) == 0
   rows = capsys.readouterr().out.splitlines()[2:]
-  assert rows == ['| all runs | 1 of 2 | 0.5 ± – (1) |']
+  assert rows == ['| all seeds | 1 of 2 | 0.5 ± – (1) |']

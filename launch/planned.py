@@ -1,0 +1,50 @@
+"""What a sweep is to come to: its rows, and what a paper says of them."""
+
+import collections
+import json
+import pathlib
+import re
+from typing import NamedTuple
+
+
+class Sweep(NamedTuple):
+  """What a folder of `launch.sweep` should come to hold.
+
+  Attributes:
+    planned: rows without their seeds, in order: how many runs of each.
+    paper: by row and metric, what a paper says.
+  """
+
+  planned: dict[str, int]
+  paper: dict[str, dict[str, float]]
+
+
+def read_sweep(folder: pathlib.Path) -> Sweep:
+  """Reads `folder/sweep.json`; empty if there is none.
+
+  Raises:
+    ValueError: it is broken; names it.
+  """
+  path = folder / 'sweep.json'
+  if not path.exists():
+    return Sweep({}, {})
+  try:
+    content = json.loads(path.read_text())
+    planned = collections.Counter(map(without_seed, content['rows']))
+    paper = {
+      row: {metric: float(value) for metric, value in metrics.items()}
+      for row, metrics in content['paper'].items()
+    }
+  except (ValueError, TypeError, KeyError, AttributeError) as error:
+    raise ValueError(f'{path} is broken: {error!r}') from error
+  return Sweep(dict(planned), paper)
+
+
+def without_seed(row: str) -> str:
+  """The name of a row of a sweep, for all of its seeds.
+
+  >>> without_seed('method=none,seed=1')
+  'method=none'
+  """
+  parts = [x for x in row.split(',') if not re.fullmatch(r'seed=\d+', x)]
+  return ','.join(parts) or 'all seeds'

@@ -1,0 +1,111 @@
+"""The runs below some folders, as reports read them."""
+
+import json
+import os
+import pathlib
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from launch import resolved
+from launch.config import SAFE, flatten
+from launch.planned import without_seed
+from launch.writers import Row, evaluation, final_metrics, read_metrics
+
+
+class RunFolder(NamedTuple):
+  """One run: its config without the seed, its rows, how it ended.
+
+  Attributes:
+    path: the folder.
+    row: the folder's name without its seed: the row of the sweep it is.
+    fields: the config by dotted path, less the seed and what does not matter.
+    rows: the rows of metrics.jsonl.
+    final: the metrics of the last evaluation, None if the run has not ended.
+  """
+
+  path: pathlib.Path
+  row: str
+  fields: dict[str, Any]
+  rows: list[Row]
+  final: dict[str, float] | None
+
+
+class Found(NamedTuple):
+  """What `find_runs` found.
+
+  Attributes:
+    runs: those that could be read, by path.
+    broken: a sentence about each of the others.
+  """
+
+  runs: list[RunFolder]
+  broken: list[str]
+
+
+def find_runs(folders: Sequence[pathlib.Path]) -> Found:
+  """Reads the runs in `folders` and below; one within another counts once."""
+  found, seen = Found([], []), set()
+
+  def unreadable(error: OSError):
+    found.broken.append(f'{error.filename}: {error.strerror}')
+
+  for folder in folders:
+    for path in _walk(folder, unreadable):
+      if path.resolve() in seen:
+        continue
+      seen.add(path.resolve())
+      try:
+        found.runs.append(read_run(path))
+      except (ValueError, OSError) as error:
+        text = str(error)
+        found.broken.append(text if str(path) in text else f'{path}: {text}')
+  return found
+
+
+def _walk(folder: pathlib.Path, onerror: Any) -> Iterator[pathlib.Path]:
+  for path, folders, files in os.walk(folder, onerror=onerror):
+    folders.sort()
+    if 'config.json' in files:
+      folders.clear()
+      yield pathlib.Path(path)
+
+
+def read_run(workdir: pathlib.Path) -> RunFolder:
+  """Reads one run.
+
+  Raises:
+    ValueError: its config.json is none.
+    OSError: a file of it cannot be read.
+  """
+  fields = flatten(resolved.read(workdir / 'config.json'))
+  return RunFolder(
+    workdir,
+    without_seed(workdir.name or workdir.resolve().name),
+    {
+      name: value
+      for name, value in fields.items()
+      if name != 'seed' and name not in SAFE
+    },
+    read_metrics(workdir),
+    _final(workdir),
+  )
+
+
+def _final(workdir: pathlib.Path) -> dict[str, float] | None:
+  final = final_metrics(workdir)
+  # What launch.evaluate found later of the same checkpoint.
+  last = max((row['step'] for row in read_metrics(workdir)), default=0)
+  for row in read_metrics(workdir, 'evaluations.jsonl'):
+    if final is not None and row['step'] == last:
+      final = final | evaluation(row)
+  return final
+
+
+def differing(runs: Sequence[RunFolder]) -> list[str]:
+  """Returns the fields in which the configs of runs differ, sorted."""
+  names = {name for run in runs for name in run.fields}
+  return [
+    name
+    for name in sorted(names)
+    if len({json.dumps(run.fields.get(name)) for run in runs}) > 1
+  ]

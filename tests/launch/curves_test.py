@@ -1,0 +1,24 @@
+import pytest
+
+from launch.curves import legend, mean_curve
+from launch.groups import group_runs
+from launch.runs import find_runs
+from tests.launch.report_test import write_run
+
+
+def test_the_curve_is_the_mean_of_the_runs_at_each_epoch(tmp_path):
+  write_run(tmp_path / 'a0', [0.1, 0.5], seed=0)
+  write_run(tmp_path / 'a1', [0.2, 0.7], seed=1)
+  write_run(tmp_path / 'a2', [0.3], seed=2, finished=False)
+  (group,) = group_runs(find_runs([tmp_path]).runs)
+  epochs, means, stds = mean_curve(group.runs, 'test/accuracy')
+  assert epochs == [1.0, 2.0]
+  assert means == pytest.approx([0.2, 0.6])
+  assert stds == pytest.approx([0.1, 0.1 * 2**0.5])
+  assert legend(group) == f'{tmp_path.name} (3 runs)'
+
+
+def test_the_curve_of_one_run_is_called_by_its_folder(tmp_path):
+  write_run(tmp_path / 'first_try', [0.5])
+  (group,) = group_runs(find_runs([tmp_path]).runs)
+  assert legend(group) == 'first_try'
