@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import socket
+import time
 from collections.abc import Iterator
 from typing import IO
 
@@ -15,20 +16,30 @@ from absl import logging
 from launch.exits import Exit, blame
 
 NAME = 'lock'
+_PAUSE = 0.02  # seconds between two tries
 
 
 @contextlib.contextmanager
-def hold_lock(workdir: pathlib.Path) -> Iterator[None]:
+def hold_lock(
+  workdir: pathlib.Path, *, name: str = NAME, seconds: float = 0
+) -> Iterator[None]:
   """Holds the lock of a workdir, which is made if need be.
 
   The operating system frees it when the process ends, however it ends: a lock
   file that is left behind locks nothing.
 
+  Args:
+    workdir: the folder of a run, or of many.
+    name: the file in it. A run has one for its trainer, `lock`; files that
+      several processes write have their own.
+    seconds: how long to wait for another process.
+
   Raises:
     ValueError: another process holds it; names its host and pid.
     OSError: the folder cannot be made or written to.
   """
-  path = workdir / NAME
+  path = workdir / name
+  deadline = time.monotonic() + seconds
   with blame(Exit.DISK):
     try:
       workdir.mkdir(parents=True, exist_ok=True)
@@ -40,8 +51,9 @@ def hold_lock(workdir: pathlib.Path) -> Iterator[None]:
       ) from error
   # The holder removes the file before it lets go of it: who waited for that
   # very moment has locked a file that is gone.
-  while not _lock(file, path):
+  while not _lock(file, path, time.monotonic() < deadline):
     file.close()
+    time.sleep(_PAUSE if seconds else 0)
     file = path.open('a+')
   with file:
     # A full disk is no reason not to look at a run.
@@ -58,13 +70,16 @@ def hold_lock(workdir: pathlib.Path) -> Iterator[None]:
           path.unlink()
 
 
-def _lock(file: IO[str], path: pathlib.Path) -> bool:
+def _lock(file: IO[str], path: pathlib.Path, patient: bool) -> bool:
   try:
     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
   except BlockingIOError:
+    if patient:
+      return False
+    doing = 'trains in it' if path.name == NAME else f'holds {path.name}'
     with blame(Exit.LOCK):
       raise ValueError(
-        f'{path.parent} is in use: {_holder(path)} trains in it. Wait for it, '
+        f'{path.parent} is in use: {_holder(path)} {doing}. Wait for it, '
         'stop it, or choose another --workdir'
       ) from None
   except OSError as error:

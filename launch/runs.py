@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 
 from launch import resolved
 from launch.config import SAFE, flatten
+from launch.evaluations import read_evaluations, with_evaluations
 from launch.planned import without_seed
-from launch.writers import Row, evaluation, final_metrics, read_metrics
+from launch.writers import Row, final_metrics, read_metrics
 
 
 class RunFolder(NamedTuple):
@@ -78,6 +79,7 @@ def read_run(workdir: pathlib.Path) -> RunFolder:
     OSError: a file of it cannot be read.
   """
   fields = flatten(resolved.read(workdir / 'config.json'))
+  rows = read_metrics(workdir)
   return RunFolder(
     workdir,
     without_seed(workdir.name or workdir.resolve().name),
@@ -86,19 +88,21 @@ def read_run(workdir: pathlib.Path) -> RunFolder:
       for name, value in fields.items()
       if name != 'seed' and name not in SAFE
     },
-    read_metrics(workdir),
-    _final(workdir),
+    rows,
+    _final(workdir, fields, rows),
   )
 
 
-def _final(workdir: pathlib.Path) -> dict[str, float] | None:
+def _final(
+  workdir: pathlib.Path, fields: dict[str, Any], rows: list[Row]
+) -> dict[str, float] | None:
   final = final_metrics(workdir)
+  if final is None:
+    return None
   # What launch.evaluate found later of the same checkpoint.
-  last = max((row['step'] for row in read_metrics(workdir)), default=0)
-  for row in read_metrics(workdir, 'evaluations.jsonl'):
-    if final is not None and row['step'] == last:
-      final = final | evaluation(row)
-  return final
+  last = max(row['step'] for row in rows)
+  later = [x for x in read_evaluations(workdir) if x.step == last]
+  return with_evaluations(final, later, fields)
 
 
 def differing(runs: Sequence[RunFolder]) -> list[str]:

@@ -1,6 +1,5 @@
 """Evaluations of a saved checkpoint: `launch.evaluate`."""
 
-import json
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -12,17 +11,14 @@ from ml_collections import ConfigDict
 from launch import command, resolved
 from launch.config import Config, check_config
 from launch.evaluation import Results, begin
+from launch.evaluations import add_evaluations, by_evaluator
 from launch.exits import Exit, blame
-from launch.files import write_text
 from launch.mesh import make_mesh, replicated
 from launch.resume import check_resume
 from launch.storage import read_newest
 from launch.streams import say
 from launch.task import Task, load_task
 from launch.timing import show_metrics
-from launch.writers import read_metrics
-
-FILE = 'evaluations.jsonl'
 
 
 def evaluate(argv: Sequence[str]) -> None:
@@ -37,7 +33,7 @@ def evaluate(argv: Sequence[str]) -> None:
 def evaluate_saved(
   task: Task, config: Config, workdir: pathlib.Path
 ) -> Results:
-  """Evaluates the newest checkpoint of a run, and adds a row about it.
+  """Evaluates the newest checkpoint of a run, and adds to its evaluations.
 
   Args:
     task: as for `launch.loop.fit`.
@@ -60,7 +56,7 @@ def evaluate_saved(
     fields.pop('evals', None)
   check_resume(there, ConfigDict(here))
   with blame(Exit.CHECKPOINT):
-    step, _, saved = read_newest(workdir / 'checkpoints')
+    step, about, saved = read_newest(workdir / 'checkpoints')
   mesh = make_mesh()
   with blame(Exit.DATA):
     evaluators = task.make_evaluators(config, mesh)
@@ -69,7 +65,8 @@ def evaluate_saved(
   )
   say(f'{workdir}: step {step}')
   results = begin(evaluators, state['params'], state['model_state'])()
-  rows = [*read_metrics(workdir, FILE), {'step': step, 'epoch': 0} | results]
-  text = ''.join(json.dumps(row) + '\n' for row in rows)
-  write_text(workdir / FILE, text)
+  run = about['belongs_to']
+  epoch = step * run['batch_size'] / run['examples']
+  evals = config.to_dict().get('evals', {})
+  add_evaluations(workdir, by_evaluator(step, epoch, results, evals))
   return results

@@ -1,6 +1,7 @@
 """The table of a report: what runs ended with, beside what a paper says."""
 
 import fnmatch
+import re
 import statistics
 from collections.abc import Sequence
 
@@ -23,7 +24,9 @@ def table(groups: Sequence[Group], columns: str = '') -> str:
     metrics = [name for final in found for name in final]
     metrics = [x for x in metrics if fnmatch.fnmatchcase(x, columns or '*')]
   else:
-    metrics = paper
+    # And what the same evaluators found with other options.
+    other = [x for final in found for x in final if _plain(x) in paper]
+    metrics = paper + [x for x in other if '(' in x]
   # It is there only if it was asked for.
   metrics = metrics + ['cost'] * any('cost' in final for final in found)
   # The bounds of one run's interval have no use as a mean over seeds.
@@ -44,6 +47,10 @@ def table(groups: Sequence[Group], columns: str = '') -> str:
         cells += _beside(values, group.paper.get(name))
     lines.append(cells)
   return ''.join(f'| {" | ".join(line)} |\n' for line in lines)
+
+
+def _plain(metric: str) -> str:
+  return re.sub(r'\(.*\)/', '/', metric)
 
 
 def _beside(values: list[float], paper: float | None) -> tuple[str, str]:

@@ -3,6 +3,8 @@ import os
 import socket
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
 
@@ -49,3 +51,24 @@ def test_a_lock_file_that_was_removed_meanwhile_locks_nothing(tmp_path):
   # The one of before is gone, and two at once are still refused.
   with hold_lock(tmp_path):
     refused(tmp_path)
+
+
+def test_a_second_one_may_wait_for_the_first(tmp_path):
+  took = threading.Event()
+
+  def hold():
+    with hold_lock(tmp_path, name='x.lock'):
+      took.set()
+      time.sleep(0.3)
+
+  thread = threading.Thread(target=hold)
+  thread.start()
+  took.wait()
+  with hold_lock(tmp_path):  # another file, another lock
+    pass
+  with pytest.raises(ValueError, match=r'holds x\.lock'):
+    with hold_lock(tmp_path, name='x.lock', seconds=0.05):
+      pass
+  with hold_lock(tmp_path, name='x.lock', seconds=30):
+    assert not thread.is_alive() or (tmp_path / 'x.lock').exists()
+  thread.join()

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from launch import report
+from launch.evaluations import Evaluation, read_evaluations
 from launch.loop import fit
 from launch.saved import evaluate_saved
 from launch.writers import final_metrics, read_metrics
@@ -43,9 +44,12 @@ def test_a_saved_state_gives_what_the_run_ended_with(finished, capsys):
   assert found == expected, 'another state was evaluated'
   assert (workdir / 'metrics.jsonl').read_bytes() == before
   evaluate_saved(OTHER, config, workdir)
-  rows = read_metrics(workdir, 'evaluations.jsonl')
-  step = read_metrics(workdir)[-1]['step']
-  assert rows == 2 * [{'step': step, 'epoch': 0} | expected]
+  last = read_metrics(workdir)[-1]
+  metrics = {k.partition('/')[2]: v for k, v in expected.items()}
+  assert read_evaluations(workdir) == 2 * [
+    Evaluation(last['step'], last['epoch'], 'again', {}, metrics)
+  ]
+  assert not list(workdir.glob('*.lock')), 'a lock is left behind'
   capsys.readouterr()
   assert report.main([str(workdir.parent)]) == 0
   assert 'again/' in capsys.readouterr().out, 'the report does not show it'
