@@ -8,8 +8,11 @@ Every folder below with a config.json is a run. Runs whose configs differ only
 in the seed are one row: mean ± sample standard deviation (number of runs). A
 run that has not finished is counted but has no value: `–`. Of a sweep all rows
 are shown, begun or not, and beside each number the paper's, if its config file
-has them, and the difference. A run that cannot be read is named on stderr and
-left out; the exit code is 8 then.
+has them, and the difference. Shares such as top1 are in per cent. A run that
+cannot be read is named on stderr and left out; the exit code is 8 then.
+
+The table goes to `DIR/report.md` and `DIR/table.png`, how the runs went to
+`DIR/curves.png`.
 """
 
 import argparse
@@ -22,9 +25,10 @@ from launch.curves import plot_curves
 from launch.exits import EXPECTED, Exit, tell
 from launch.files import write_text
 from launch.groups import group_runs
+from launch.picture import draw_table
 from launch.runs import find_runs
 from launch.streams import say
-from launch.table import table
+from launch.table import make_table, markdown
 
 
 def main(argv: Sequence[str]) -> int:
@@ -45,7 +49,7 @@ def main(argv: Sequence[str]) -> int:
 def report(
   folders: Sequence[pathlib.Path], columns: str = '', cost: str = ''
 ) -> int:
-  """Prints the table of all runs; it and the curves go to the first folder.
+  """Prints the table of all runs; it and its pictures go to the first folder.
 
   Returns:
     The exit code: that of a broken config if a run was left out.
@@ -65,13 +69,15 @@ def report(
   groups = group_runs(runs, folders)
   if cost:
     add_cost(groups, cost)
-  text = table(groups, columns)
+  lines = make_table(groups, columns)
+  text = markdown(lines)
   print(text, end='')
   write_text(folders[0] / 'report.md', text)
   try:
+    draw_table(lines, folders[0] / 'table.png')
     plot_curves(groups, folders[0] / 'curves.png')
   except ModuleNotFoundError:
-    print('curves.png needs matplotlib', file=sys.stderr)
+    say('table.png and curves.png need matplotlib: the extra `plots`')
   return Exit.CONFIG if broken else 0
 
 

@@ -34,26 +34,27 @@ def test_the_numbers_of_the_table(runs, capsys):
   text = capsys.readouterr().out
   # By hand: the mean of .5 and .7 is .6, their sample deviation .1 * sqrt 2.
   assert text == (
-    '| config | finished | test/accuracy | fgsm/error |\n'
+    '| config | finished | test/accuracy (%) | fgsm/error (%) |\n'
     '| --- | ---: | ---: | ---: |\n'
-    '| method=none | 2 of 3 | 0.6 ± 0.14 (2) | 0.4 ± 0.14 (2) |\n'
+    '| method=none | 2 of 3 | 60.00 ± 14.14 (2) | 40.00 ± 14.14 (2) |\n'
     '| method=fmix | 0 of 1 | – | – |\n'
-    '| method=cutmix | 1 of 1 | 0.8 ± – (1) | 0.2 ± – (1) |\n'
+    '| method=cutmix | 1 of 1 | 80.00 ± – (1) | 20.00 ± – (1) |\n'
   )
   assert (runs / 'report.md').read_text() == text
 
 
-def test_curves_are_drawn(runs):
+def test_pictures_are_drawn(runs):
   pytest.importorskip('matplotlib')
   report.main([str(runs)])
-  assert (runs / 'curves.png').read_bytes().startswith(b'\x89PNG')
+  for name in ('table.png', 'curves.png'):
+    assert (runs / name).read_bytes().startswith(b'\x89PNG')
 
 
 def test_several_folders_make_one_table(tmp_path, capsys):
   write_run(tmp_path / 'x' / '0', [0.5], seed=0)
   write_run(tmp_path / 'y' / '1', [0.7], seed=1)
   report.main([str(tmp_path / 'x'), str(tmp_path / 'y')])
-  assert '0.6 ± 0.14 (2)' in capsys.readouterr().out
+  assert '60.00 ± 14.14 (2)' in capsys.readouterr().out
 
 
 def test_no_runs_is_an_error(capsys):
@@ -64,7 +65,7 @@ def test_no_runs_is_an_error(capsys):
 def test_columns_can_be_chosen(tmp_path, capsys):
   write_run(tmp_path / '0', [0.5], seed=0)
   assert report.main([str(tmp_path), '--columns', 'x*']) == 0
-  assert '0.5' not in capsys.readouterr().out
+  assert '50' not in capsys.readouterr().out
 
 
 def test_what_is_broken_is_told_in_a_line(runs, capsys):
@@ -76,7 +77,7 @@ def test_what_is_broken_is_told_in_a_line(runs, capsys):
     ):
       print(line, file=file)
   assert report.main([str(runs)]) == 0
-  assert '0.6 ± 0.14 (2)' in capsys.readouterr().out, 'a broken row counted'
+  assert '60.00 ± 14.14 (2)' in capsys.readouterr().out, 'a broken row counted'
 
 
 @pytest.mark.parametrize('file', ['config.json', 'metrics.jsonl'])
@@ -90,7 +91,7 @@ def test_a_broken_run_is_named_and_the_others_are_shown(runs, capsys, file):
   captured = capsys.readouterr()
   (line,) = captured.err.splitlines()
   assert line.startswith('error: left out: ') and str(runs / 'a0') in line
-  assert '| method=none | 1 of 2 | 0.7 ± – (1) |' in captured.out
+  assert '| method=none | 1 of 2 | 70.00 ± – (1) |' in captured.out
   assert '| method=cutmix | 1 of 1 |' in captured.out
   assert (runs / 'report.md').read_text() == captured.out
 
@@ -120,11 +121,11 @@ def test_a_sweep_is_shown_whole_and_beside_its_paper(tmp_path, capsys):
   write_run(tmp_path / 'method=cutmix,seed=0', [0.9], method='cutmix')
   assert report.main([str(tmp_path), '--columns=test/*']) == 0
   assert capsys.readouterr().out == (
-    '| config | finished | test/accuracy | paper | difference |\n'
+    '| config | finished | test/accuracy (%) | paper | difference |\n'
     '| --- | ---: | ---: | ---: | ---: |\n'
-    '| method=none | 2 of 2 | 0.6 ± 0.14 (2) | 0.5 | +0.1 |\n'
-    '| method=cutmix | 1 of 2 | 0.9 ± – (1) | – | – |\n'
-    '| method=fmix | 0 of 2 | – | 0.75 | – |\n'
+    '| method=none | 2 of 2 | 60.00 ± 14.14 (2) | 50.00 | +10.00 |\n'
+    '| method=cutmix | 1 of 2 | 90.00 ± – (1) | – | – |\n'
+    '| method=fmix | 0 of 2 | – | 75.00 | – |\n'
   )
 
 
@@ -161,7 +162,7 @@ def test_before_anything_has_ended_the_paper_is_there(tmp_path, capsys):
   write_run(folder, [0.5], method='none', finished=False)
   assert report.main([str(tmp_path)]) == 0
   row = capsys.readouterr().out.splitlines()[2]
-  assert row == '| method=none | 0 of 2 | – | 0.5 | – |'
+  assert row == '| method=none | 0 of 2 | – | 50.00 | – |'
 
 
 def test_a_sweep_of_seeds_is_one_row(tmp_path, capsys):
@@ -170,4 +171,4 @@ def test_a_sweep_of_seeds_is_one_row(tmp_path, capsys):
   write_run(tmp_path / 'seed=0', [0.5], seed=0)
   assert report.main([str(tmp_path), '--columns=test/*']) == 0
   rows = capsys.readouterr().out.splitlines()[2:]
-  assert rows == ['| all seeds | 1 of 2 | 0.5 ± – (1) |']
+  assert rows == ['| all seeds | 1 of 2 | 50.00 ± – (1) |']
