@@ -1,36 +1,109 @@
-"""What a method costs: the time of its step over that of another."""
+"""What a method costs: the time of its step over that of another, measured."""
 
 import statistics
 from collections.abc import Sequence
+from typing import Any
 
+from launch.env import machines
 from launch.groups import Group
 from launch.runs import RunFolder
 
+# In which fields of the config a method differs from the baseline: what else
+# differs would be measured too. (Evaluations are no part of a step.)
+_METHOD = ('mix.', 'evals.', 'augment.cutout')
+_UNKNOWN = 'a machine that is not recorded'
 
-def add_cost(groups: Sequence[Group], baseline: str) -> None:
+
+def add_cost(groups: Sequence[Group], baseline: str = '') -> list[str]:
   """Adds `cost` to what each run ended with: the time of a step over another's.
 
   Both are medians of `time/step_ms`, which leaves out compiling and evaluating;
-  the other's of its runs' medians.
+  the other's of its runs' medians on the same kind of machine. Without one, a
+  run has no cost.
+
+  Args:
+    groups: the rows of a report.
+    baseline: the name of a row; empty for the one that differs from a row in
+      its method alone and mixes nothing (`method=none`).
+
+  Returns:
+    Sentences: where it was measured, and of which rows it was not.
 
   Raises:
-    ValueError: there is no such group, or none of its runs tells its times.
+    ValueError: there is no such row, or no run has a cost.
   """
-  known = [
-    run for group in groups if group.name == baseline for run in group.runs
-  ]
-  times = [time for run in known if (time := _step_ms(run)) is not None]
-  if not times:
-    names = ', '.join(group.name for group in groups)
-    raise ValueError(
-      f'--cost={baseline}: there is no such row with times; there are {names}'
+  named = [group for group in groups if group.name == baseline]
+  if baseline and not (named and _times(named[0].runs)):
+    raise _no_baseline(groups, f'--cost={baseline}: there is no such row')
+  places: dict[str, list[str]] = {}
+  refused: list[str] = []
+  for group in groups:
+    if not _times(group.runs):
+      continue
+    found = named or [x for x in groups if _is_baseline(x, group)]
+    if not found:
+      refused.append(f'no cost of {group.name}: no such row without mixing')
+      continue
+    for run in group.runs:
+      place = _place(run)
+      times = _times([x for x in found[0].runs if _place(x) == place])
+      own = _times([run])
+      if own and times and run.final is not None:
+        run.final['cost'] = own[0] / statistics.median(times)
+        places.setdefault(place, []).append(found[0].name)
+      elif own and not times:
+        others = ' and '.join(sorted({_place(x) for x in found[0].runs}))
+        refused.append(
+          f'no cost of {group.name} on {place}: {found[0].name} was measured '
+          f'on {others}'
+        )
+  refused = list(dict.fromkeys(refused))
+  if not places:
+    raise _no_baseline(groups, '; '.join(['--cost', *refused]))
+  notes = []
+  for place, baselines in places.items():
+    those = ' or '.join(dict.fromkeys(baselines))
+    notes.append(
+      f'cost: median time of a step over that of {those}, measured on {place}'
     )
-  for run in (run for group in groups for run in group.runs):
-    time = _step_ms(run)
-    if run.final is not None and time is not None:
-      run.final['cost'] = time / statistics.median(times)
+  return notes + refused
 
 
-def _step_ms(run: RunFolder) -> float | None:
-  times = [r['time/step_ms'] for r in run.rows if 'time/step_ms' in r]
-  return statistics.median(times) if times else None
+def _no_baseline(groups: Sequence[Group], text: str) -> ValueError:
+  names = ', '.join(group.name for group in groups if _times(group.runs))
+  return ValueError(
+    f'{text} with times to compare with; name one, --cost=ROW: '
+    f'{names or "none has any"}'
+  )
+
+
+def _is_baseline(candidate: Group, group: Group) -> bool:
+  if not candidate.runs:
+    return False
+  fields = candidate.runs[0].fields
+  mixes = fields.get('mix.candidates') != ('identity',)
+  if mixes or fields.get('augment.cutout'):
+    return False
+  return bool(_times(candidate.runs)) and (
+    _beside_method(fields) == _beside_method(group.runs[0].fields)
+  )
+
+
+def _beside_method(fields: dict[str, Any]) -> dict[str, Any]:
+  return {k: v for k, v in fields.items() if not k.startswith(_METHOD)}
+
+
+def _times(runs: Sequence[RunFolder]) -> list[float]:
+  """The median time of a step of each run that has any, in ms."""
+  times = [
+    [row['time/step_ms'] for row in run.rows if row.get('time/step_ms', 0) > 0]
+    for run in runs
+  ]
+  return [statistics.median(x) for x in times if x]
+
+
+def _place(run: RunFolder) -> str:
+  found = machines(run.path)
+  # Times of several are of none: it equals no other run's place.
+  several = f'{" and ".join(found)} ({run.path})'
+  return several if len(found) > 1 else ''.join(found) or _UNKNOWN

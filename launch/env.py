@@ -1,5 +1,7 @@
 """What a run ran on: devices, versions, commit, command."""
 
+import collections
+import contextlib
 import datetime
 import importlib.metadata
 import json
@@ -58,12 +60,51 @@ def _environment() -> dict[str, Any]:
     'time': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
     'command': command(),
     'devices': [device.device_kind for device in jax.devices()],
+    'cpu': _cpu(),
+    'cores': _cores(),
     'versions': versions(),
     'python': platform.python_version(),
     'platform': platform.platform(),
     'git': _git('rev-parse', 'HEAD'),
     'git_dirty': None if changes is None else bool(changes),
   }
+
+
+def machines(workdir: pathlib.Path) -> list[str]:
+  """Returns the kinds of machines on which a run was started, each once.
+
+  They are named by their devices, `2 × NVIDIA H100`; a CPU by its model and the
+  cores that the process had, if they are known. None, if nothing is recorded.
+  """
+  try:
+    starts = json.loads((workdir / 'env.json').read_text())
+    return list(dict.fromkeys(_machine(start) for start in starts))
+  except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    return []
+
+
+def _machine(start: dict[str, Any]) -> str:
+  devices = collections.Counter(start['devices'])
+  text = ' + '.join(f'{n} × {kind}' for kind, n in devices.items())
+  if set(devices) == {'cpu'} and 'cpu' in start:
+    text += f' ({start["cpu"]}, {start["cores"]} cores)'
+  return text
+
+
+def _cpu() -> str:
+  """The model of the processor, as people know it."""
+  with contextlib.suppress(OSError):
+    for line in pathlib.Path('/proc/cpuinfo').read_text().splitlines():
+      name, _, value = line.partition(':')
+      if name.strip() == 'model name':
+        return ' '.join(value.split())
+  return platform.processor() or platform.machine()
+
+
+def _cores() -> int | None:
+  if hasattr(os, 'sched_getaffinity'):  # not everywhere
+    return len(os.sched_getaffinity(0))
+  return os.cpu_count()
 
 
 def _git(*arguments: str) -> str | None:

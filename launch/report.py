@@ -2,7 +2,9 @@
 
 `--columns='test/*/recall@10'` keeps the metrics whose names match; without,
 they are those of the paper if a sweep has its numbers, and else all.
-`--cost=method=none` adds the time of a step over that of another row.
+`--cost` after the folders adds the time of a step over that of the row that
+does not mix, `--cost=ROW` over that of another row, and says where both were
+measured: only runs of the same kind of machine are compared.
 
 Every folder below with a config.json is a run. Runs whose configs differ only
 in the seed are one row: mean ± sample standard deviation (number of runs). A
@@ -37,7 +39,11 @@ def main(argv: Sequence[str]) -> int:
   parser.add_argument('folders', nargs='+', metavar='DIR', type=pathlib.Path)
   parser.add_argument('--columns', default='', help='metrics, by a pattern')
   parser.add_argument(
-    '--cost', default='', metavar='ROW', help='compares times of a step to it'
+    '--cost',
+    nargs='?',
+    const='',
+    metavar='ROW',
+    help='compares times of a step with those of a row, or of method=none',
   )
   args = parser.parse_args(argv)
   try:
@@ -47,7 +53,9 @@ def main(argv: Sequence[str]) -> int:
 
 
 def report(
-  folders: Sequence[pathlib.Path], columns: str = '', cost: str = ''
+  folders: Sequence[pathlib.Path],
+  columns: str = '',
+  cost: str | None = None,
 ) -> int:
   """Prints the table of all runs; it and its pictures go to the first folder.
 
@@ -56,7 +64,7 @@ def report(
 
   Raises:
     ValueError: a folder is none, there are no runs, a sweep.json is broken, or
-      nothing is called `cost`.
+      there is no row to compare the `cost` with.
     OSError: the first folder takes no files.
   """
   wrong = [folder for folder in folders if not folder.is_dir()]
@@ -67,10 +75,9 @@ def report(
   for sentence in broken:
     say(f'error: left out: {sentence}')
   groups = group_runs(runs, folders)
-  if cost:
-    add_cost(groups, cost)
+  notes = [] if cost is None else add_cost(groups, cost)
   lines = make_table(groups, columns)
-  text = markdown(lines)
+  text = markdown(lines) + ''.join(f'\n{note}\n' for note in notes)
   print(text, end='')
   write_text(folders[0] / 'report.md', text)
   try:

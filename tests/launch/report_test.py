@@ -138,24 +138,6 @@ def test_a_broken_sweep_is_named(runs, capsys, text):
   assert f'{runs / "sweep.json"} is broken' in capsys.readouterr().err
 
 
-def test_the_cost_is_a_ratio_of_measured_times(tmp_path, capsys):
-  for method, times in (('none', (2, 4, 9)), ('fmix', (5, 6, 70))):
-    folder = tmp_path / f'method={method},seed=0'
-    write_run(folder, [0.5], method=method)
-    with (folder / 'metrics.jsonl').open('a') as file:
-      for time in times:
-        row = {'step': 5, 'epoch': 0.5, 'train/loss': 1, 'time/step_ms': time}
-        print(json.dumps(row), file=file)
-  arguments = [str(tmp_path), '--columns=cost']
-  assert report.main([*arguments, '--cost=method=none']) == 0
-  assert capsys.readouterr().out.splitlines()[2:] == [
-    '| method=fmix | 1 of 1 | 1.5 ± – (1) |',
-    '| method=none | 1 of 1 | 1 ± – (1) |',
-  ]
-  assert report.main([*arguments, '--cost=method=mixup']) == 8
-  assert '--cost=method=mixup: there is no such row' in capsys.readouterr().err
-
-
 def test_before_anything_has_ended_the_paper_is_there(tmp_path, capsys):
   write_sweep(tmp_path, {'method=none': {'test/accuracy': 0.5}}, ['none'])
   folder = tmp_path / 'method=none,seed=0'

@@ -1,0 +1,122 @@
+import json
+
+import pytest
+
+from launch import env, report
+from tests.launch.report_test import write_run
+
+NONE = {'mix': {'candidates': ['identity']}}
+FMIX = {'mix': {'candidates': ['fmix'], 'alpha': 1.0}}
+
+
+def timed(folder, times, devices=('gpu',), **fields):
+  """A finished run with these times of a step, and where it was started."""
+  write_run(folder, [0.5], **fields)
+  with (folder / 'metrics.jsonl').open('a') as file:
+    for time in times:
+      row = {'step': 5, 'epoch': 0.5, 'train/loss': 1, 'time/step_ms': time}
+      print(json.dumps(row), file=file)
+  starts = [{'devices': [device]} for device in devices]
+  if starts:
+    (folder / 'env.json').write_text(json.dumps(starts))
+
+
+def cost(capsys, folder, flag='--cost'):
+  """The lines of the table and below it, or what was said on stderr."""
+  code = report.main([str(folder), '--columns=-', flag])
+  captured = capsys.readouterr()
+  return (captured.out if code == 0 else captured.err).splitlines()[
+    2 if code == 0 else 0 :
+  ]
+
+
+def test_the_cost_is_a_ratio_of_measured_times(tmp_path, capsys):
+  timed(tmp_path / 'method=none,seed=0', (2, 4, 9), **NONE)
+  timed(tmp_path / 'method=fmix,seed=0', (5, 6, 70), **FMIX)
+  expected = [
+    '| method=fmix | 1 of 1 | 1.5 ± – (1) |',
+    '| method=none | 1 of 1 | 1 ± – (1) |',
+    '',
+    'cost: median time of a step over that of method=none, measured on 1 × gpu',
+  ]
+  assert cost(capsys, tmp_path) == expected
+  assert cost(capsys, tmp_path, '--cost=method=none') == expected
+  assert cost(capsys, tmp_path, '--cost=method=fmix')[1:2] == [
+    '| method=none | 1 of 1 | 0.6667 ± – (1) |'
+  ]
+  (line,) = cost(capsys, tmp_path, '--cost=method=mixup')
+  assert '--cost=method=mixup: there is no such row with times' in line
+  assert line.endswith('method=fmix, method=none')
+
+
+def test_each_row_has_the_baseline_of_its_own_network(tmp_path, capsys):
+  for width, slow in ((1, 1), (2, 10)):
+    for method, time, fields in (('none', 2, NONE), ('fmix', 3, FMIX)):
+      folder = tmp_path / f'width={width},method={method}'
+      timed(folder, [slow * time], model={'width': width}, **fields)
+  rows = cost(capsys, tmp_path)
+  assert [row.split(' | ')[-1] for row in rows[:4]] == [
+    *('1.5 ± – (1) |', '1 ± – (1) |'),
+    *('1.5 ± – (1) |', '1 ± – (1) |'),
+  ]
+
+
+def test_cutout_mixes_nothing_and_is_no_baseline(tmp_path, capsys):
+  folder = tmp_path / 'method=cutout,seed=0'
+  timed(folder, [3], augment={'cutout': 4}, **NONE)
+  (line,) = cost(capsys, tmp_path)
+  assert 'no cost of method=cutout: no such row without mixing' in line
+  folder = tmp_path / 'method=none,seed=0'
+  timed(folder, [2], augment={'cutout': 0}, **NONE)
+  assert '| method=cutout | 1 of 1 | 1.5 ± – (1) |' in cost(capsys, tmp_path)
+
+
+def test_times_of_two_kinds_of_machines_are_not_compared(tmp_path, capsys):
+  timed(tmp_path / 'method=none,seed=0', [2], ['h100'], **NONE)
+  timed(tmp_path / 'method=fmix,seed=0', [3], ['h100'], **FMIX)
+  timed(tmp_path / 'method=fmix,seed=1', [9], ['a100'], seed=1, **FMIX)
+  moved = tmp_path / 'method=fmix,seed=2'
+  timed(moved, [9], ['h100', 'a100'], seed=2, **FMIX)
+  lines = cost(capsys, tmp_path)
+  assert lines[0] == '| method=fmix | 3 of 3 | 1.5 ± – (1) |'
+  assert [line for line in lines if line.startswith('no cost')] == [
+    'no cost of method=fmix on 1 × a100: method=none was measured on 1 × h100',
+    f'no cost of method=fmix on 1 × h100 and 1 × a100 ({moved}): '
+    'method=none was measured on 1 × h100',
+  ]
+  assert (tmp_path / 'report.md').read_text().count('no cost') == 2
+
+
+def test_without_any_pair_there_is_no_table(tmp_path, capsys):
+  timed(tmp_path / 'method=fmix,seed=0', [3], ['a100'], **FMIX)
+  timed(tmp_path / 'method=none,seed=0', [2], ['h100'], **NONE)
+  # The baseline itself has one: 1.
+  assert cost(capsys, tmp_path)[0] == '| method=fmix | 1 of 1 | – |'
+  (line,) = cost(capsys, tmp_path / 'method=fmix,seed=0')
+  assert line.startswith('error: --cost; no cost of')
+
+
+def test_a_machine_that_is_not_recorded_is_said_to_be_so(tmp_path, capsys):
+  timed(tmp_path / 'method=none,seed=0', [2], (), **NONE)
+  assert cost(capsys, tmp_path)[-1].endswith('a machine that is not recorded')
+
+
+def test_a_start_is_recorded_with_what_tells_machines_apart(tmp_path):
+  env.record_start(tmp_path, 0)
+  (start,) = json.loads((tmp_path / 'env.json').read_text())
+  assert start['cpu'] and start['cores'] >= 1
+  (found,) = env.machines(tmp_path)
+  assert found.endswith(f' × cpu ({start["cpu"]}, {start["cores"]} cores)')
+  start['devices'] = ['H100', 'H100']
+  (tmp_path / 'env.json').write_text(json.dumps([start, start]))
+  assert env.machines(tmp_path) == ['2 × H100']
+  del start['cpu']
+  start['devices'] = ['cpu']  # from before that was recorded
+  (tmp_path / 'env.json').write_text(json.dumps([start]))
+  assert env.machines(tmp_path) == ['1 × cpu']
+
+
+@pytest.mark.parametrize('text', ['{', '[3]', '[{}]', '{"devices": 1}'])
+def test_a_broken_record_names_no_machine(tmp_path, text):
+  (tmp_path / 'env.json').write_text(text)
+  assert env.machines(tmp_path) == []
