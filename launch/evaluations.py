@@ -153,7 +153,9 @@ def _show(value: Any) -> str:
     return f'{value:.4g}'
   if isinstance(value, list | tuple):
     return '+'.join(map(_show, value))
-  return str(value)
+  # Of a path its name is enough to tell, and shows nobody's folders.
+  text = str(value)
+  return pathlib.PurePath(text).name if text.startswith(('/', '~')) else text
 
 
 def with_evaluations(

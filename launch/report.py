@@ -5,6 +5,8 @@ they are those of the paper if a sweep has its numbers, and else all.
 `--cost` after the folders adds the time of a step over that of the row that
 does not mix, `--cost=ROW` over that of another row, and says where both were
 measured: only runs of the same kind of machine are compared.
+`--keep=DIR` copies the finished runs: what `launch.report DIR` needs to print
+the same table, and neither checkpoints nor paths of this machine.
 
 Every folder below with a config.json is a run. Runs whose configs differ only
 in the seed are one row: mean ± sample standard deviation (number of runs). A
@@ -27,6 +29,7 @@ from launch.curves import plot_curves
 from launch.exits import EXPECTED, Exit, tell
 from launch.files import write_text
 from launch.groups import group_runs
+from launch.keep import keep_runs
 from launch.picture import draw_table
 from launch.runs import find_runs
 from launch.streams import say
@@ -45,9 +48,15 @@ def main(argv: Sequence[str]) -> int:
     metavar='ROW',
     help='compares times of a step with those of a row, or of method=none',
   )
+  parser.add_argument(
+    '--keep',
+    metavar='DIR',
+    type=pathlib.Path,
+    help='copies the finished runs there, without checkpoints and paths',
+  )
   args = parser.parse_args(argv)
   try:
-    return report(args.folders, args.columns, args.cost)
+    return report(args.folders, args.columns, args.cost, args.keep)
   except EXPECTED as error:
     return tell(error)
 
@@ -56,6 +65,7 @@ def report(
   folders: Sequence[pathlib.Path],
   columns: str = '',
   cost: str | None = None,
+  keep: pathlib.Path | None = None,
 ) -> int:
   """Prints the table of all runs; it and its pictures go to the first folder.
 
@@ -64,8 +74,9 @@ def report(
 
   Raises:
     ValueError: a folder is none, there are no runs, a sweep.json is broken, or
-      there is no row to compare the `cost` with.
-    OSError: the first folder takes no files.
+      there is no row to compare the `cost` with,
+      or `keep` has other runs.
+    OSError: the first folder, or `keep`, takes no files.
   """
   wrong = [folder for folder in folders if not folder.is_dir()]
   runs, broken = find_runs([] if wrong else folders)
@@ -80,6 +91,8 @@ def report(
   text = markdown(lines) + ''.join(f'\n{note}\n' for note in notes)
   print(text, end='')
   write_text(folders[0] / 'report.md', text)
+  if keep is not None:
+    say(keep_runs(runs, folders, keep))
   try:
     draw_table(lines, folders[0] / 'table.png')
     plot_curves(groups, folders[0] / 'curves.png')
