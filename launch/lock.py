@@ -49,13 +49,14 @@ def hold_lock(
         f'{workdir} takes no files ({error.strerror}): mend that, or choose '
         'another --workdir'
       ) from error
-  # The holder removes the file before it lets go of it: who waited for that
-  # very moment has locked a file that is gone.
-  while not _lock(file, path, time.monotonic() < deadline):
-    file.close()
-    time.sleep(_PAUSE if seconds else 0)
-    file = path.open('a+')
-  with file:
+  with contextlib.ExitStack() as closing:
+    closing.enter_context(file)
+    # The holder removes the file before it lets go of it: who waited for that
+    # very moment has locked a file that is gone.
+    while not _lock(file, path, time.monotonic() < deadline):
+      file.close()
+      time.sleep(_PAUSE if seconds else 0)
+      file = closing.enter_context(path.open('a+'))
     # A full disk is no reason not to look at a run.
     with contextlib.suppress(OSError):
       file.truncate(0)

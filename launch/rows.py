@@ -17,8 +17,10 @@ A file may have the numbers of a paper too, of rows by their names without seed:
 command line has an ARG or changes more than where things lie.
 """
 
+import fnmatch
 import importlib.util
 import json
+import pathlib
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -30,15 +32,33 @@ from ml_collections import config_flags
 
 from launch import command
 from launch.config import SAFE, Config, check_config, flatten
+from launch.exits import Exit, exit_code
 from launch.files import write_text
+from launch.lock import hold_lock
 from launch.loop import fit
+from launch.resume import check_workdir
+from launch.slurm import Slurm, check_cluster, parse_slurm, submit
 from launch.streams import say
 from launch.task import load_task
 from launch.timing import show_metrics
+from launch.writers import final_metrics
+
+ROWS = flags.DEFINE_string(
+  'rows', '', "Runs the rows whose names match, such as 'method=none*'."
+)
+SLURM = flags.DEFINE_list(
+  'slurm',
+  None,
+  'Submits the rows that are not finished to SLURM: timeout_min=600,'
+  'partition=gpu,gpus=1,concurrency=4.',
+)
 
 
 def run_sweep(argv: Sequence[str]) -> None:
-  """Runs the sweep that the flags name.
+  """Runs, or submits, what the flags name of a sweep.
+
+  A row that another process trains is passed over: so several may share a
+  folder.
 
   Raises:
     FloatingPointError: a row diverged; the others were run.
@@ -52,38 +72,110 @@ def run_sweep(argv: Sequence[str]) -> None:
       f'--config={path}: the rows of a table come from sweep(add) in a .py '
       'config; python -m launch.main trains this one'
     )
+  options = None if SLURM.value is None else parse_slurm(SLURM.value)
   overrides = config_flags.get_override_values(flag)
   module = load_config_file(path)
   rows = sweep_rows(module, arg, overrides)
-  workdir.mkdir(parents=True, exist_ok=True)
+  chosen = choose_rows(rows, ROWS.value)
   # A smaller or another run is not to be compared with the paper's.
   same = not arg and overrides.keys() <= SAFE
   paper = getattr(module, 'PAPER', {}) if same else {}
-  about = {'rows': list(rows), 'paper': paper}
-  write_text(workdir / 'sweep.json', json.dumps(about, indent=2) + '\n')
+  _write_sweep(workdir, {'rows': list(rows), 'paper': paper})
+  if options is not None:
+    _submit(chosen, options, workdir)
+    return
   results = {}
-  for i, (name, config) in enumerate(rows.items(), 1):
-    say(f'[{i}/{len(rows)}] {name}', sys.stdout)
-    try:
-      task = load_task(config.task)
-      metrics = fit(
-        task,
-        config,
-        workdir / name,
-        allow_resume_change=command.ALLOWED.value,
-      )
-      results[name] = show_metrics(metrics)
-    # One learning rate too high is a result too: the other rows still count.
-    except FloatingPointError as error:
-      results[name] = f'diverged: {error}'
-      say(results[name])
+  for i, (name, config) in enumerate(chosen.items(), 1):
+    say(f'[{i}/{len(chosen)}] {name}', sys.stdout)
+    results[name] = _run_row(config, workdir / name)
   for name, result in results.items():
     say(f'{name}: {result}', sys.stdout)
   bad = [name for name in results if results[name].startswith('diverged')]
   if bad:
     raise FloatingPointError(
-      f'{len(bad)} of {len(rows)} rows diverged: {", ".join(bad)}'
+      f'{len(bad)} of {len(chosen)} rows diverged: {", ".join(bad)}'
     )
+
+
+def _run_row(config: Config, workdir: pathlib.Path) -> str:
+  """Trains a row; returns what became of it."""
+  try:
+    task = load_task(config.task)
+    allowed = command.ALLOWED.value
+    metrics = fit(task, config, workdir, allow_resume_change=allowed)
+    return show_metrics(metrics)
+  # One learning rate too high is a result too: the other rows still count.
+  except FloatingPointError as error:
+    result = f'diverged: {error}'
+  except ValueError as error:
+    if exit_code(error) != Exit.LOCK:
+      raise
+    result = f'passed over: {error}'
+  say(result)
+  return result
+
+
+def _submit(
+  rows: Mapping[str, Config], options: Slurm, workdir: pathlib.Path
+) -> None:
+  """Submits the rows that are not finished."""
+  check_cluster()
+  commands = {}
+  for name, config in rows.items():
+    check_workdir(config, workdir / name, command.ALLOWED.value)
+    if final_metrics(workdir / name) is None:
+      commands[name] = command_of_row(sys.argv, name)
+  if commands:
+    submit(commands, options, workdir / 'slurm')
+  say(
+    f'{len(commands)} of {len(rows)} rows submitted, the others are finished',
+    sys.stdout,
+  )
+
+
+def command_of_row(argv: Sequence[str], name: str) -> list[str]:
+  """Returns the command that runs one row of a sweep.
+
+  >>> command_of_row(['x', '--config=c.py', '--slurm=gpus=1'], 'seed=1')[1:]
+  ['-m', 'launch.sweep', '--config=c.py', '--rows=seed=1']
+  """
+  kept = []
+  words = iter(argv[1:])
+  for word in words:
+    flag, equals, _ = word.partition('=')
+    if flag.lstrip('-') not in ('slurm', 'rows'):
+      kept.append(word)
+    elif not equals:
+      next(words, None)
+  return [sys.executable, '-m', 'launch.sweep', *kept, f'--rows={name}']
+
+
+def choose_rows(rows: Mapping[str, Config], pattern: str) -> dict[str, Config]:
+  """Returns the rows whose names match a pattern; all, if it is empty.
+
+  Raises:
+    ValueError: none does.
+  """
+  chosen = {
+    name: config
+    for name, config in rows.items()
+    if fnmatch.fnmatchcase(name, pattern or '*')
+  }
+  if pattern and not chosen:
+    raise ValueError(
+      f'--rows={pattern} is the name of no row (* stands for any letters): '
+      f'there are {", ".join(rows)}'
+    )
+  return chosen
+
+
+def _write_sweep(workdir: pathlib.Path, about: Mapping[str, Any]) -> None:
+  text = json.dumps(about, indent=2) + '\n'
+  path = workdir / 'sweep.json'
+  # The jobs of an array all come here at once.
+  with hold_lock(workdir, name='sweep.json.lock', seconds=60):
+    if not path.exists() or path.read_text() != text:
+      write_text(path, text)
 
 
 def load_config_file(path: str) -> ModuleType:

@@ -2,7 +2,10 @@
 
 `python -m launch.sweep --config=FILE.py[:ARG] --workdir=DIR`; `launch.rows`
 says what the rows of a config file are. Each is a run in `DIR/<its name>`: what
-is finished is skipped, what was stopped goes on.
+is finished is skipped, what was stopped goes on. `--rows=PATTERN` runs those of
+matching names. Several processes may share the folder: a row that another one
+trains is passed over. `--slurm=timeout_min=600,partition=gpu` has a cluster run
+them, each as a job of its own.
 """
 
 from launch.signals import stop_requests

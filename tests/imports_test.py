@@ -70,7 +70,7 @@ RULES = {
   'launch': (
     CORE
     | {'optax', 'orbax', 'grain', 'ml_collections', 'absl'}
-    | {'tensorboardX', 'matplotlib', 'tqdm', 'etils'},
+    | {'tensorboardX', 'matplotlib', 'tqdm', 'etils', 'submitit'},
     {'launch'},
   ),
   # The same runs, in other rows.
@@ -81,6 +81,7 @@ RULES = {
 # Each of these is touched in one place only, wherever else it might be allowed.
 ONE_PLACE = {
   'orbax': 'launch/storage.py',
+  'submitit': 'launch/slurm.py',
   'tensorboardX': 'launch/writers.py',
   'jax.distributed': 'launch/mesh.py',
   'transformers': 'jaxretrieval/extract/hub.py',

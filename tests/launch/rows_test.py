@@ -7,6 +7,7 @@ from absl import flags
 from absl.testing import flagsaver
 
 from launch import rows as table
+from launch.lock import hold_lock
 from launch.rows import load_config_file, row_name, sweep_rows
 from launch.writers import final_metrics
 from tests.faults.trainer import ROOT
@@ -108,6 +109,44 @@ def test_a_row_that_diverges_does_not_stop_the_others(
     run_sweep(monkeypatch, tmp_path, '--config.diverge_at=7')
   out = capsys.readouterr().out
   assert out.count(': diverged: the loss of step 7 is not finite') == 3
+
+
+def test_some_rows_are_run_and_those_of_others_passed_over(
+  tmp_path, monkeypatch, capsys
+):
+  held = tmp_path / 'seed=1,optimizer.lr=0.3'
+  with hold_lock(held):
+    run_sweep(monkeypatch, tmp_path, '--rows=seed=*')
+  captured = capsys.readouterr()
+  assert '[2/2] seed=1,optimizer.lr=0.3\n' in captured.out
+  assert f'{held.name}: passed over: {held} is in use: process' in captured.out
+  assert final_metrics(tmp_path / 'seed=0,optimizer.lr=0.3')
+  assert {path.name for path in tmp_path.iterdir()} == {
+    *('seed=0,optimizer.lr=0.3', held.name, 'sweep.json')
+  }
+  about = json.loads((tmp_path / 'sweep.json').read_text())
+  assert len(about['rows']) == 3, 'the table has all rows'
+  with pytest.raises(ValueError, match='--rows=x is the name of no row.*adam'):
+    run_sweep(monkeypatch, tmp_path, '--rows=x')
+
+
+def test_a_row_that_fails_otherwise_is_an_error(tmp_path, monkeypatch):
+  folder = tmp_path / 'adam'
+  folder.mkdir()
+  (folder / 'config.json').write_text('{"seed": 3}')
+  with pytest.raises(ValueError, match='holds a run with another config'):
+    run_sweep(monkeypatch, tmp_path, '--rows=adam')
+
+
+@pytest.mark.parametrize(
+  'flags_given', [['--slurm=x', '--rows', 'y'], ['-slurm', 'x', '--rows=y'], []]
+)
+def test_the_command_of_a_row_is_that_of_the_sweep(flags_given):
+  argv = ['sweep.py', '--config=c.py:slurm', *flags_given, '--workdir', 'W']
+  assert table.command_of_row(argv, 'a=1')[1:] == [
+    *('-m', 'launch.sweep', '--config=c.py:slurm', '--workdir', 'W'),
+    '--rows=a=1',
+  ]
 
 
 def test_the_paper_stands_beside_its_own_recipe_alone(tmp_path, monkeypatch):
