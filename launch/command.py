@@ -133,6 +133,10 @@ flags.FLAGS['config'].parser = _ConfigParser(flags.FLAGS['config'].parser)
 
 
 def _parse(argv: Sequence[str]) -> list[str]:
+  if any(re.fullmatch('--?(h|help|helpshort)', x) for x in argv[1:]):
+    # absl would show no flag of ours, and call it a failure.
+    say(_help(), sys.stdout)
+    sys.exit(0)
   try:
     for argument in argv[1:]:
       _check_path(argument)
@@ -153,6 +157,13 @@ def _parse(argv: Sequence[str]) -> list[str]:
   if flags.FLAGS['verbosity'].using_default_value:
     flags.FLAGS.verbosity = logging.WARNING
   return rest
+
+
+def _help() -> str:
+  """What the program is, and its flags."""
+  ours = [x for x in flags.FLAGS.flags_by_module_dict() if 'launch.' in x]
+  texts = [sys.modules['__main__'].__doc__ or '']
+  return ''.join([*texts, *map(flags.FLAGS.module_help, ours)])
 
 
 def _check_path(argument: str) -> None:

@@ -133,6 +133,7 @@ def check_config(config: Config) -> None:
   fields = flatten(config)
   _check_rules(fields, _RULES)
   rules = _OPTIMIZER_RULES[fields['optimizer.name']]
+  _check_optimizer_fields(fields, rules)
   _check_rules(fields, rules)
   known = rules.keys() | _RULES.keys()
   for field in fields:
@@ -157,6 +158,23 @@ def check_config(config: Config) -> None:
   if fields.get('optimizer.nesterov') and not fields['optimizer.momentum']:
     raise ValueError(
       'config.optimizer.nesterov=True needs config.optimizer.momentum above 0'
+    )
+
+
+def _check_optimizer_fields(
+  fields: Mapping[str, Any], rules: Mapping[str, _Rule]
+) -> None:
+  """Raises ValueError if only the name of the optimizer was changed."""
+  others = {x for known in _OPTIMIZER_RULES.values() for x in known}
+  missing = [x for x in rules if x not in fields]
+  useless = sorted(x for x in others - rules.keys() if x in fields)
+  if missing and useless:
+    name = fields['optimizer.name']
+    raise ValueError(
+      f'config.optimizer.name={name!r} alone is not enough: {name} has '
+      f'{" and ".join(missing)}, and no {" or ".join(useless)}. No flag adds '
+      'fields or removes them: write the block `optimizer` in the config file, '
+      "or in a copy of a run's config.json"
     )
 
 

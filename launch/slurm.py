@@ -169,6 +169,7 @@ def submit(
   """
   check_cluster()
   import submitit
+  from submitit.core import utils
 
   executor = submitit.SlurmExecutor(folder, max_num_timeout=_TIMEOUTS)
   about: dict[str, Any] = {'time': options.timeout_min}
@@ -187,7 +188,7 @@ def submit(
   try:
     with executor.batch():
       jobs = [executor.submit(row) for row in rows]
-  except submitit.core.utils.FailedJobError as error:
+  except (utils.FailedJobError, utils.FailedSubmissionError) as error:
     said = ' '.join(str(error).split())
     raise ValueError(f'--slurm: sbatch does not take it: {said}') from error
   for name, job in zip(commands, jobs, strict=True):

@@ -86,6 +86,22 @@ def test_a_missing_field_is_named(field):
     check_config(config)
 
 
+@pytest.mark.parametrize(
+  'arg, name, message',
+  [
+    (None, 'adam', "='adam' alone .*b1 and .*b2, and no .*momentum or .*nest"),
+    ('adam', 'sgd', "='sgd' alone .*momentum and .*nesterov, and no .*b1 or"),
+  ],
+)
+def test_another_name_of_the_optimizer_says_what_goes_with_it(
+  arg, name, message
+):
+  config = get_config(arg)
+  config.optimizer.name = name
+  with pytest.raises(ValueError, match=message):
+    check_config(config)
+
+
 def test_a_field_of_another_optimizer_is_refused():
   config = get_config('adam')
   config.optimizer.momentum = 0.9

@@ -3,6 +3,8 @@
 import random
 import re
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -58,6 +60,22 @@ def test_mistakes_are_one_line(tmp_path, fields, message):
   (line,) = err.splitlines()
   assert code == 8 and line.startswith('error: ')
   assert re.search(message, line)
+
+
+@pytest.mark.parametrize('program, flag', [('main', '-h'), ('sweep', '--help')])
+def test_help_is_no_failure_and_shows_the_flags(program, flag):
+  done = subprocess.run(
+    [sys.executable, '-m', f'launch.{program}', flag],
+    cwd=trainer.ROOT,
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert done.returncode == 0 and not done.stderr
+  assert f'python -m launch.{program} --config=' in done.stdout
+  for name in ('--config', '--workdir', '--allow_resume_change'):
+    assert f'  {name}: ' in done.stdout
+  assert ('  --rows: ' in done.stdout) == (program == 'sweep')
 
 
 def test_an_argument_that_is_no_flag_is_refused():
