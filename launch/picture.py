@@ -79,6 +79,6 @@ def draw_table(lines: Sequence[Sequence[str]], path: pathlib.Path) -> None:
     (_MARGIN / 2, 1.2),
   ):
     axis.plot(ends, [y, y], color='black', linewidth=thickness)
-  # The most that a picture may have on a side, nearly.
-  figure.savefig(path, dpi=min(150, 60_000 / max(right, height)))
+  # Larger ones are not shown everywhere.
+  figure.savefig(path, dpi=min(150, 20_000 / max(right, height)))
   plt.close(figure)

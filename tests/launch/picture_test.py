@@ -49,5 +49,6 @@ def test_every_cell_is_seen_and_numbers_stand_below_each_other(
 
 def test_a_table_of_any_width_is_drawn(tmp_path):
   pytest.importorskip('matplotlib')
-  draw_table([['x' * 900] * 6] * 2, tmp_path / 'table.png')
-  assert (tmp_path / 'table.png').stat().st_size
+  draw_table([['x' * 900] * 2] * 2, tmp_path / 'table.png')
+  header = (tmp_path / 'table.png').read_bytes()[16:20]
+  assert 19_000 < int.from_bytes(header) < 20_010, 'pixels'
