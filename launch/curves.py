@@ -43,7 +43,9 @@ def plot_curves(groups: Sequence[Group], path: pathlib.Path) -> None:
   for axis, (name, unit) in zip(axes[0], names.items(), strict=True):
     for group in groups:
       epochs, means, stds = mean_curve(group.runs, name)
-      (line,) = axis.plot(epochs, means, label=legend(group))
+      # A line through one point is not seen.
+      marker = 'o' if len(epochs) == 1 else None
+      (line,) = axis.plot(epochs, means, marker=marker, label=legend(group))
       axis.fill_between(
         epochs,
         [m - s for m, s in zip(means, stds, strict=True)],

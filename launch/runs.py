@@ -19,6 +19,7 @@ class RunFolder(NamedTuple):
   Attributes:
     path: the folder.
     row: the folder's name without its seed: the row of the sweep it is.
+    seed: that of the config, None if it has none.
     fields: the config by dotted path, less the seed and what does not matter.
     rows: the rows of metrics.jsonl.
     final: the metrics of the last evaluation, None if the run has not ended.
@@ -26,6 +27,7 @@ class RunFolder(NamedTuple):
 
   path: pathlib.Path
   row: str
+  seed: Any
   fields: dict[str, Any]
   rows: list[Row]
   final: dict[str, float] | None
@@ -44,7 +46,11 @@ class Found(NamedTuple):
 
 
 def find_runs(folders: Sequence[pathlib.Path]) -> Found:
-  """Reads the runs in `folders` and below; one within another counts once."""
+  """Reads the runs in `folders` and below.
+
+  A run that is found twice, or a copy of it, counts once: its seed would make a
+  spread smaller than it is.
+  """
   found, seen = Found([], []), set()
 
   def unreadable(error: OSError):
@@ -56,7 +62,12 @@ def find_runs(folders: Sequence[pathlib.Path]) -> Found:
         continue
       seen.add(path.resolve())
       try:
-        found.runs.append(read_run(path))
+        run = read_run(path)
+        content = json.dumps([run.seed, run.fields, run.rows], sort_keys=True)
+        if run.rows and content in seen:
+          continue
+        seen.add(content)
+        found.runs.append(run)
       except (ValueError, OSError) as error:
         text = str(error)
         found.broken.append(text if str(path) in text else f'{path}: {text}')
@@ -83,6 +94,7 @@ def read_run(workdir: pathlib.Path) -> RunFolder:
   return RunFolder(
     workdir,
     without_seed(workdir.name or workdir.resolve().name),
+    fields.get('seed'),
     {
       name: value
       for name, value in fields.items()

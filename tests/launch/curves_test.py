@@ -1,6 +1,6 @@
 import pytest
 
-from launch.curves import legend, mean_curve
+from launch.curves import legend, mean_curve, plot_curves
 from launch.groups import group_runs
 from launch.runs import find_runs
 from tests.launch.report_test import write_run
@@ -22,3 +22,17 @@ def test_the_curve_of_one_run_is_called_by_its_folder(tmp_path):
   write_run(tmp_path / 'first_try', [0.5])
   (group,) = group_runs(find_runs([tmp_path]).runs)
   assert legend(group) == 'first_try'
+
+
+def test_a_single_point_is_seen(tmp_path, monkeypatch):
+  pytest.importorskip('matplotlib')
+  from matplotlib import figure
+
+  drawn = []
+  monkeypatch.setattr(
+    figure.Figure, 'savefig', lambda self, *a, **o: drawn.append(self)
+  )
+  write_run(tmp_path / 'x', [0.5])
+  plot_curves(group_runs(find_runs([tmp_path]).runs), tmp_path / 'a.png')
+  (line,) = drawn[0].axes[0].lines
+  assert line.get_marker() == 'o'

@@ -5,15 +5,16 @@ from launch.runs import find_runs
 from tests.launch.report_test import write_run
 
 
-def sweep(folder, rows, paper=None, **fields):
-  """A folder of a sweep over seeds 0 and 1, of which the first has been run."""
+def sweep(folder, rows, paper=None, seed=0, **fields):
+  """A folder of a sweep over seeds 0 and 1, of which one has been run."""
   folder.mkdir()
-  names = [f'{row},seed={seed}' for row in rows for seed in range(2)]
+  names = [f'{row},seed={number}' for row in rows for number in range(2)]
   content = {'rows': names, 'paper': paper or {}}
   (folder / 'sweep.json').write_text(json.dumps(content))
   for row in rows:
     name, _, value = row.partition('=')
-    write_run(folder / f'{row},seed=0', [0.5], **{name: value, **fields})
+    fields |= {name: value, 'seed': seed}
+    write_run(folder / f'{row},seed={seed}', [0.5], **fields)
 
 
 def found(*folders):
@@ -83,8 +84,7 @@ def test_two_sweeps_keep_their_rows_and_papers(tmp_path):
 def test_halves_of_one_sweep_are_one(tmp_path):
   x, y = tmp_path / 'x', tmp_path / 'y'
   sweep(x, ['method=a', 'method=b'])
-  sweep(y, ['method=a', 'method=b'])
-  (y / 'method=a,seed=0').rename(y / 'method=a,seed=1')
+  sweep(y, ['method=a', 'method=b'], seed=1)
   (x / 'method=b,seed=0').rename(tmp_path / 'gone')
   assert counts(x, y) == {'method=a': (2, 2), 'method=b': (1, 2)}
 
@@ -111,3 +111,11 @@ def test_a_folder_given_twice_counts_once(tmp_path):
   sweep(tmp_path / 'w', ['method=a'])
   inner = tmp_path / 'w' / 'method=a,seed=0'
   assert counts(tmp_path / 'w', inner) == {'method=a': (1, 2)}
+
+
+def test_a_copy_of_a_run_counts_once_and_a_repetition_twice(tmp_path):
+  write_run(tmp_path / 'method=a,seed=0', [0.5], method='a')
+  write_run(tmp_path / 'copy' / 'method=a,seed=0', [0.5], method='a')
+  assert counts(tmp_path) == {'method=a': (1, 0)}
+  write_run(tmp_path / 'again' / 'method=a,seed=0', [0.75], method='a')
+  assert counts(tmp_path) == {'method=a': (2, 0)}

@@ -8,7 +8,9 @@ from launch.table import make_table
 
 
 def group(*finals, paper=None):
-  runs = [RunFolder(pathlib.Path('x'), 'x', {}, [], final) for final in finals]
+  runs = [
+    RunFolder(pathlib.Path('x'), 'x', 0, {}, [], final) for final in finals
+  ]
   return Group('x', runs, 0, paper or {})
 
 
