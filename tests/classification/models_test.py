@@ -261,3 +261,89 @@ def test_evaluation_uses_the_running_statistics_and_keeps_them(small):
   )
   other, _ = run(model, with_other_statistics(variables), images, False)
   assert np.abs(other - logits).max() > 1e-3, 'the statistics are not used'
+
+
+# --- The states that may be mixed ---
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def cut(model, variables, images, number, states):
+  """Logits where state `number` was replaced; and all the states."""
+  found = []
+
+  def hidden(k, x):
+    assert k == len(found)
+    found.append(jnp.where(number == k, states[k], x))
+    return found[-1]
+
+  logits = model.apply(variables, images, train=False, hidden=hidden)
+  return logits, found
+
+
+@pytest.mark.parametrize('fields, stages', [(WRN, 3), (PREACT, 4), (RESNET, 4)])
+def test_the_network_goes_on_from_each_state_and_nothing_else(fields, stages):
+  model = make(fields)
+  shapes = models.states(model, (32, 32, 3))
+  assert len(shapes) == 2 + stages, 'input, stem and stages'
+  rng = np.random.default_rng(0)
+  images = jnp.asarray(rng.normal(size=(2, 3, 32, 32, 3)), jnp.float32)
+  variables = jax.tree.map(
+    lambda x: rng.uniform(-0.5, 1, x.shape).astype(np.float32) ** 2,
+    jax.eval_shape(
+      functools.partial(model.init, train=False), jax.random.key(0), images[0]
+    ),
+  )
+  no_states = [jnp.zeros((3, *shape)) for shape in shapes]
+  own, _ = cut(model, variables, images[0], -1, no_states)
+  other, states = cut(model, variables, images[1], -1, no_states)
+  assert np.abs(own - other).max() > 1e-2 * np.abs(other).max()
+  assert tuple(x.shape[1:] for x in states) == shapes
+  np.testing.assert_array_equal(states[0], images[1])
+  for k in range(len(shapes)):
+    logits, _ = cut(model, variables, images[0], k, states)
+    np.testing.assert_array_equal(logits, other, err_msg=f'state {k}')
+
+
+def test_the_states_are_what_leaves_the_stem_and_the_stages(small):
+  model, variables, images = small
+  states = []
+
+  def note(k, x):
+    states.append(x)
+    return x
+
+  blocks = []
+
+  def spy(next_call, args, kwargs, context):
+    out = next_call(*args, **kwargs)
+    if type(context.module).__name__ == 'PreActBlock':
+      blocks.append(out)
+    return out
+
+  with nn.intercept_methods(spy):
+    model.apply(variables, images, train=False, hidden=note)
+  stem = convolve(
+    np.asarray(images), np.asarray(variables['params']['Conv_0']['kernel'])
+  )
+  np.testing.assert_allclose(states[1], stem, rtol=1e-4, atol=1e-5)
+  for state, block in zip(states[2:], blocks, strict=True):
+    np.testing.assert_array_equal(state, block)
+
+
+@pytest.mark.parametrize('fields', [WRN, PREACT, RESNET])
+def test_a_hook_that_leaves_all_alone_changes_no_program(fields):
+  model = make(fields)
+  _, variables = shapes(model)
+  images = jax.ShapeDtypeStruct((2, 32, 32, 3), jnp.float32)
+
+  def lower(**hook):
+    def train(variables, images):
+      return model.apply(
+        variables, images, train=True, mutable=['batch_stats'], **hook
+      )
+
+    return jax.jit(train).lower(variables, images).as_text()
+
+  plain = lower()
+  assert lower(hidden=lambda k, x: x) == plain
+  assert lower(hidden=lambda k, x: 2 * x if k == 2 else x) != plain

@@ -3,6 +3,7 @@
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from jaxmix.classification.models import preact_resnet, resnet, wide_resnet
@@ -63,3 +64,29 @@ def create(model_config: Any, num_classes: int) -> nn.Module:
       f'config.model.depth={fields["depth"]} must be 6n + 4 (10, 16, 22, 28)'
     )
   return family(num_classes=num_classes, dtype=DTYPES[dtype], **fields)
+
+
+def states(
+  model: nn.Module, image_shape: tuple[int, ...]
+) -> tuple[tuple[int, ...], ...]:
+  """The shapes `(H, W, C)` of the states that `hidden` is called with.
+
+  Nothing is computed.
+
+  Args:
+    model: one that `create` made.
+    image_shape: `(H, W, C)` of an image.
+  """
+  shapes = []
+
+  def note(k: int, x: jax.Array) -> jax.Array:
+    assert k == len(shapes)
+    shapes.append(x.shape[1:])
+    return x
+
+  images = jnp.zeros((1, *image_shape))
+  jax.eval_shape(
+    lambda key: model.init(key, images, train=False, hidden=note),
+    jax.random.key(0),
+  )
+  return tuple(shapes)

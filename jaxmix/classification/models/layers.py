@@ -2,11 +2,22 @@
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+
+# What may be done with state `k` of a network, and must keep its shape and
+# dtype: 0 is the input, 1 what leaves the stem, 2 and on what leaves a stage.
+Hidden = Callable[[int, jax.Array], jax.Array]
+
+
+def leave(k: int, x: jax.Array) -> jax.Array:
+  """The `Hidden` that does nothing."""
+  del k
+  return x
 
 
 def _init(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:

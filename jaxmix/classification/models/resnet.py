@@ -30,18 +30,31 @@ class ResNet50(nn.Module):
   dtype: Any = jnp.float32
 
   @nn.compact
-  def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
-    """Maps images `[B, H, W, C]` to float32 logits `[B, num_classes]`."""
-    x = images.astype(self.dtype)
+  def __call__(
+    self,
+    images: jax.Array,
+    *,
+    train: bool,
+    hidden: layers.Hidden | None = None,
+  ) -> jax.Array:
+    """Maps images `[B, H, W, C]` to float32 logits `[B, num_classes]`.
+
+    `hidden` is called with states 0 to 5: the input, and what leaves the stem
+    and each stage.
+    """
+    hidden = hidden or layers.leave
+    x = hidden(0, images.astype(self.dtype))
     x = layers.conv(self.width, 7, 2, self.dtype)(x)
     x = layers.norm_relu(x, train, self.dtype)
     padding: Any = ((1, 1), (1, 1))  # flax says str
     x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=padding)
+    x = hidden(1, x)
     for stage, blocks in enumerate(_BLOCKS):
       for block in range(blocks):
         stride = 2 if stage > 0 and block == 0 else 1
         features = self.width * 2**stage
         x = Bottleneck(features, stride, self.dtype)(x, train)
+      x = hidden(stage + 2, x)
     return layers.head(x, self.num_classes)
 
 

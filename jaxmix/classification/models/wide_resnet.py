@@ -27,14 +27,26 @@ class WideResNet(nn.Module):
   dtype: Any = jnp.float32
 
   @nn.compact
-  def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
-    """Maps images `[B, H, W, C]` to float32 logits `[B, num_classes]`."""
-    x = images.astype(self.dtype)
-    x = layers.conv(16, 3, self.stem_stride, self.dtype)(x)
+  def __call__(
+    self,
+    images: jax.Array,
+    *,
+    train: bool,
+    hidden: layers.Hidden | None = None,
+  ) -> jax.Array:
+    """Maps images `[B, H, W, C]` to float32 logits `[B, num_classes]`.
+
+    `hidden` is called with states 0 to 4: the input, and what leaves the stem
+    and each stage.
+    """
+    hidden = hidden or layers.leave
+    x = hidden(0, images.astype(self.dtype))
+    x = hidden(1, layers.conv(16, 3, self.stem_stride, self.dtype)(x))
     for stage in range(3):
       for block in range((self.depth - 4) // 6):
         stride = 2 if stage > 0 and block == 0 else 1
         features = 16 * self.width * 2**stage
         x = layers.PreActBlock(features, stride, self.dtype)(x, train)
+      x = hidden(stage + 2, x)
     x = layers.norm_relu(x, train, self.dtype)
     return layers.head(x, self.num_classes)
