@@ -12,12 +12,18 @@ from jaxmix._src.cutout import draw_cutout as draw_cutout
 from jaxmix._src.cutout import fill_box as fill_box
 from jaxmix._src.fmix import draw_fmix as draw_fmix
 from jaxmix._src.fmix import fmix as fmix
+from jaxmix._src.hidden import HiddenMix as HiddenMix
+from jaxmix._src.hidden import apply_hidden as apply_hidden
 from jaxmix._src.identity import draw_identity as draw_identity
+from jaxmix._src.manifold_mixup import (
+  draw_manifold_mixup as draw_manifold_mixup,
+)
 from jaxmix._src.mix import Mix as Mix
 from jaxmix._src.mix import apply as apply
 from jaxmix._src.mixup import draw_mixup as draw_mixup
 from jaxmix._src.mixup import mixup as mixup
 from jaxmix._src.pairing import draw_partner as draw_partner
+from jaxmix._src.patchup import draw_patchup as draw_patchup
 from jaxmix._src.random_mix import draw_random_mix as draw_random_mix
 from jaxmix._src.random_mix import random_mix as random_mix
 from jaxmix._src.resizemix import draw_resizemix as draw_resizemix

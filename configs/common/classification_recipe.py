@@ -8,6 +8,7 @@ from configs.common.rhythm import RHYTHM
 
 METHODS = (
   *('random_mix', 'mixup', 'cutmix', 'resizemix', 'fmix'),
+  *('manifold_mixup', 'patchup_hard', 'patchup_soft'),
   *('cutout', 'none'),
 )
 
@@ -15,15 +16,42 @@ METHODS = (
 _CUTOUT = {'cifar10': 16, 'cifar100': 8, 'digits': 4, 'imagenet': 112}
 _SOUND = 16  # of 32 bands and frames
 
+# Units of a state: its paper's on CIFAR; the digits have 8 pixels a side.
+_BLOCK = {'cifar10': 7, 'cifar100': 7, 'digits': 3, 'imagenet': 7}
 
-def mix_options(method: str, weights: tuple[float, ...]) -> dict[str, Any]:
+
+def mix_options(
+  method: str, weights: tuple[float, ...], data: str
+) -> dict[str, Any]:
   """The block `config.mix`: a kind of mixing, and its options.
 
   Args:
     method: one of `METHODS`.
     weights: of mixup, cutmix, resizemix and fmix, where the method is
       `'random_mix'`.
+    data: the data set's name.
   """
+  if method == 'manifold_mixup':
+    return {
+      'name': method,
+      'alpha': 2.0,
+      # The input, and what leaves the first and the second stage.
+      'layers': (0, 2, 3),
+      'pairing': 'permutation',
+    }
+  if method in ('patchup_hard', 'patchup_soft'):
+    hard = method == 'patchup_hard'
+    return {
+      'name': 'patchup',
+      'hard': hard,
+      'probability': 0.7 if hard else 1.0,
+      'gamma': 0.5 if hard else 0.75,
+      'block_size': _BLOCK[data],
+      'alpha': 2.0,
+      # The input, and what leaves the stem and the first stage.
+      'layers': (0, 1, 2),
+      'pairing': 'permutation',
+    }
   candidates = (method,)
   if method == 'random_mix':
     candidates = ('mixup', 'cutmix', 'resizemix', 'fmix')
@@ -78,7 +106,7 @@ def classification(
     'flip': True,
     'cutout': _CUTOUT.get(data, _SOUND) if choice.method == 'cutout' else 0,
   }
-  config.mix = mix_options(choice.method, weights)
+  config.mix = mix_options(choice.method, weights, data)
 
   config.data = {
     'name': data,

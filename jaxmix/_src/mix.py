@@ -113,7 +113,7 @@ def apply(
   elif hard:
     mixed = jnp.where(weight[..., None] >= 0.5, images, other)
   else:
-    mixed = _blend(weight[..., None], images, other)
+    mixed = blend(weight[..., None], images, other)
   if finish is not None:
     return finish(mixed.astype(jnp.float32))
   if images.dtype == np.uint8:
@@ -121,16 +121,16 @@ def apply(
   return mixed.astype(images.dtype)
 
 
-def _blend(weight: jax.Array, images: jax.Array, other: jax.Array) -> jax.Array:
+def blend(weight: jax.Array, images: jax.Array, other: jax.Array) -> jax.Array:
   """The weighted mean in float32; exact where a weight is 0 or 1."""
-  blend = weight * images + (1 - weight) * other
+  mean = weight * images + (1 - weight) * other
   if images.dtype == np.uint8:
-    return blend  # small integers are exact, and never NaN
-  # Two selects in this order: the blend of NaN or infinity with a weight of
+    return mean  # small integers are exact, and never NaN
+  # Two selects in this order: the mean of NaN or infinity with a weight of
   # zero is never taken, and XLA's CPU code for it is twice as fast as that of
-  # where(weight >= 1, images, where(weight <= 0, other, blend)).
+  # where(weight >= 1, images, where(weight <= 0, other, mean)).
   nearest = jnp.where(weight >= 1, images, other)
-  return jnp.where((weight >= 1) | (weight <= 0), nearest, blend)
+  return jnp.where((weight >= 1) | (weight <= 0), nearest, mean)
 
 
 def _own_weight(mix: Mix, space: tuple[int, ...]) -> jax.Array | None:

@@ -9,11 +9,12 @@ from jaxmix._src.checks import (
   check_labels,
   check_number,
 )
+from jaxmix._src.hidden import HiddenMix
 from jaxmix._src.mix import Mix
 
 
 def mix_labels(
-  mix: Mix,
+  mix: Mix | HiddenMix,
   labels: ArrayLike,
   *,
   num_classes: int | None = None,
@@ -22,7 +23,7 @@ def mix_labels(
   """`lam * label + (1 - lam) * partner's label`, as dense rows.
 
   Args:
-    mix: the draw that was applied to the images.
+    mix: the draw that was applied to the images, or to a hidden state.
     labels: integers `[B]` or dense, floating point `[B, K]`.
     num_classes: `K`; needed for integer labels.
     label_smoothing: share of each label spread evenly over all classes.
@@ -60,7 +61,7 @@ def mix_labels(
 def mixed_cross_entropy(
   logits: ArrayLike,
   labels: ArrayLike,
-  mix: Mix,
+  mix: Mix | HiddenMix,
   *,
   label_smoothing: float = 0.0,
 ) -> jax.Array:
@@ -72,7 +73,7 @@ def mixed_cross_entropy(
   Args:
     logits: `[B, K]`; the loss is computed in float32.
     labels: integers `[B]`.
-    mix: the draw that was applied to the images.
+    mix: the draw that was applied to the images, or to a hidden state.
     label_smoothing: share of each label spread evenly over all classes.
 
   Returns:

@@ -77,7 +77,8 @@ def make_batch_loss(config: Any, info: data.Info, mesh: Mesh) -> Any:
       images = augment.normalise(images, info.mean, info.std)
     return images.astype(model.dtype)
 
-  place = mixing.Place(info.image_shape, info.num_classes, mesh, finish)
+  states = functools.partial(models.states, model, info.image_shape)
+  place = mixing.Place(info.image_shape, info.num_classes, mesh, finish, states)
   mix = mixing.make(config.mix, place)
   if not 0 <= config.label_smoothing < 1:
     raise ValueError(
@@ -98,9 +99,11 @@ def make_batch_loss(config: Any, info: data.Info, mesh: Mesh) -> Any:
     images = augmented(augment_key, clean.example(batch))
     labels = batch['label']
 
-    def train(images: jax.Array) -> Any:
+    def train(images: jax.Array, hidden: Any = None) -> Any:
       variables = {'params': params, 'batch_stats': batch_stats}
-      return model.apply(variables, images, train=True, mutable=['batch_stats'])
+      return model.apply(
+        variables, images, train=True, hidden=hidden, mutable=['batch_stats']
+      )
 
     mixed = mix(mix_key, images, labels, lambda images: train(images)[0])
     images = mixed.images
@@ -108,7 +111,7 @@ def make_batch_loss(config: Any, info: data.Info, mesh: Mesh) -> Any:
       cut_key = jax.random.fold_in(mix_key, 1)
       box = jaxmix.draw_cutout(cut_key, images.shape, length=cutout)
       images = fill_box(images, box)
-    logits, state = train(images)
+    logits, state = train(images, mixed.hidden)
     nats, accuracy, lam = score(logits, labels, mixed.targets)
     metrics = {'accuracy': jnp.mean(accuracy), 'lambda': jnp.mean(lam)}
     return jnp.mean(nats), (state['batch_stats'], metrics)

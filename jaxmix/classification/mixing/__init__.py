@@ -9,10 +9,14 @@ A kind has
 import types
 from typing import Any
 
-from jaxmix.classification.mixing import random_mix
+from jaxmix.classification.mixing import manifold_mixup, patchup, random_mix
 from jaxmix.classification.mixing.kind import Mixing, Place
 
-KINDS = {'random_mix': random_mix}
+KINDS = {
+  'manifold_mixup': manifold_mixup,
+  'patchup': patchup,
+  'random_mix': random_mix,
+}
 
 
 def find(name: Any) -> types.ModuleType:

@@ -21,12 +21,15 @@ class Place(NamedTuple):
     mesh: its axis `data` shards the batch. No mixing moves pixels along it:
       partners are found within a device's part, and counted from its beginning.
     finish: uint8 pixels, as float32, to what the network takes.
+    states: gives the shapes `(H, W, C)` of the network's states, of which 0 is
+      its input.
   """
 
   image_shape: tuple[int, ...]
   num_classes: int
   mesh: Mesh
   finish: Callable[[jax.Array], jax.Array]
+  states: Callable[[], tuple[tuple[int, ...], ...]] = tuple
 
   def by_rows(
     self, function: Callable[..., Any], *specs: PartitionSpec
@@ -57,7 +60,10 @@ class Mixed(NamedTuple):
   Attributes:
     images: `[B, H, W, C]`, finished.
     targets: what the logits of these images are compared with.
+    hidden: `(k, states)` to what the network goes on with in place of its
+      states `k`, `[B, H, W, C]`. None: they stay.
   """
 
   images: jax.Array
   targets: Targets
+  hidden: Callable[[int, jax.Array], jax.Array] | None = None

@@ -1,0 +1,85 @@
+"""What the kinds that mix a state of the network have in common."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec
+
+import jaxmix
+from jaxmix.classification.losses import Pairs
+from jaxmix.classification.mixing.kind import Mixed, Mixing, Network, Place
+from jaxmix.classification.rules import several, whole
+
+LAYERS = several(whole(0, 99), 'numbers of different states, 0 is the input')
+
+
+def shapes(layers: Any, place: Place) -> dict[int, tuple[int, ...]]:
+  """The shapes `(H, W, C)` of the states that `config.mix.layers` names.
+
+  Raises:
+    ValueError: they are not one or more different states of the network.
+  """
+  found = dict(enumerate(place.states()))
+  different = len(set(layers)) == len(layers) > 0
+  if not different or not set(layers) <= found.keys():
+    raise ValueError(
+      f'config.mix.layers={layers!r} must be one or more {LAYERS.allowed}; the '
+      f'network has 0 to {len(found) - 1}'
+    )
+  return {number: found[number] for number in layers}
+
+
+def make_mixing(
+  draw: Callable[[jax.Array, int], jaxmix.HiddenMix],
+  place: Place,
+  factor: Callable[[jaxmix.HiddenMix], jax.Array] | None = None,
+) -> Mixing:
+  """Makes the mixing of a draw for a device's rows, which all devices share.
+
+  Args:
+    draw: of a key and the number of rows.
+    place: where it is made for.
+    factor: what multiplies the loss of a batch with this draw; None: nothing.
+
+  Raises:
+    ValueError: what `draw` refuses, naming config.mix.
+  """
+  # What is wrong would be raised in the first step, without naming the config.
+  try:
+    jax.eval_shape(lambda key: draw(key, 2), jax.random.key(0))
+  except (TypeError, ValueError) as error:
+    # Its messages begin with the argument, which is the field.
+    raise ValueError(f'config.mix.{error}') from error
+  parts, same = place.mesh.shape['data'], PartitionSpec()
+  rows = PartitionSpec('data')
+
+  def mix(
+    key: jax.Array, images: jax.Array, labels: jax.Array, network: Network
+  ) -> Mixed:
+    del network  # it is told what to mix, and says nothing
+    drawn = draw(key, len(images) // parts)
+
+    def pairs(drawn: jaxmix.HiddenMix, labels: jax.Array) -> Pairs:
+      if factor is None:
+        return Pairs(drawn.lam, drawn.partner)
+      each = jnp.broadcast_to(factor(drawn), labels.shape)
+      return Pairs(drawn.lam, drawn.partner, each)
+
+    def hidden(k: int, states: jax.Array) -> jax.Array:
+      if k not in drawn.weights:
+        return states
+
+      def apply(drawn: jaxmix.HiddenMix, states: jax.Array) -> jax.Array:
+        return jaxmix.apply_hidden(drawn, k, states)
+
+      return place.by_rows(apply, same, rows)(drawn, states)
+
+    return Mixed(
+      place.finish(images.astype(jnp.float32)),
+      place.by_rows(pairs, same, rows)(drawn, labels),
+      hidden,
+    )
+
+  return mix

@@ -1,0 +1,29 @@
+"""Manifold Mixup: the options of `draw_manifold_mixup`."""
+
+import functools
+from typing import Any
+
+import jaxmix
+from jaxmix.classification.mixing import hidden
+from jaxmix.classification.mixing.kind import Mixing, Place
+from jaxmix.classification.rules import TEXT, number
+
+RULES = {
+  'alpha': number(1e-6, 1e6, 'a number above 0 (from 1e-6 to 1e6)'),
+  'layers': hidden.LAYERS,
+  'pairing': TEXT,
+}
+
+
+def make(options: dict[str, Any], place: Place) -> Mixing:
+  """Makes the mixing of `config.mix`.
+
+  The state, lambda and the pairs of each device's part are the same on every
+  device.
+
+  Raises:
+    ValueError: what `jaxmix.draw_manifold_mixup` refuses, naming config.mix.
+  """
+  hidden.shapes(options['layers'], place)
+  draw = functools.partial(jaxmix.draw_manifold_mixup, **options)
+  return hidden.make_mixing(draw, place)
