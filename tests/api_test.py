@@ -30,7 +30,9 @@ def test_the_names_are_those_we_promise():
   modes = ['mixup', 'cutmix', 'resizemix', 'fmix', 'random_mix']
   modes.append('cutout')
   draws = [f'draw_{mode}' for mode in [*modes, 'identity', 'partner']]
+  draws += ['draw_manifold_mixup', 'draw_patchup']
   rest = ['Mix', 'apply', 'fill_box', 'mix_labels', 'mixed_cross_entropy']
+  rest += ['HiddenMix', 'apply_hidden']
   assert NAMES == sorted(modes + draws + rest)
 
 
@@ -114,11 +116,12 @@ def test_docstrings_begin_with_a_sentence(name):
   assert first.endswith('.') or first.endswith(':'), f'{name}: {first!r}'
 
 
-def test_mix_tells_its_attributes():
-  text = inspect.getdoc(jaxmix.Mix) or ''
+@pytest.mark.parametrize('kind', [jaxmix.Mix, jaxmix.HiddenMix])
+def test_a_draw_tells_its_attributes(kind):
+  text = inspect.getdoc(kind) or ''
   told = text.split('Attributes:')[1]
-  for name in inspect.signature(jaxmix.Mix).parameters:
-    assert f'\n  {name}: ' in told, f'Mix.{name} is not explained'
+  for name in inspect.signature(kind).parameters:
+    assert f'\n  {name}: ' in told, f'{name} is not explained'
 
 
 def test_options_have_one_default_everywhere():

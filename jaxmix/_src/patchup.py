@@ -73,12 +73,13 @@ def draw_patchup(
     _check_state(number, shapes[number], batch, block_size)
 
   pair_key, choice_key, mode_key = split_key(key)
+  partner = draw_partner(pair_key, batch, pairing=pairing)
   layer_key, mixed_key = jax.random.split(choice_key)
   ratio_key, *weight_keys = jax.random.split(mode_key, 1 + len(numbers))
   own = jnp.float32(0)
   if not hard:
     own = draw_ratio(ratio_key, 1, alpha)[0]
-  weights = {}
+  weights, shares = {}, {}
   for number, weight_key in zip(numbers, weight_keys, strict=True):
     if number == 0:
       pasted, foreign = _box(weight_key, shapes[0]), jnp.float32(0)
@@ -86,6 +87,8 @@ def draw_patchup(
       blocks = _blocks(weight_key, shapes[number][1:], gamma, block_size)
       pasted, foreign = blocks, own
     weights[number] = jnp.where(pasted, foreign, 1.0)
+    part = jnp.mean(pasted, dtype=jnp.float32)  # exact: it counts
+    shares[number] = 1 - part * (1 - foreign)
 
   mixed = jax.random.uniform(mixed_key) < probability
   layer = jax.random.choice(layer_key, jnp.asarray(numbers))
@@ -93,10 +96,10 @@ def draw_patchup(
   # The share of the state that was drawn; where none was, all is one's own.
   lam = jnp.float32(1)
   for number in numbers:
-    lam = jnp.where(layer == number, jnp.mean(weights[number]), lam)
+    lam = jnp.where(layer == number, shares[number], lam)
   return HiddenMix(
     lam=jnp.broadcast_to(lam, (batch,)),
-    partner=draw_partner(pair_key, batch, pairing=pairing),
+    partner=partner,
     layer=layer,
     weights=weights,
   )
