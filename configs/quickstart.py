@@ -10,7 +10,8 @@ No download, under 30 seconds a run on two CPU cores:
   python -m launch.report W
 
 `:method=` is one of random_mix, mixup, cutmix, resizemix, fmix, cutout,
-none; `:smoke` is four steps.
+none; `:smoke` is four steps. The methods manifold_mixup, patchup_hard and
+patchup_soft mix states of the network (docs/mixing.md).
 """
 
 from typing import Any

@@ -11,6 +11,9 @@ too):
 
   python -m launch.main --config=configs/table4_robustness.py --workdir=W
 
+The methods manifold_mixup, patchup_hard and patchup_soft, which the table has
+not, mix states of the network (docs/mixing.md).
+
 The published CIFAR-100-C is read from --config.evals.corruption.source=FOLDER;
 without, its corruptions are regenerated, see
 `jaxmix.classification.evaluators.corruptions`.

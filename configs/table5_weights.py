@@ -9,6 +9,9 @@ of random_mix, mixup, cutmix, resizemix, fmix, cutout, none):
 
   python -m launch.main --config=configs/table5_weights.py --workdir=W
 
+The methods manifold_mixup, patchup_hard and patchup_soft mix states of the
+network (docs/mixing.md).
+
 The paper's errors in per cent, one run each:
 
   | n | clean | FGSM  | corruption | occlusion |

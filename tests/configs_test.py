@@ -1,4 +1,5 @@
 import ast
+import functools
 import importlib
 import pathlib
 import re
@@ -9,9 +10,8 @@ import pytest
 from absl import flags
 from ml_collections import config_flags
 
-import jaxmix
 from configs import common
-from jaxmix.classification import data, models, task
+from jaxmix.classification import data, fields, mixing, models, task
 from jaxretrieval import models as retrieval_models
 from jaxretrieval import objective
 from launch.config import check_config, flatten
@@ -104,6 +104,13 @@ def test_the_header_tells_how_to_run_it(name):
     assert re.search(rf'\b{method}\b', header), f'{method} is not offered'
 
 
+def kind_of(method):
+  """The kind of mixing that a method is."""
+  if method.startswith('patchup_'):
+    return 'patchup'
+  return method if method in mixing.KINDS else 'random_mix'
+
+
 @every_config
 @every_method
 def test_every_method_of_every_config_is_whole(name, method):
@@ -114,16 +121,19 @@ def test_every_method_of_every_config_is_whole(name, method):
     'none': ('identity',),
     'cutout': ('identity',),
   }.get(method, (method,))
-  options = config.mix.to_dict()
-  assert options.pop('name') == 'random_mix'
-  assert options['candidates'] == expected
+  fields.check(config)
+  kind = config.mix.name
+  assert kind == kind_of(method)
+  if kind == 'random_mix':
+    assert config.mix.candidates == expected
   info = data.info(config.data)
-  models.create(config.model, info.num_classes)
-  mix = jax.eval_shape(
-    lambda key: jaxmix.draw_random_mix(key, (2, *info.image_shape), **options),
-    jax.random.key(0),
+  model = models.create(config.model, info.num_classes)
+  mesh = make_mesh(jax.devices()[:1])
+  states = functools.partial(models.states, model, info.image_shape)
+  place = mixing.Place(
+    info.image_shape, info.num_classes, mesh, lambda x: x, states
   )
-  assert mix.lam.shape == (2,)
+  mixing.make(config.mix, place)
 
 
 @every_config
@@ -131,9 +141,13 @@ def test_every_method_of_every_config_is_whole(name, method):
 def test_methods_differ_in_nothing_but_the_mix(name, method):
   usual = flatten(module(name).get_config())
   other = flatten(module(name).get_config(f'method={method}'))
-  assert usual.keys() == other.keys(), 'a method lacks fields of another'
-  changed = {field for field in usual if usual[field] != other[field]}
-  assert changed <= {'mix.candidates', 'mix.weights', 'augment.cutout'}
+  same_kind = kind_of(method) == 'random_mix'
+  if same_kind:
+    assert usual.keys() == other.keys(), 'a method lacks fields of another'
+  changed = {f for f in usual | other if usual.get(f) != other.get(f)}
+  own = {f for f in changed if f.startswith('mix.')}
+  assert changed - own <= {'augment.cutout'}
+  assert not same_kind or own <= {'mix.candidates', 'mix.weights'}
   assert bool(changed) == (method != 'random_mix')
 
 
@@ -337,7 +351,7 @@ def test_the_sweep_of_the_quickstart_can_be_run():
     lambda arg=None, **fields: rows.append((arg, fields))
   )
   assert len(rows) == len(set(map(str, rows))) == 6
-  for arg, fields in rows:
+  for arg, changes in rows:
     config = module('quickstart').get_config(arg).lock()
-    config.update_from_flattened_dict(fields)
+    config.update_from_flattened_dict(changes)
     check_config(config)

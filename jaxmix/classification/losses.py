@@ -9,14 +9,10 @@ import jaxmix
 
 
 class Pairs(NamedTuple):
-  """Each image is a mix of two: float32 `[B]` and int32 `[B]`, as `Mix` has.
-
-  `factor`, float32 `[B]`, multiplies the loss; None: 1.
-  """
+  """Each image is a mix of two: float32 `[B]` and int32 `[B]`, as `Mix` has."""
 
   lam: jax.Array
   partner: jax.Array
-  factor: jax.Array | None = None
 
 
 # Or dense float32 `[B, K]`, rows that add up to 1, for images of several.
@@ -39,9 +35,8 @@ def score(
     label_smoothing: share of each label spread evenly over all classes.
 
   Returns:
-    Three of float32 `[B]`: cross entropies in nats, times their factor; the
-    share of the label that has the largest logit; the share of the image's own
-    label.
+    Three of float32 `[B]`: cross entropies in nats; the share of the label that
+    has the largest logit; the share of the image's own label.
 
   >>> pair = Pairs(jnp.array([0.75, 1.0]), jnp.array([1, 0]))
   >>> logits, labels = jnp.array([[2.0, 1.0], [2.0, 1.0]]), jnp.array([0, 1])
@@ -51,13 +46,11 @@ def score(
   """
   best = jnp.argmax(logits, axis=1)
   if isinstance(targets, Pairs):
-    lam, partner, factor = targets
+    lam, partner = targets
     mix = jaxmix.Mix(lam, partner, jnp.zeros_like(partner))
     losses = jaxmix.mixed_cross_entropy(
       logits, labels, mix, label_smoothing=label_smoothing
     )
-    if factor is not None:
-      losses = factor * losses
     right = best == labels
     return losses, lam * right + (1 - lam) * (best == labels[partner]), lam
   own = jnp.take_along_axis(targets, labels[:, None], axis=1)[:, 0]

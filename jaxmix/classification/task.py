@@ -113,6 +113,8 @@ def make_batch_loss(config: Any, info: data.Info, mesh: Mesh) -> Any:
       images = fill_box(images, box)
     logits, state = train(images, mixed.hidden)
     nats, accuracy, lam = score(logits, labels, mixed.targets)
+    if mixed.factor is not None:
+      nats = mixed.factor * nats
     metrics = {'accuracy': jnp.mean(accuracy), 'lambda': jnp.mean(lam)}
     return jnp.mean(nats), (state['batch_stats'], metrics)
 

@@ -338,10 +338,11 @@ def test_each_device_mixes_its_part_with_one_draw():
   images = jax.random.bits(jax.random.key(1), (32, 8, 8, 1), jnp.uint8)
   images = jax.device_put(images, batch_sharded(mesh))
   for seed in range(5):
-    mixed, (lam, partner) = mix_all(jax.random.key(seed), images)
+    mixed = mix_all(jax.random.key(seed), images)
+    lam, partner = mixed.targets
     mix = draw(jax.random.key(seed))
     for i in range(0, 32, 4):
       np.testing.assert_array_equal(lam[i : i + 4], mix.lam)
       np.testing.assert_array_equal(partner[i : i + 4], mix.partner)
       expected = apply(mix, np.asarray(images)[i : i + 4])
-      np.testing.assert_allclose(mixed[i : i + 4], expected, rtol=1e-5)
+      np.testing.assert_allclose(mixed.images[i : i + 4], expected, rtol=1e-5)

@@ -62,10 +62,8 @@ def make_mixing(
     drawn = draw(key, len(images) // parts)
 
     def pairs(drawn: jaxmix.HiddenMix, labels: jax.Array) -> Pairs:
-      if factor is None:
-        return Pairs(drawn.lam, drawn.partner)
-      each = jnp.broadcast_to(factor(drawn), labels.shape)
-      return Pairs(drawn.lam, drawn.partner, each)
+      del labels  # which say what the rows are
+      return Pairs(drawn.lam, drawn.partner)
 
     def hidden(k: int, states: jax.Array) -> jax.Array:
       if k not in drawn.weights:
@@ -80,6 +78,7 @@ def make_mixing(
       place.finish(images.astype(jnp.float32)),
       place.by_rows(pairs, same, rows)(drawn, labels),
       hidden,
+      None if factor is None else factor(drawn),
     )
 
   return mix

@@ -62,8 +62,10 @@ class Mixed(NamedTuple):
     targets: what the logits of these images are compared with.
     hidden: `(k, states)` to what the network goes on with in place of its
       states `k`, `[B, H, W, C]`. None: they stay.
+    factor: float32 `[]`, what the loss is multiplied by. None: nothing.
   """
 
   images: jax.Array
   targets: Targets
   hidden: Callable[[int, jax.Array], jax.Array] | None = None
+  factor: jax.Array | None = None
