@@ -102,3 +102,18 @@ def test_images_are_float_only_once_they_are_mixed(preact):
     r'stablehlo\.gather.*-> tensor<16x32x32x3x(\w+)>', preact
   )
   assert gathers and set(gathers) == {'ui8'}, gathers
+
+
+def test_mixing_a_state_adds_branches_and_no_convolution(preact):
+  config = cifar100_preact.get_config('method=manifold_mixup')
+  config.model.width = 8
+  text = program(config)
+
+  def count(pattern, text):
+    return len(re.findall(pattern, text))
+
+  convolution = r'stablehlo\.convolution'
+  assert count(convolution, text) == count(convolution, preact)
+  # Three states; on the way back the input has no gradient. (The branch of
+  # RandomMix's modes is gone.)
+  assert count(r'stablehlo\.(?:case|if)\b', text) == 3 + 2
