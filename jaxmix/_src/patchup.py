@@ -119,7 +119,7 @@ def _check_state(
   if number and min(space) < block_size:
     raise ValueError(
       f'block_size={block_size} is more than a side of state {number}, of '
-      f'shape {list(shape)}.'
+      f'shape {list(shape[1:])}.'
     )
 
 

@@ -1,4 +1,5 @@
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -133,7 +134,8 @@ def test_the_input_has_the_box_of_a_cutmix(case):
   cutmix = drawn.quick(
     lambda key: jaxmix.draw_cutmix(key, (5000, 12, 12, 1), granularity='sample')
   )(jax.random.key(2))
-  same = scipy.stats.ks_2samp(weight.mean((1, 2, 3)), np.asarray(cutmix.lam))
+  lam = weight.mean((1, 2, 3))
+  same: Any = scipy.stats.ks_2samp(lam, np.asarray(cutmix.lam))
   assert same.pvalue > 1e-3
 
 
