@@ -28,7 +28,11 @@ def call_everything(key, images, labels, logits):
   # run in mix_test and random_mix_test.
   two = ('mixup', 'resizemix')
   mix = jaxmix.draw_random_mix(key, SHAPE, granularity='sample', candidates=two)
+  hidden = jaxmix.draw_patchup(key, {0: SHAPE, 1: SHAPE}, block_size=3)
   result = {
+    'draw_manifold_mixup': jaxmix.draw_manifold_mixup(key, BATCH),
+    'draw_patchup': hidden,
+    'apply_hidden': jaxmix.apply_hidden(hidden, 1, images),
     'draw_partner': jaxmix.draw_partner(key, BATCH),
     'draw_identity': jaxmix.draw_identity(key, SHAPE),
     'draw_random_mix': mix,
@@ -53,7 +57,7 @@ def call_everything(key, images, labels, logits):
 
 
 NAMES = sorted(n for n in vars(jaxmix) if callable(getattr(jaxmix, n)))
-NAMES.remove('Mix')
+NAMES = [n for n in NAMES if n not in ('Mix', 'HiddenMix')]
 
 everything = drawn.quick(call_everything)
 
@@ -198,6 +202,12 @@ def random_mix_of(granularity):
   )
 
 
+def patchup(key, images, labels):
+  mix = jaxmix.draw_patchup(key, {1: images.shape}, block_size=3)
+  labels = jaxmix.mix_labels(mix, labels, num_classes=CLASSES)
+  return jaxmix.apply_hidden(mix, 1, images), labels
+
+
 def mix_shard(key, images, labels):
   """The recipe for a batch-sharded step: each shard mixes within itself."""
   key = jax.random.fold_in(key, jax.lax.axis_index(AXIS))
@@ -239,6 +249,7 @@ IN_SHARDS = {
     for granularity in GRANULARITIES
   },
   **{f'random_mix-{g}': random_mix_of(g) for g in GRANULARITIES},
+  'patchup': patchup,
   'mixup-alpha': functools.partial(
     jaxmix.mixup, num_classes=CLASSES, alpha=0.2
   ),
