@@ -14,6 +14,9 @@ minutes, and `:smoke` four steps of that. One row, with its
 
   python -m launch.main --config=configs/table3_speech.py --workdir=W
 
+The methods manifold_mixup, patchup_hard and patchup_soft, which the table has
+not, mix states of the network (docs/mixing.md).
+
 docs/speech.md tells what a sound becomes. The paper's top-1 in per cent, one
 run each:
 

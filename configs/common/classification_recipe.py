@@ -16,9 +16,6 @@ METHODS = (
 _CUTOUT = {'cifar10': 16, 'cifar100': 8, 'digits': 4, 'imagenet': 112}
 _SOUND = 16  # of 32 bands and frames
 
-# Units of a state: its paper's on CIFAR; the digits have 8 pixels a side.
-_BLOCK = {'cifar10': 7, 'cifar100': 7, 'digits': 3, 'imagenet': 7}
-
 
 def mix_options(
   method: str, weights: tuple[float, ...], data: str
@@ -46,7 +43,7 @@ def mix_options(
       'hard': hard,
       'probability': 0.7 if hard else 1.0,
       'gamma': 0.5 if hard else 0.75,
-      'block_size': _BLOCK[data],
+      'block_size': 3 if data == 'digits' else 7,  # of 8 pixels a side
       'alpha': 2.0,
       # The input, and what leaves the stem and the first stage.
       'layers': (0, 1, 2),
