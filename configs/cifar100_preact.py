@@ -11,12 +11,13 @@ cutout or none, and `:smoke` four steps of the real model (a minute on two
 cores). The data come from a prepared TFDS data set, from
 --config.data.source=PATH (the publisher's binary archive or its folder) or,
 with --config.data.download=True, from the publisher.
-The methods manifold_mixup, patchup_hard and patchup_soft mix states of the
-network (docs/mixing.md).
 
 Cost: 3.3 GFLOP an image, 33 PFLOP in all (derived: 67 seconds at half of
 an H100's 989 TFLOP/s). Not yet measured on an accelerator; on two CPU cores
 about 50 images/s, so take a narrow one there, --config.model.width=16.
+
+The methods manifold_mixup, patchup_hard and patchup_soft mix states of the
+network (docs/mixing.md).
 """
 
 from typing import Any

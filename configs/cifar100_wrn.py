@@ -12,12 +12,13 @@ cutout or none, and `:smoke` four steps of the real model (a minute on two
 cores). The data come from a prepared TFDS data set, from
 --config.data.source=PATH (the publisher's binary archive or its folder) or,
 with --config.data.download=True, from the publisher.
-The methods manifold_mixup, patchup_hard and patchup_soft mix states of the
-network (docs/mixing.md).
 
 Cost: 31.5 GFLOP an image, 315 PFLOP in all (derived: 11 minutes at
 half of an H100's 989 TFLOP/s). Not yet measured on an accelerator; on two
 CPU cores about 8 images/s, so only `:smoke` makes sense there.
+
+The methods manifold_mixup, patchup_hard and patchup_soft mix states of the
+network (docs/mixing.md).
 """
 
 from typing import Any

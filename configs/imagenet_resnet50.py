@@ -13,12 +13,14 @@ cutout or none, and `:smoke` four steps of the real model (two minutes on two
 cores). D is the folder around a prepared `imagenet2012`; docs/imagenet.md says
 how it is read. The batch of 2048 is for eight devices, as in the paper; on one,
 scale it and the learning rate: --config.batch_size=256
---config.optimizer.lr=0.1. The methods manifold_mixup, patchup_hard and
-patchup_soft mix states of the network (docs/mixing.md).
+--config.optimizer.lr=0.1.
 
 Cost: 24.5 GFLOP an image, 3.1 EFLOP in all (derived: 1.8 hours at half of an
 H100's 989 TFLOP/s, which then wants 20,000 images/s from the host; one core
 decodes about 1,200). Not yet measured on an accelerator.
+
+The methods manifold_mixup, patchup_hard and patchup_soft mix states of the
+network (docs/mixing.md).
 """
 
 from typing import Any

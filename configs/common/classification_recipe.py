@@ -8,8 +8,8 @@ from configs.common.rhythm import RHYTHM
 
 METHODS = (
   *('random_mix', 'mixup', 'cutmix', 'resizemix', 'fmix'),
-  *('manifold_mixup', 'patchup_hard', 'patchup_soft'),
   *('cutout', 'none'),
+  *('manifold_mixup', 'patchup_hard', 'patchup_soft'),
 )
 
 # Pixels: its paper's on CIFAR, half a side elsewhere.
