@@ -13,7 +13,13 @@ METHODS = (
 )
 
 # Pixels: its paper's on CIFAR, half a side elsewhere.
-_CUTOUT = {'cifar10': 16, 'cifar100': 8, 'digits': 4, 'imagenet': 112}
+_CUTOUT = {
+  'cifar10': 16,
+  'cifar100': 8,
+  'digits': 4,
+  'imagenet': 112,
+  'tiny_imagenet': 32,
+}
 _SOUND = 16  # of 32 bands and frames
 
 

@@ -80,7 +80,16 @@ INFOS = {
     mean=(0.5071, 0.4865, 0.4409),
     std=(0.2673, 0.2564, 0.2762),
   ),
-  # Mean and std are those in common use.
+  # Mean and std of this and the next are those in common use.
+  'tiny_imagenet': Info(
+    'tiny_imagenet',
+    200,
+    (64, 64, 3),
+    100_000,
+    10_000,
+    mean=(0.4802, 0.4481, 0.3975),
+    std=(0.2770, 0.2691, 0.2821),
+  ),
   'imagenet': Info(
     'imagenet',
     1000,

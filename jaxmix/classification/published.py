@@ -23,7 +23,12 @@ A layout has, beside what its own module wants to know,
 import types
 from typing import Any
 
-from jaxmix.classification import cifar, fsdd, speech_commands
+from jaxmix.classification import (
+  cifar,
+  fsdd,
+  speech_commands,
+  tiny_imagenet,
+)
 
 READERS: dict[str, types.ModuleType] = {
   'cifar10': cifar,
@@ -32,6 +37,7 @@ READERS: dict[str, types.ModuleType] = {
   'fsdd_speakers': fsdd,
   'speech_commands_v1': speech_commands,
   'speech_commands_v2': speech_commands,
+  'tiny_imagenet': tiny_imagenet,
 }
 
 

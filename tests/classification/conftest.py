@@ -14,6 +14,7 @@ def clean_environment(monkeypatch, tmp_path):
   monkeypatch.setenv('TFDS_DATA_DIR', str(tmp_path / 'default'))
   monkeypatch.delenv('JAXMIX_CIFAR10', raising=False)
   monkeypatch.delenv('JAXMIX_CIFAR100', raising=False)
+  monkeypatch.delenv('JAXMIX_TINY_IMAGENET', raising=False)
 
 
 @pytest.fixture(scope='session')
