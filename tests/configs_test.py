@@ -31,6 +31,7 @@ TABLES = {
   'table4_robustness': 200,
   'table5_weights': 200,
 }  # and their epochs
+CANDIDATES = 'table6_candidates'  # has those, where others have a method
 PAPER = {
   'cifar10_preact': (1, 1, 1, 1),
   'cifar10_wrn': (3, 1, 1, 1),
@@ -47,7 +48,7 @@ RETRIEVAL = {
   'multi30k_m3l': ('train=en,de,fr', 'train=de,smoke', 'loss=log_m3l'),
   'retrieval_quickstart': ('loss=m3l',),
 }
-MIXED = sorted(set(NAMES) - set(RETRIEVAL))
+MIXED = sorted(set(NAMES) - set(RETRIEVAL) - {CANDIDATES})
 
 every_config = pytest.mark.parametrize('name', MIXED)
 every_file = pytest.mark.parametrize('name', NAMES)
@@ -60,8 +61,8 @@ def module(name):
 
 
 def test_no_recipe_is_missing():
-  others = {'imagenet_resnet50', 'quickstart'}
-  assert {*PAPER, *RETRIEVAL, *TABLES, *others} == set(NAMES)
+  others = {'imagenet_resnet50', 'quickstart', 'tiny_imagenet_preact'}
+  assert {*PAPER, *RETRIEVAL, *TABLES, CANDIDATES, *others} == set(NAMES)
 
 
 @pytest.fixture
@@ -200,6 +201,79 @@ def test_the_recipe_of_imagenet_is_that_of_the_paper():
   assert described.num_classes == 1000
   assert described.train_examples == 1_281_167
   assert 'random_mix 77.88 93.98' in (module('imagenet_resnet50').__doc__ or '')
+
+
+def test_the_recipe_of_tiny_imagenet_is_that_of_the_paper():
+  config = module('tiny_imagenet_preact').get_config()
+  usual = flatten(module('cifar100_preact').get_config())
+  ours = flatten(config)
+  changed = {field for field in usual if usual[field] != ours[field]}
+  assert changed == {'data.name', 'model.stem_stride'}
+  assert config.model.stem_stride == 2
+  described = data.info(config.data)
+  assert described.image_shape == (64, 64, 3)
+  assert described.num_classes == 200
+  assert described.train_examples == 100_000
+  header = module('tiny_imagenet_preact').__doc__ or ''
+  assert 'random_mix 68.94 86.83' in header
+
+
+def test_table_6_has_every_set_of_candidates():
+  table = module(CANDIDATES)
+  rows = sweep_rows(table, '', {})
+  assert len(rows) == 3 * 2**4
+  modes = ['mixup', 'cutmix', 'resizemix', 'fmix']
+  sets = {frozenset(c.mix.candidates) for c in rows.values()}
+  expected = {
+    frozenset(m for i, m in enumerate(modes) if bits >> i & 1)
+    for bits in range(1, 2**4)
+  }
+  assert sets == expected | {frozenset({'identity'})}
+  usual = flatten(module('tiny_imagenet_preact').get_config())
+  for row, config in rows.items():
+    check_config(config)
+    fields = flatten(config)
+    changed = {field for field in usual if usual[field] != fields[field]}
+    assert changed <= {'mix.candidates', 'mix.weights', 'seed'}
+    count = len(config.mix.candidates)
+    assert config.mix.weights == (1.0,) * count
+    name = row.rpartition(',')[0].partition('=')[2]
+    letters = {'identity': ''}.get(config.mix.candidates[0], name)
+    assert count == (len(letters) or 1)
+    assert [mode[0].upper() for mode in config.mix.candidates] == [
+      *letters
+    ] or (name == 'none')
+  lacking = {row.rpartition(',')[0] for row in rows} - set(table.PAPER)
+  assert lacking == {'candidates=RF'}
+  pairs = [v['clean/top1'] for k, v in table.PAPER.items() if len(k) == 13]
+  assert round(100 * sum(pairs) / 5, 2) == 67.97  # printed beside them
+
+
+@pytest.mark.parametrize('arg', ['small', 'smoke', 'small,smoke'])
+def test_table_6_in_small(arg):
+  table = module(CANDIDATES)
+  for config in sweep_rows(table, arg, {}).values():
+    info = data.info(config.data)
+    small = 'small' in arg
+    assert info.name == ('cifar100' if small else 'tiny_imagenet')
+    assert config.model.width == 8
+    assert config.model.stem_stride == (1 if small else 2)
+    plan = Plan(
+      config.epochs,
+      info.train_examples,
+      config.batch_size,
+      config.steps_per_call,
+    )
+    assert plan.total_steps == (2344 if arg == 'small' else 4)
+  small = module('table4_robustness').get_config('small')
+  ours = table.get_config('small')
+  for field in 'model', 'data', 'optimizer', 'epochs', 'batch_size', 'augment':
+    assert ours[field] == small[field]
+  assert table.get_config().mix.candidates == ours.mix.candidates
+  with pytest.raises(
+    ValueError, match='candidates=FM: must be candidates=MCRF'
+  ):
+    table.get_config('candidates=FM')
 
 
 @every_paper
