@@ -27,6 +27,8 @@ NAMES = sorted(
 )
 TABLES = {
   'table1_cifar': 200,
+  'table2_imagenet': 100,
+  'table2_tiny_imagenet': 200,
   'table3_speech': 300,
   'table4_robustness': 200,
   'table5_weights': 200,
@@ -216,6 +218,20 @@ def test_the_recipe_of_tiny_imagenet_is_that_of_the_paper():
   assert described.train_examples == 100_000
   header = module('tiny_imagenet_preact').__doc__ or ''
   assert 'random_mix 68.94 86.83' in header
+
+
+@pytest.mark.parametrize(
+  'recipe', ['tiny_imagenet_preact', 'imagenet_resnet50']
+)
+def test_table_2_is_that_of_its_recipes(recipe):
+  name = f'table2_{recipe.rpartition("_")[0]}'
+  table, header = module(name), module(recipe).__doc__ or ''
+  for method in common.METHODS:
+    arg = f'method={method}'
+    assert table.get_config(arg) == module(recipe).get_config(arg)
+    if method != 'cutout':  # which the paper does not have there
+      top1, top5 = (100 * x for x in table.PAPER[arg].values())
+      assert f'{method} {top1:.2f} {top5:.2f}' in header.replace('\n', ' ')
 
 
 def test_table_6_has_every_set_of_candidates():

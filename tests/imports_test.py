@@ -74,6 +74,14 @@ RULES = {
     {'launch'},
   ),
   # The same runs, in other rows.
+  'configs/table2_imagenet.py': (
+    set(),
+    {'configs.common', 'configs.imagenet_resnet50'},
+  ),
+  'configs/table2_tiny_imagenet.py': (
+    set(),
+    {'configs.common', 'configs.tiny_imagenet_preact'},
+  ),
   'configs/table5_weights.py': (set(), {'configs.table4_robustness'}),
   'configs': ({'ml_collections'}, {'configs.common'}),
 }
