@@ -37,6 +37,8 @@ RULES = {
     TRAINER | {'array_record'},
     {'jaxmix.classification'},
   ),
+  # The one place where they are written.
+  'jaxmix/classification/writer.py': (TRAINER | {'array_record'}, set()),
   'jaxmix/classification': (
     TRAINER,
     {'jaxmix', 'jaxmix.classification'},

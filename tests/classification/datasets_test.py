@@ -89,7 +89,7 @@ def test_interrupted_preparation_leaves_nothing(
   )
 
   def stops(self, arrays):
-    yield 0, {'image': arrays['image'][0], 'label': int(arrays['label'][0])}
+    yield {'image': arrays['image'][0], 'label': int(arrays['label'][0])}
     raise Stop
 
   for name, function in [
