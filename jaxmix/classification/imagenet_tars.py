@@ -95,7 +95,9 @@ class PhotoSet(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     infos = []
     for split, examples in self._split_generators(dl_manager).items():
       lengths = file_lengths(self._splits[split])
-      infos.append(writer.write_split(self, split, examples, lengths))
+      infos.append(
+        writer.write_split(self, split, examples, lengths, packed=False)
+      )
     splits = tfds.core.splits.SplitDict(infos)  # pyright: ignore
     self.info.set_splits(splits)
 

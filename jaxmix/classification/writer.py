@@ -22,6 +22,8 @@ def write_split(
   split: str,
   examples: Iterable[Mapping[str, Any]],
   lengths: list[int],
+  *,
+  packed: bool = True,
 ) -> tfds.core.SplitInfo:
   """Writes the files of a split below `builder.data_path`.
 
@@ -30,6 +32,7 @@ def write_split(
     split: its name.
     examples: by feature, in order.
     lengths: the number of examples in each file; 1 or more.
+    packed: whether to compress them; of JPEG files nothing can be saved.
 
   Returns:
     What the data set's description says of the split.
@@ -43,6 +46,8 @@ def write_split(
     data_dir=builder.data_path,
     filetype_suffix='array_record',
   )
+  # One record a group: each is read at random.
+  options = 'group_size:1' if packed else 'group_size:1,uncompressed'
   written = 0
   bar = tqdm(
     examples,
@@ -55,8 +60,7 @@ def write_split(
   source = iter(bar)
   for shard, length in enumerate(lengths):
     path = template.sharded_filepath(shard_index=shard, num_shards=len(lengths))
-    # One record a group: each is read at random.
-    writer = array_record_module.ArrayRecordWriter(str(path), 'group_size:1')
+    writer = array_record_module.ArrayRecordWriter(str(path), options)
     try:
       for _ in range(length):
         record = builder.info.features.serialize_example(next(source))

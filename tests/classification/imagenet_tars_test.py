@@ -22,8 +22,9 @@ def prepare(tmp_path, **files):
 
 def read(folder, split):
   """Name to (label, file) in the order of the set."""
+  whole: Any = tfds.decode.SkipDecoding()  # pyright: ignore
   source: Any = tfds.builder_from_directory(folder).as_data_source(
-    split, decoders={'image': tfds.decode.SkipDecoding()}
+    split, decoders={'image': whole}
   )
   return {
     example['file_name'].decode(): (int(example['label']), example['image'])

@@ -1,8 +1,11 @@
+import dataclasses
+from typing import Any
+
 import numpy as np
 import pytest
 from tensorflow_datasets.core import shuffle
 
-from jaxmix.classification import data, records, shards, writer
+from jaxmix.classification import data, datasets, records, shards, writer
 from tests.classification import tiny_cifar
 from tests.classification.compare import assert_same, check_source
 
@@ -32,6 +35,25 @@ def test_a_split_of_many_files(data_config, tiny, tmp_path, monkeypatch):
     assert_same(records.load_split(folder, 'cifar100', split), expected)
     opened = records.open_split(folder, 'cifar100', split)
     check_source(opened, expected, [0, 2, 3, 7, -1])
+
+
+def test_arrays_are_packed(tmp_path):
+  layout = dataclasses.replace(
+    tiny_cifar.LAYOUT, per_class={'train': 200, 'test': 2}
+  )
+  arrays = {
+    split: {
+      'image': np.full((4 * each, 32, 32, 3), 7, np.uint8),
+      'label': np.arange(4 * each) % 4,
+    }
+    for split, each in layout.per_class.items()
+  }
+  builder: Any = datasets.PreparedSet(
+    layout, arrays, data_dir=tmp_path, file_format='array_record'
+  )
+  builder.download_and_prepare()
+  (path,) = tmp_path.glob('**/*train*')
+  assert path.stat().st_size < 2**18 < arrays['train']['image'].nbytes / 8
 
 
 def test_the_description_has_the_size(data_config, tiny, tmp_path):
