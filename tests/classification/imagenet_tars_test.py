@@ -22,9 +22,9 @@ def prepare(tmp_path, **files):
 
 def read(folder, split):
   """Name to (label, file) in the order of the set."""
-  whole: Any = tfds.decode.SkipDecoding()  # pyright: ignore
+  whole = tfds.decode.SkipDecoding()
   source: Any = tfds.builder_from_directory(folder).as_data_source(
-    split, decoders={'image': whole}
+    split=split, decoders={'image': whole}
   )
   return {
     example['file_name'].decode(): (int(example['label']), example['image'])
