@@ -55,7 +55,8 @@ def info(data_config: Any) -> Info:
     raise ValueError(
       f'config.data.source={data_config.source!r}, config.data.download='
       f'{data_config.download}: {full.name} is read from a prepared set in '
-      "config.data.dir; leave them '' and False"
+      "config.data.dir; leave them '' and False (python -m "
+      'jaxmix.classification.imagenet_tars makes one of the archives)'
     )
   return dataclasses.replace(
     full,

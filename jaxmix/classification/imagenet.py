@@ -1,8 +1,8 @@
 """ImageNet from a prepared TFDS data set: photographs decoded as they are read.
 
-The set is tfds' own `imagenet2012`, stored as ArrayRecord: JPEG files and
-labels. Nothing of it is kept in memory. How a crop is drawn and decoded is told
-in `jpeg`.
+The set is what `imagenet_tars` makes of the publisher's archives, or tfds' own
+`imagenet2012` stored as ArrayRecord: JPEG files and labels. Nothing of it is
+kept in memory. How a crop is drawn and decoded is told in `jpeg`.
 """
 
 import dataclasses
@@ -126,7 +126,8 @@ def find(data_dir: str) -> pathlib.Path:
     f'there is no {root}/{NAME}/<version> with a TFDS data set stored as '
     "ArrayRecord: features 'image' (JPEG files) and 'label', splits 'train' "
     "and 'validation'. Set config.data.dir to the folder around "
-    f'{NAME}/ (see docs/imagenet.md).{remark}'
+    f'{NAME}/; python -m jaxmix.classification.imagenet_tars writes one from '
+    f"the publisher's archives (see docs/imagenet.md).{remark}"
   )
 
 

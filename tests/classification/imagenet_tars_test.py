@@ -22,10 +22,9 @@ def prepare(tmp_path, **files):
 
 def read(folder, split):
   """Name to (label, file) in the order of the set."""
+  builder: Any = tfds.builder_from_directory(folder)
   whole = tfds.decode.SkipDecoding()
-  source: Any = tfds.builder_from_directory(folder).as_data_source(
-    split=split, decoders={'image': whole}
-  )
+  source = builder.as_data_source(split, decoders={'image': whole})
   return {
     example['file_name'].decode(): (int(example['label']), example['image'])
     for example in source
