@@ -15,7 +15,7 @@ none:
 
   python -m launch.main --config=configs/table2_imagenet.py --workdir=W
 
-`:smoke` is four steps of each with a narrow network, minutes on two cores; it
+`:smoke` is four steps of each with a narrow network, a minute of CPU a row; it
 needs the data too.
 """
 
