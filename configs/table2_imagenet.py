@@ -2,7 +2,7 @@
 
   python -m launch.sweep --config=configs/table2_imagenet.py --workdir=W \
     --config.data.dir=D
-  python -m launch.report W --cost=method=none
+  python -m launch.report W --cost
 
 Each row is `imagenet_resnet50` by one method, three seeds (the paper ran one);
 its header has the cost. D is the folder around a prepared `imagenet2012`, see

@@ -2,7 +2,7 @@
 
   python -m launch.sweep --config=configs/table2_tiny_imagenet.py --workdir=W \
     --config.data.source=tiny-imagenet-200.zip
-  python -m launch.report W --cost=method=none
+  python -m launch.report W --cost
 
 Each row is `tiny_imagenet_preact` by one method, three seeds; its header has
 the cost, and what the paper does not say of the network. The report has the

@@ -8,8 +8,8 @@ trains `tiny_imagenet_preact` with every set of mixup (M), cutmix (C), resizemix
 (R) and fmix (F) as candidates of equal weights, and without any, three seeds
 each. `:small` is CIFAR-100 instead: a narrow network on 10,000 images for 30
 epochs, which two cores can train; `:smoke` is four steps of a narrow network on
-Tiny-ImageNet (40 seconds of CPU a row), `:small,smoke` of that one. One row, with its `:candidates=`, of
-which MCRF is the default and `none` the baseline:
+Tiny-ImageNet (40 seconds of CPU a row), `:small,smoke` of that one. One row,
+with its `:candidates=`, of which MCRF is the default and `none` the baseline:
 
   python -m launch.main --config=configs/table6_candidates.py --workdir=W
 
