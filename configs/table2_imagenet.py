@@ -17,6 +17,9 @@ none:
 
 `:smoke` is four steps of each with a narrow network, a minute of CPU a row; it
 needs the data too.
+
+The methods manifold_mixup, patchup_hard and patchup_soft mix states of the
+network (docs/mixing.md).
 """
 
 from typing import Any

@@ -17,6 +17,9 @@ none:
 
 `:smoke` is four steps of each with a narrow network; a row took 40 seconds of
 CPU, most of them to read the prepared set.
+
+The methods manifold_mixup, patchup_hard and patchup_soft mix states of the
+network (docs/mixing.md).
 """
 
 from typing import Any

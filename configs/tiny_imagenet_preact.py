@@ -21,6 +21,9 @@ has stride 2, as in the code of Puzzle Mix, which it cites;
 
 Cost: 3.3 GFLOP an image, 67 PFLOP in all (derived: 135 seconds at half of an
 H100's 989 TFLOP/s). Not yet measured on an accelerator.
+
+The methods manifold_mixup, patchup_hard and patchup_soft mix states of the
+network (docs/mixing.md).
 """
 
 from typing import Any
