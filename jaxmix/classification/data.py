@@ -90,18 +90,26 @@ def load(data_config: Any, split: str) -> dict[str, np.ndarray]:
       "into memory; it must be 'streamed'"
     )
   expected = _examples(described, split)
-  arrays = _load_all(data_config, split)
+  whole = expected == _examples(INFOS[data_config.name], split)
+  if data_config.name == 'digits':
+    arrays = digits.load(split)
+  else:
+    # Here, so that the digits run where tfds and array-record are missing.
+    from jaxmix.classification import records
+
+    if not whole:  # what else there is need not be decoded
+      return records.read_all(source(data_config, split))
+    arrays = records.load_split(_find(data_config), data_config.name, split)
+  sounds = described.sample_rate > 0
   checks.check_arrays(
     f'{described.name} {split}',
     arrays,
-    (described.sample_rate,)
-    if described.sample_rate
-    else described.image_shape,
+    (described.sample_rate,) if sounds else described.image_shape,
     described.num_classes,
     feature=described.feature,
-    dtype='int16' if described.sample_rate else 'uint8',
+    dtype='int16' if sounds else 'uint8',
   )
-  if expected != len(arrays['label']):
+  if not whole:
     keep = _balanced(data_config, split, arrays['label'])
     arrays = {name: array[keep] for name, array in arrays.items()}
   return arrays
@@ -145,19 +153,9 @@ def source(
 
   opened = records.open_split(_find(data_config), data_config.name, split)
   if expected != len(opened):
-    labels = _load_all(data_config, split)['label']
-    keep = _balanced(data_config, split, labels)
+    keep = _balanced(data_config, split, opened.read_labels())
     opened = dataclasses.replace(opened, indices=keep)
   return opened
-
-
-def _load_all(data_config: Any, split: str) -> dict[str, np.ndarray]:
-  if data_config.name == 'digits':
-    return digits.load(split)
-  # Here, so that the digits run where tfds and array-record are missing.
-  from jaxmix.classification import records
-
-  return records.load_split(_find(data_config), data_config.name, split)
 
 
 def _find(data_config: Any):

@@ -208,6 +208,21 @@ def load_split(
       not those that were prepared.
   """
   source = open_split(folder, name, split, whole=False)
+  layout, arrays = source.layout, read_all(source)
+  if source.features is None:
+    if arrays_sha256(arrays) != source.content:
+      _check_shards(folder)
+      raise ValueError(f'{folder}: {split} is not what {RECORD} says of it')
+  else:
+    each = layout.per_class[split]
+    checks.check_labels(
+      f'{folder} {split}', arrays['label'], layout.classes, each
+    )
+  return arrays
+
+
+def read_all(source: Any) -> dict[str, np.ndarray]:
+  """Reads all that a `RecordSource` shows: {'image' or 'audio', 'label'}."""
   layout = source.layout
   values = np.empty((len(source), *layout.shape), layout.dtype)
   labels = np.empty(len(source), np.int32)
@@ -215,15 +230,7 @@ def load_split(
     keys = range(start, min(start + _BLOCK, len(source)))
     for i, example in zip(keys, source.__getitems__(keys), strict=True):
       values[i], labels[i] = example[layout.feature], example['label']
-  arrays = {layout.feature: values, 'label': labels}
-  if source.features is None:
-    if arrays_sha256(arrays) != source.content:
-      _check_shards(folder)
-      raise ValueError(f'{folder}: {split} is not what {RECORD} says of it')
-  else:
-    each = layout.per_class[split]
-    checks.check_labels(f'{folder} {split}', labels, layout.classes, each)
-  return arrays
+  return {layout.feature: values, 'label': labels}
 
 
 def _check_shards(folder: pathlib.Path, sums: bool = True):
