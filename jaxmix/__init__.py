@@ -1,10 +1,15 @@
 """jaxmix: mixed-sample data augmentation for JAX, in pure functions.
 
 `random_mix` mixes a batch and its labels; `mixup`, `cutmix`, `resizemix` and
-`fmix` are its modes. Each is a `draw_*` (random: a key and a shape give a small
+`fmix` are its modes; `saliency_mix`, `puzzle_mix` and `co_mixup` look at the
+images. Each is a `draw_*` (random: a key and a shape give a small
 `Mix`) followed by `apply` and `mix_labels` (deterministic). It needs jax alone.
 """
 
+from jaxmix._src.co_mixup import block_labels as block_labels
+from jaxmix._src.co_mixup import co_mixup as co_mixup
+from jaxmix._src.co_mixup import draw_co_mixup as draw_co_mixup
+from jaxmix._src.co_mixup import take_blocks as take_blocks
 from jaxmix._src.cutmix import cutmix as cutmix
 from jaxmix._src.cutmix import draw_cutmix as draw_cutmix
 from jaxmix._src.cutout import cutout as cutout
@@ -24,9 +29,15 @@ from jaxmix._src.mixup import draw_mixup as draw_mixup
 from jaxmix._src.mixup import mixup as mixup
 from jaxmix._src.pairing import draw_partner as draw_partner
 from jaxmix._src.patchup import draw_patchup as draw_patchup
+from jaxmix._src.puzzle_mix import draw_puzzle_mix as draw_puzzle_mix
+from jaxmix._src.puzzle_mix import puzzle_mix as puzzle_mix
 from jaxmix._src.random_mix import draw_random_mix as draw_random_mix
 from jaxmix._src.random_mix import random_mix as random_mix
 from jaxmix._src.resizemix import draw_resizemix as draw_resizemix
 from jaxmix._src.resizemix import resizemix as resizemix
+from jaxmix._src.saliency import gradient_saliency as gradient_saliency
+from jaxmix._src.saliency import spectral_residual as spectral_residual
+from jaxmix._src.saliency_mix import draw_saliency_mix as draw_saliency_mix
+from jaxmix._src.saliency_mix import saliency_mix as saliency_mix
 from jaxmix._src.targets import mix_labels as mix_labels
 from jaxmix._src.targets import mixed_cross_entropy as mixed_cross_entropy

@@ -14,6 +14,8 @@ NAMES = sorted(
   if not name.startswith('_') and not inspect.ismodule(value)
 )
 FUNCTIONS = [n for n in NAMES if inspect.isfunction(getattr(jaxmix, n))]
+# They look at the images, and are told their shape by that.
+GUIDED = ['draw_saliency_mix', 'draw_puzzle_mix', 'draw_co_mixup']
 # They mix states of a network: many shapes, or any.
 HIDDEN = {'draw_manifold_mixup': 'batch', 'draw_patchup': 'shapes'}
 KEYED = [
@@ -30,10 +32,12 @@ def parameters(name):
 def test_the_names_are_those_we_promise():
   # A change here is a change for every user: it belongs in the changelog.
   modes = ['mixup', 'cutmix', 'resizemix', 'fmix', 'random_mix']
-  modes.append('cutout')
+  modes += ['cutout', 'saliency_mix', 'puzzle_mix', 'co_mixup']
   draws = [f'draw_{mode}' for mode in [*modes, 'identity', 'partner']]
   draws += ['draw_manifold_mixup', 'draw_patchup']
   rest = ['Mix', 'apply', 'fill_box', 'mix_labels', 'mixed_cross_entropy']
+  rest += ['gradient_saliency', 'spectral_residual']
+  rest += ['take_blocks', 'block_labels']
   rest += ['HiddenMix', 'apply_hidden']
   assert NAMES == sorted(modes + draws + rest)
 
@@ -65,6 +69,7 @@ def test_key_comes_first(name):
 
 def test_what_draws_takes_a_key():
   modes = ['mixup', 'cutmix', 'resizemix', 'fmix', 'random_mix', 'cutout']
+  modes += ['saliency_mix', 'puzzle_mix', 'co_mixup']
   random = {n for n in FUNCTIONS if n.startswith('draw_')} | set(modes)
   assert set(KEYED) == random
 
@@ -74,6 +79,8 @@ def test_data_come_second(name):
   names = [p.name for p in parameters(name)]
   if name == 'draw_partner':
     assert names[1] == 'batch'
+  elif name in GUIDED:
+    assert names[1] == 'saliency'
   elif name in HIDDEN:
     assert names[1] == HIDDEN[name]
   elif name.startswith('draw_'):

@@ -79,6 +79,49 @@ def check_images(images: Any, *, any_dtype: bool = False) -> jax.Array:
   return jnp.asarray(images)
 
 
+def check_saliency(
+  saliency: Any, shape: Sequence[int] | None = None
+) -> jax.Array:
+  """Gives `saliency` as an array of numbers `[B, *spatial]`.
+
+  Args:
+    saliency: what was passed.
+    shape: of the images, where they are known: `[B, *spatial, C]`.
+  """
+  if not hasattr(saliency, 'dtype') or not hasattr(saliency, 'shape'):
+    raise TypeError(
+      f'saliency must be an array; got {type(saliency).__name__}.'
+    )
+  found = tuple(saliency.shape)
+  if len(found) < 2 or min(found) < 1:
+    raise ValueError(
+      f'saliency must be [batch, *spatial]; got shape {list(found)}.'
+    )
+  if shape is not None and found != tuple(shape[:-1]):
+    raise ValueError(
+      f'saliency has shape {list(found)}, not {list(shape[:-1])} as for '
+      'these images.'
+    )
+  return jnp.asarray(saliency)
+
+
+def check_grid(name: str, count: Any, shape: Sequence[int]) -> None:
+  """Raises unless images `[B, H, W, C]` can be cut into so many blocks a side.
+
+  One block is no cut.
+  """
+  if len(shape) != 4:
+    raise ValueError(
+      f'images must be [batch, height, width, channels] to be cut into blocks; '
+      f'got shape {list(shape)}.'
+    )
+  if type(count) is not int or count < 2 or any(n % count for n in shape[1:3]):
+    raise ValueError(
+      f'{name}={count!r} must be a whole number of 2 or more that divides the '
+      f'sides of the images, {list(shape[1:3])}.'
+    )
+
+
 def check_labels(labels: Any, batch: int, num_classes: int | None) -> jax.Array:
   """Gives `labels` as an array of integers `[B]` or probabilities `[B, K]`."""
   if not hasattr(labels, 'dtype') or not hasattr(labels, 'shape'):
@@ -176,6 +219,14 @@ def check_number(name: str, value: Any, low: float, high: float) -> None:
     raise TypeError(f'{name}={value!r} must be a number.')
   if not low <= value <= high:
     raise ValueError(f'{name}={value!r} must lie in [{low}, {high}].')
+
+
+def check_whole(name: str, value: Any, low: int) -> None:
+  """Raises unless `value` is a Python integer of `low` or more."""
+  if type(value) is not int or value < low:
+    raise ValueError(
+      f'{name}={value!r} must be a whole number of {low} or more.'
+    )
 
 
 def check_weights(weights: Any, count: int) -> np.ndarray | jax.Array:

@@ -43,6 +43,8 @@ def alike(
   mask_dtype = bool if all(m.dtype == bool for m in masks) else jnp.float32
   has_box = any(plan.box is not None for plan in plans)
   has_source = any(plan.source is not None for plan in plans)
+  if any(plan.order is not None for plan in plans):
+    raise ValueError('candidates must not move blocks (Mix.order).')
   methods = {plan.method for plan in plans} - {'nearest'}
   if len(methods) > 1:
     raise ValueError(f'candidates resize by different methods: {methods}.')
@@ -65,7 +67,7 @@ def alike(
       resized = jnp.full(batch, mix.method != 'nearest')
     zeros = jnp.zeros(batch, jnp.int32)
     method = next(iter(methods), 'nearest')
-    same = Mix(mix.lam, zeros, zeros, mask, box, source, resized, method)
+    same = Mix(mix.lam, zeros, zeros, mask, box, source, resized, None, method)
     return jax.tree.map(functools.partial(_depend_on, key), same)
 
   return [functools.partial(filled, draw) for draw in draws]

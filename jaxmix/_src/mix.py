@@ -8,7 +8,8 @@ is
 
 with `w` from the mask outside the box and 0 inside it, and `source` the pixel
 of the partner to read, its own position unless the partner was resized. So the
-mode is chosen among these small parts, and the images are read once.
+mode is chosen among these small parts, and the images are read once. (Puzzle
+Mix alone moves the blocks of both images before.)
 """
 
 import dataclasses
@@ -19,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from jaxmix._src import blocks
 from jaxmix._src.boxes import inside
 from jaxmix._src.checks import check_images, check_shape
 
@@ -44,6 +46,10 @@ class Mix:
       `[..., 1]` come from the partner. None: no box.
     source: for each spatial axis int32 `[B, length]`: the partner's index that
       each row (column, ...) reads. None: the same index.
+    order: int32 `[B, 2, n, n]`: both images are cut into `n x n` blocks before
+      they are mixed, and the block of that number (along the rows) is put at
+      each place; `[:, 0]` is of the sample, `[:, 1]` of its partner. None: no
+      block is moved.
     method: how a partner with a `source` is read: `'nearest'` at `source`;
       `'linear'` and `'cubic'` interpolate it to the size of the box.
     resized: bool `[B]`: whose partner `'linear'` or `'cubic'` applies to; the
@@ -57,6 +63,7 @@ class Mix:
   box: jax.Array | None = None
   source: tuple[jax.Array, ...] | None = None
   resized: jax.Array | None = None
+  order: jax.Array | None = None
   method: str = dataclasses.field(default='nearest', metadata={'static': True})
 
 
@@ -105,6 +112,9 @@ def apply(
     wide = jax.ShapeDtypeStruct(images.shape, jnp.float32)
     images = images.astype(jax.eval_shape(finish, wide).dtype)
   other = _partner_pixels(mix, images, hard)
+  if mix.order is not None:
+    images = blocks.move(images, mix.order[:, 0])
+    other = blocks.move(other, mix.order[:, 1])
   weight = _own_weight(mix, images.shape[1:-1])
   if weight is None:  # neither mask nor box: the identity
     mixed = images
@@ -227,6 +237,11 @@ def _check_fits(mix: Mix, shape: tuple[int, ...]) -> None:
     fits &= mix.box.shape[1] == len(space)
   if mix.source is not None:
     fits &= tuple(s.shape[1] for s in mix.source) == space
+  if mix.order is not None:
+    counts = mix.order.shape[2:]
+    fits &= len(counts) == len(space) and all(
+      length % count == 0 for count, length in zip(counts, space, strict=True)
+    )
   if not fits:
     raise ValueError(
       f'mix was drawn for other spatial axes than those of images of shape '

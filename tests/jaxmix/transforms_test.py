@@ -22,6 +22,10 @@ LOGITS = rng.normal(size=(BATCH, CLASSES)).astype(np.float32)
 KEYS = jax.random.split(jax.random.key(12), STEPS)
 
 
+def owners(key):
+  return jax.random.randint(key, (BATCH, 4, 4), 0, BATCH)
+
+
 def call_everything(key, images, labels, logits):
   """The result of every public function, by name."""
   # Two candidates: a switch of four takes long to compile, and is compiled and
@@ -41,6 +45,40 @@ def call_everything(key, images, labels, logits):
     'fill_box': jaxmix.fill_box(
       images, jaxmix.draw_cutout(key, SHAPE, length=3), fill=2
     ),
+    'spectral_residual': jaxmix.spectral_residual(images),
+    'gradient_saliency': jaxmix.gradient_saliency(images),
+    'draw_saliency_mix': jaxmix.draw_saliency_mix(key, images[..., 0]),
+    # Of the same shape as the rest but for the sides, which blocks divide.
+    'draw_puzzle_mix': jaxmix.draw_puzzle_mix(
+      key, images[:, :8, :8, 0], images[:, :8, :8], blocks=(2,)
+    ),
+    'puzzle_mix': jaxmix.puzzle_mix(
+      key,
+      images[:, :8, :8],
+      labels,
+      num_classes=CLASSES,
+      saliency=images[:, :8, :8, 0],
+      blocks=(4,),
+      transport_cost=None,
+    ),
+    'draw_co_mixup': jaxmix.draw_co_mixup(
+      key, images[:, :8, :8, 0], group=4, grid=2, sweeps=1
+    ),
+    'co_mixup': jaxmix.co_mixup(
+      key,
+      images[:, :8, :8],
+      labels,
+      num_classes=CLASSES,
+      saliency=images[:, :8, :8, 0],
+      sweeps=1,
+    ),
+    'take_blocks': jaxmix.take_blocks(images[:, :8, :8], owners(key)),
+    'block_labels': jaxmix.block_labels(
+      labels, owners(key), num_classes=CLASSES
+    ),
+    'saliency_mix': jaxmix.saliency_mix(
+      key, images, labels, num_classes=CLASSES, granularity='sample'
+    ),
     'apply': jaxmix.apply(mix, images),
     'mix_labels': jaxmix.mix_labels(mix, labels, num_classes=CLASSES),
     'mixed_cross_entropy': jaxmix.mixed_cross_entropy(logits, labels, mix),
@@ -58,6 +96,7 @@ def call_everything(key, images, labels, logits):
 
 NAMES = sorted(n for n in vars(jaxmix) if callable(getattr(jaxmix, n)))
 NAMES = [n for n in NAMES if n not in ('Mix', 'HiddenMix')]
+UNDRAWN = ('draw_identity', 'gradient_saliency', 'spectral_residual')
 
 everything = drawn.quick(call_everything)
 
@@ -167,7 +206,7 @@ def test_same_key_same_result_other_key_other_result():
     again, jax.tree.map(lambda x: x[0], one_by_one()), 'not a function'
   )
   for name in NAMES:
-    if name != 'draw_identity':
+    if name not in UNDRAWN:
       leaves = jax.tree.leaves(one_by_one()[name])
       assert any((leaf[0] != leaf[1]).any() for leaf in leaves), name
 
@@ -182,7 +221,7 @@ def test_a_mix_is_a_pytree():
 
 # Eight devices.
 
-WIDE = (16, 6, 5, 2)
+WIDE = (16, 6, 4, 2)
 AXIS = 'data'
 COLLECTIVES = r'all-(gather|reduce|to-all)|collective-permute|reduce-scatter'
 
@@ -255,6 +294,13 @@ IN_SHARDS = {
   ),
   'resizemix-linear': functools.partial(
     jaxmix.resizemix, num_classes=CLASSES, method='linear'
+  ),
+  'saliency_mix': functools.partial(jaxmix.saliency_mix, num_classes=CLASSES),
+  'puzzle_mix': functools.partial(
+    jaxmix.puzzle_mix, num_classes=CLASSES, blocks=(2,)
+  ),
+  'co_mixup': functools.partial(
+    jaxmix.co_mixup, num_classes=CLASSES, grid=2, sweeps=1
   ),
   'fmix-soft': functools.partial(
     jaxmix.fmix, num_classes=CLASSES, max_soft=0.2
