@@ -7,10 +7,10 @@ resizemix 80.66, random_mix 82.14.
   python -m launch.main --config=configs/cifar100_preact.py --workdir=W
 
 After the name, `:method=` chooses random_mix, mixup, cutmix, resizemix, fmix,
-cutout or none, and `:smoke` four steps of the real model (a minute on two
-cores). The data come from a prepared TFDS data set, from
---config.data.source=PATH (the publisher's binary archive or its folder) or,
-with --config.data.download=True, from the publisher.
+saliency_mix, puzzle_mix, co_mixup, cutout or none, and `:smoke` four steps of
+the real model (a minute on two cores). The data come from a prepared TFDS data
+set, from --config.data.source=PATH (the publisher's binary archive or its
+folder) or, with --config.data.download=True, from the publisher.
 
 Cost: 3.3 GFLOP an image, 33 PFLOP in all (derived: 67 seconds at half of
 an H100's 989 TFLOP/s). Not yet measured on an accelerator; on two CPU cores

@@ -8,10 +8,10 @@ resizemix 83.00, random_mix 84.84. Tables 4 and 5 give 84.84 to the weights
   python -m launch.main --config=configs/cifar100_wrn.py --workdir=W
 
 After the name, `:method=` chooses random_mix, mixup, cutmix, resizemix, fmix,
-cutout or none, and `:smoke` four steps of the real model (a minute on two
-cores). The data come from a prepared TFDS data set, from
---config.data.source=PATH (the publisher's binary archive or its folder) or,
-with --config.data.download=True, from the publisher.
+saliency_mix, puzzle_mix, co_mixup, cutout or none, and `:smoke` four steps of
+the real model (a minute on two cores). The data come from a prepared TFDS data
+set, from --config.data.source=PATH (the publisher's binary archive or its
+folder) or, with --config.data.download=True, from the publisher.
 
 Cost: 31.5 GFLOP an image, 315 PFLOP in all (derived: 11 minutes at
 half of an H100's 989 TFLOP/s). Not yet measured on an accelerator; on two

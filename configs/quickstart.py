@@ -9,9 +9,10 @@ No download, under 30 seconds a run on two CPU cores:
   python -m launch.sweep --config=configs/quickstart.py --workdir=W
   python -m launch.report W
 
-`:method=` is one of random_mix, mixup, cutmix, resizemix, fmix, cutout,
-none; `:smoke` is four steps. The methods manifold_mixup, patchup_hard and
-patchup_soft mix states of the network (docs/mixing.md).
+`:method=` is one of random_mix, mixup, cutmix, resizemix, fmix, saliency_mix,
+puzzle_mix, co_mixup, cutout, none; `:smoke` is four steps. The methods
+manifold_mixup, patchup_hard and patchup_soft mix states of the network
+(docs/mixing.md).
 """
 
 from typing import Any

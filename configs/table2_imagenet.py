@@ -7,11 +7,10 @@
 Each row is `imagenet_resnet50` by one method, three seeds (the paper ran one);
 its header has the cost. D is the folder around a prepared `imagenet2012`, see
 docs/imagenet.md. The report has the paper's numbers beside ours, and the time
-of a step over that without mixing. SaliencyMix and Puzzle Mix (77.40 93.69 and
-77.69 93.94 there) are not built yet. The left half is `table2_tiny_imagenet`.
+of a step over that without mixing. The left half is `table2_tiny_imagenet`.
 
-One row, of `:method=` random_mix, mixup, cutmix, resizemix, fmix, cutout or
-none:
+One row, of `:method=` random_mix, mixup, cutmix, resizemix, fmix, saliency_mix,
+puzzle_mix, co_mixup, cutout or none:
 
   python -m launch.main --config=configs/table2_imagenet.py --workdir=W
 
@@ -34,6 +33,8 @@ _TOP = {
   'cutmix': (77.32, 93.79),
   'fmix': (77.27, 93.62),
   'resizemix': (77.83, 93.87),
+  'saliency_mix': (77.40, 93.69),
+  'puzzle_mix': (77.69, 93.94),
   'random_mix': (77.88, 93.98),
 }
 PAPER = {

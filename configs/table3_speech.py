@@ -9,8 +9,9 @@ classes of Kaggle's challenge. `:data=` chooses speech_commands_v1 (the paper's,
 64,727 files), speech_commands_v2, fsdd (ten spoken digits, small; no validation
 split) or fsdd_speakers (the same, tested on two speakers never heard). `:small`
 is a network an eighth as wide for 30 epochs, which trains fsdd on two cores in
-minutes, and `:smoke` four steps of that. One row, with its
-`:method=` (random_mix, mixup, cutmix, resizemix, fmix, cutout or none):
+minutes, and `:smoke` four steps of that. One row, with its `:method=`
+(random_mix, mixup, cutmix, resizemix, fmix, saliency_mix, puzzle_mix, co_mixup,
+cutout or none):
 
   python -m launch.main --config=configs/table3_speech.py --workdir=W
 

@@ -6,8 +6,8 @@
 trains six methods over three seeds; each run ends with the errors on clean
 images, under FGSM at 8/255, on corrupted and on occluded ones. `:small` is a
 narrow PreAct-ResNet18 on 10,000 images for 30 epochs, which two cores can
-train, and `:smoke` four steps of that. One row, with its `:method=` (cutout
-too):
+train, and `:smoke` four steps of that. One row, with its `:method=` (cutout,
+saliency_mix, puzzle_mix and co_mixup too):
 
   python -m launch.main --config=configs/table4_robustness.py --workdir=W
 

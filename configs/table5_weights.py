@@ -5,7 +5,8 @@
 
 The last row of table 4 with the weights [n, 1, 1, 1], three seeds each;
 `:smoke` and `:small` as there. One of them, with `:mixup=n` (or `:method=`, one
-of random_mix, mixup, cutmix, resizemix, fmix, cutout, none):
+of random_mix, mixup, cutmix, resizemix, fmix, saliency_mix, puzzle_mix,
+co_mixup, cutout, none):
 
   python -m launch.main --config=configs/table5_weights.py --workdir=W
 

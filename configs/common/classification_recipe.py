@@ -8,6 +8,7 @@ from configs.common.rhythm import RHYTHM
 
 METHODS = (
   *('random_mix', 'mixup', 'cutmix', 'resizemix', 'fmix'),
+  *('saliency_mix', 'puzzle_mix', 'co_mixup'),
   *('cutout', 'none'),
   *('manifold_mixup', 'patchup_hard', 'patchup_soft'),
 )
@@ -23,6 +24,10 @@ _CUTOUT = {
 _SOUND = 16  # of 32 bands and frames
 
 
+# Of Puzzle Mix: how many blocks a side may have, its code's where they fit.
+_BLOCKS = {'digits': (2, 4, 8)}
+
+
 def mix_options(
   method: str, weights: tuple[float, ...], data: str
 ) -> dict[str, Any]:
@@ -34,6 +39,38 @@ def mix_options(
       `'random_mix'`.
     data: the data set's name.
   """
+  if method == 'saliency_mix':
+    return {
+      'name': method,
+      'alpha': 1.0,
+      'pairing': 'permutation',
+      'granularity': 'batch',
+    }
+  if method == 'puzzle_mix':
+    return {
+      'name': method,
+      'alpha': 1.0,
+      'blocks': _BLOCKS.get(data, (2, 4, 8, 16)),
+      'levels': 3,
+      'label_smoothness': 1.2,
+      'data_smoothness': 0.5,
+      'prior': 0.2,
+      'transport_cost': 0.8,
+      'pairing': 'permutation',
+      'granularity': 'batch',
+    }
+  if method == 'co_mixup':
+    return {
+      'name': method,
+      'group': 16,
+      'grid': 4,
+      'concentration': 2,
+      'border_cost': 0.32,
+      'diversity': 1.0,
+      'threshold': 0.83,
+      'input_prior': 0.05,
+      'sweeps': 4,
+    }
   if method == 'manifold_mixup':
     return {
       'name': method,

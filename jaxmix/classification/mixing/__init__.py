@@ -9,13 +9,23 @@ A kind has
 import types
 from typing import Any
 
-from jaxmix.classification.mixing import manifold_mixup, patchup, random_mix
+from jaxmix.classification.mixing import (
+  co_mixup,
+  manifold_mixup,
+  patchup,
+  puzzle_mix,
+  random_mix,
+  saliency_mix,
+)
 from jaxmix.classification.mixing.kind import Mixing, Place
 
 KINDS = {
+  'random_mix': random_mix,
+  'saliency_mix': saliency_mix,
+  'puzzle_mix': puzzle_mix,
+  'co_mixup': co_mixup,
   'manifold_mixup': manifold_mixup,
   'patchup': patchup,
-  'random_mix': random_mix,
 }
 
 

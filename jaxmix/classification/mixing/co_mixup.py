@@ -1,0 +1,71 @@
+"""Co-Mixup, by the gradient of the network that is trained."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec
+
+import jaxmix
+from jaxmix.classification.mixing.gradient import find_saliency
+from jaxmix.classification.mixing.kind import Mixed, Mixing, Network, Place
+from jaxmix.classification.rules import number, whole
+
+_COUNT = whole(1, 2**10)
+_WEIGHT = number(0, 1e6, 'a number from 0 to 1e6')
+
+RULES = {
+  'group': _COUNT,
+  'grid': whole(2, 2**10),
+  'concentration': _COUNT,
+  'border_cost': _WEIGHT,
+  'diversity': _WEIGHT,
+  'threshold': _WEIGHT,
+  'input_prior': _WEIGHT,
+  'sweeps': _COUNT,
+}
+
+
+def make(options: dict[str, Any], place: Place) -> Mixing:
+  """Makes the mixing of `config.mix`.
+
+  A step passes the network twice: the unmixed images tell what is salient.
+  Groups are within a device's part of the batch, and every device draws anew.
+
+  Raises:
+    ValueError: what `jaxmix.draw_co_mixup` refuses, naming config.mix.
+  """
+
+  def mix_images(
+    key: jax.Array, images: jax.Array, labels: jax.Array, saliency: jax.Array
+  ) -> Any:
+    owner = jaxmix.draw_co_mixup(key, saliency, **options)
+    mixed = jaxmix.take_blocks(images, owner)
+    targets = jaxmix.block_labels(labels, owner, num_classes=place.num_classes)
+    return place.finish(mixed.astype(jnp.float32)), targets
+
+  # What is wrong would be raised in the first step, without naming the config.
+  try:
+    images = jax.ShapeDtypeStruct((2, *place.image_shape), jnp.uint8)
+    labels = jax.ShapeDtypeStruct((2,), jnp.int32)
+    saliency = jax.ShapeDtypeStruct((2, *place.image_shape[:-1]), jnp.float32)
+    jax.eval_shape(mix_images, jax.random.key(0), images, labels, saliency)
+  except (TypeError, ValueError) as error:
+    # Its messages begin with the argument, which is the field.
+    raise ValueError(f'config.mix.{error}') from error
+
+  def mix_part(key: jax.Array, *batch: jax.Array) -> Any:
+    return mix_images(
+      jax.random.fold_in(key, jax.lax.axis_index('data')), *batch
+    )
+
+  rows = PartitionSpec('data')
+  mix_parts = place.by_rows(mix_part, PartitionSpec(), rows, rows, rows)
+
+  def mix(
+    key: jax.Array, images: jax.Array, labels: jax.Array, network: Network
+  ) -> Mixed:
+    saliency = find_saliency(place, images, labels, network)
+    return Mixed(*mix_parts(key, images, labels, saliency))
+
+  return mix

@@ -1,0 +1,70 @@
+"""Puzzle Mix, by the gradient of the network that is trained."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec
+
+import jaxmix
+from jaxmix.classification.losses import Pairs
+from jaxmix.classification.mixing.gradient import find_saliency
+from jaxmix.classification.mixing.kind import Mixed, Mixing, Network, Place
+from jaxmix.classification.rules import TEXT, number, several, whole
+
+_WEIGHT = number(0, 1e6, 'a number from 0 to 1e6')
+
+RULES = {
+  'alpha': number(1e-6, 1e6, 'a number above 0 (from 1e-6 to 1e6)'),
+  'blocks': several(whole(2, 2**10), 'whole numbers of 2 or more'),
+  'levels': whole(2, 3),
+  'label_smoothness': _WEIGHT,
+  'data_smoothness': number(0, 1, 'a number from 0 to 1'),
+  'prior': _WEIGHT,
+  'transport_cost': _WEIGHT,
+  'pairing': TEXT,
+  'granularity': TEXT,
+}
+
+
+def make(options: dict[str, Any], place: Place) -> Mixing:
+  """Makes the mixing of `config.mix`.
+
+  A step passes the network twice: the unmixed images tell what is salient. The
+  key is the same on every device, so one ratio and one size of blocks hold for
+  the whole batch; with granularity 'sample' every device has its own.
+
+  Raises:
+    ValueError: what `jaxmix.draw_puzzle_mix` refuses, naming config.mix.
+  """
+
+  def mix_images(key: jax.Array, images: jax.Array, saliency: jax.Array) -> Any:
+    mix = jaxmix.draw_puzzle_mix(key, saliency, images, **options)
+    mixed = jaxmix.apply(mix, images, finish=place.finish)
+    return mixed, mix.lam, mix.partner
+
+  # What is wrong would be raised in the first step, without naming the config.
+  try:
+    images = jax.ShapeDtypeStruct((2, *place.image_shape), jnp.uint8)
+    saliency = jax.ShapeDtypeStruct((2, *place.image_shape[:-1]), jnp.float32)
+    jax.eval_shape(mix_images, jax.random.key(0), images, saliency)
+  except (TypeError, ValueError) as error:
+    # Its messages begin with the argument, which is the field.
+    raise ValueError(f'config.mix.{error}') from error
+
+  def mix_part(key: jax.Array, images: jax.Array, saliency: jax.Array) -> Any:
+    if options['granularity'] == 'sample':
+      key = jax.random.fold_in(key, jax.lax.axis_index('data'))
+    return mix_images(key, images, saliency)
+
+  rows = PartitionSpec('data')
+  mix_parts = place.by_rows(mix_part, PartitionSpec(), rows, rows)
+
+  def mix(
+    key: jax.Array, images: jax.Array, labels: jax.Array, network: Network
+  ) -> Mixed:
+    saliency = find_saliency(place, images, labels, network)
+    mixed, lam, partner = mix_parts(key, images, saliency)
+    return Mixed(mixed, Pairs(lam, partner))
+
+  return mix
