@@ -50,26 +50,26 @@ def call_everything(key, images, labels, logits):
     'draw_saliency_mix': jaxmix.draw_saliency_mix(key, images[..., 0]),
     # Of the same shape as the rest but for the sides, which blocks divide.
     'draw_puzzle_mix': jaxmix.draw_puzzle_mix(
-      key, images[:, :8, :8, 0], images[:, :8, :8], blocks=(2,)
+      key, jnp.abs(images[:, :8, :8, 0]), images[:, :8, :8], blocks=(2,)
     ),
     'puzzle_mix': jaxmix.puzzle_mix(
       key,
       images[:, :8, :8],
       labels,
       num_classes=CLASSES,
-      saliency=images[:, :8, :8, 0],
+      saliency=jnp.abs(images[:, :8, :8, 0]),
       blocks=(4,),
       transport_cost=None,
     ),
     'draw_co_mixup': jaxmix.draw_co_mixup(
-      key, images[:, :8, :8, 0], group=4, grid=2, sweeps=1
+      key, jnp.abs(images[:, :8, :8, 0]), group=4, grid=2, sweeps=1
     ),
     'co_mixup': jaxmix.co_mixup(
       key,
       images[:, :8, :8],
       labels,
       num_classes=CLASSES,
-      saliency=images[:, :8, :8, 0],
+      saliency=jnp.abs(images[:, :8, :8, 0]),
       sweeps=1,
     ),
     'take_blocks': jaxmix.take_blocks(images[:, :8, :8], owners(key)),
