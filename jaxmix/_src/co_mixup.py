@@ -76,7 +76,7 @@ def draw_co_mixup(
   check_key(key)
   saliency = check_saliency(saliency)
   check_grid('grid', grid, (*saliency.shape, 1))
-  check_whole('group', group, 1)
+  check_whole('group', group, 2)
   check_whole('sweeps', sweeps, 1)
   check_whole('concentration', concentration, 1)
   check_number('border_cost', border_cost, 0, 1e6)
@@ -85,6 +85,11 @@ def draw_co_mixup(
   check_number('input_prior', input_prior, 0, 1e6)
   batch = len(saliency)
   size = max(m for m in range(1, min(group, batch) + 1) if batch % m == 0)
+  if size == 1 < batch:
+    raise ValueError(
+      f'group={group!r}: a batch of {batch} falls into no equal groups of 2 to '
+      f'{group}; take a larger group or another batch size.'
+    )
   groups, places = batch // size, grid**2
   prior_key, start_key = jax.random.split(key)
   # A Dirichlet variable is gamma variables over their sum, which changes no

@@ -116,7 +116,7 @@ def test_the_gradient_is_finite_and_the_statistics_move_once(kind):
     ('puzzle_mix', 'transport_cost', float('nan')),
     ('puzzle_mix', 'pairing', 'dice'),
     ('puzzle_mix', 'granularity', 'pixel'),
-    ('co_mixup', 'group', 0),
+    ('co_mixup', 'group', 1),
     ('co_mixup', 'grid', 3),
     ('co_mixup', 'concentration', 0),
     ('co_mixup', 'border_cost', -1.0),

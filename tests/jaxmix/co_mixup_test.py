@@ -139,6 +139,13 @@ def test_a_batch_that_the_group_does_not_divide_has_smaller_groups():
   assert ((owner >= first) & (owner < first + 3)).all()
 
 
+def test_a_batch_that_would_not_be_mixed_is_refused():
+  with pytest.raises(ValueError, match='group=4: a batch of 7 falls into no'):
+    jaxmix.draw_co_mixup(jax.random.key(0), SALIENCY[:7], group=4)
+  alone = drawer(sweeps=1)(jax.random.key(0), SALIENCY[:1])
+  assert not np.asarray(alone).any()
+
+
 def test_chances_are_those_of_a_dirichlet():
   # Without saliency and borders, one output of two images is of the likelier.
   flat = np.zeros((4000, 2, 2), np.float32)
@@ -203,7 +210,7 @@ def test_a_label_that_is_none_is_not_trained_on():
 @pytest.mark.parametrize(
   'options, message',
   [
-    ({'group': 0}, 'group=0 must be a whole number of 1'),
+    ({'group': 1}, 'group=1 must be a whole number of 2'),
     ({'grid': 3}, r'grid=3 must be .*divides.*\[16, 16\]'),
     ({'concentration': 0.5}, r'concentration=0\.5 must be a whole'),
     ({'border_cost': -1.0}, r'border_cost=-1\.0'),

@@ -62,7 +62,7 @@ def call_everything(key, images, labels, logits):
       transport_cost=None,
     ),
     'draw_co_mixup': jaxmix.draw_co_mixup(
-      key, jnp.abs(images[:, :8, :8, 0]), group=4, grid=2, sweeps=1
+      key, jnp.abs(images[:, :8, :8, 0]), grid=2, sweeps=1
     ),
     'co_mixup': jaxmix.co_mixup(
       key,

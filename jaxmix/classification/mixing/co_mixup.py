@@ -15,7 +15,7 @@ _COUNT = whole(1, 2**10)
 _WEIGHT = number(0, 1e6, 'a number from 0 to 1e6')
 
 RULES = {
-  'group': _COUNT,
+  'group': whole(2, 2**10),
   'grid': whole(2, 2**10),
   'concentration': _COUNT,
   'border_cost': _WEIGHT,
