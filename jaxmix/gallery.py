@@ -2,27 +2,65 @@
 
   python -m jaxmix.gallery cat.jpg dog.jpg tree.png --out mix.png
 
-Every row is one pair, mixed by each mode with a lambda of its own. Without
-pictures it takes the two photographs that come with scikit-learn. It needs the
-extra `plots`: pip install 'jaxmix[plots]'.
+Every row is one pair, mixed by each mode with a lambda of its own; `--guided`
+shows the modes that look at the pictures instead. Without pictures it takes the
+two photographs that come with scikit-learn. It needs the extra `plots`: pip
+install 'jaxmix[plots]'.
 """
 
 import argparse
-import functools
 import pathlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import numpy as np
 
 import jaxmix
 
-MODES = {
-  'Mixup': jaxmix.draw_mixup,
-  'CutMix': jaxmix.draw_cutmix,
-  'ResizeMix': jaxmix.draw_resizemix,
-  'FMix': jaxmix.draw_fmix,
+Mode = Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
+
+
+def _blind(draw: Callable[..., jaxmix.Mix]) -> Mode:
+  def mode(key: jax.Array, pair: jax.Array) -> tuple[jax.Array, jax.Array]:
+    mix = draw(key, pair.shape, pairing='flip')
+    return mix.lam[0], jaxmix.apply(mix, pair)[0]
+
+  return mode
+
+
+def _saliency_mix(
+  key: jax.Array, pair: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  saliency = jaxmix.spectral_residual(pair)
+  mix = jaxmix.draw_saliency_mix(key, saliency, pairing='flip')
+  return mix.lam[0], jaxmix.apply(mix, pair)[0]
+
+
+def _puzzle_mix(key: jax.Array, pair: jax.Array) -> tuple[jax.Array, jax.Array]:
+  saliency = jaxmix.spectral_residual(pair)
+  mix = jaxmix.draw_puzzle_mix(
+    key, saliency, pair, blocks=(4, 8), pairing='flip'
+  )
+  return mix.lam[0], jaxmix.apply(mix, pair)[0]
+
+
+def _co_mixup(key: jax.Array, pair: jax.Array) -> tuple[jax.Array, jax.Array]:
+  saliency = jaxmix.spectral_residual(pair)
+  owner = jaxmix.draw_co_mixup(key, saliency, group=2)
+  return (owner[0] == 0).mean(), jaxmix.take_blocks(pair, owner)[0]
+
+
+BLIND: dict[str, Mode] = {
+  'Mixup': _blind(jaxmix.draw_mixup),
+  'CutMix': _blind(jaxmix.draw_cutmix),
+  'ResizeMix': _blind(jaxmix.draw_resizemix),
+  'FMix': _blind(jaxmix.draw_fmix),
+}
+GUIDED: dict[str, Mode] = {
+  'SaliencyMix': _saliency_mix,
+  'Puzzle Mix': _puzzle_mix,
+  'Co-Mixup': _co_mixup,
 }
 
 
@@ -60,7 +98,11 @@ def sample_images(size: int) -> np.ndarray:
 
 
 def draw_gallery(
-  images: np.ndarray, *, seed: int, rows: int
+  images: np.ndarray,
+  *,
+  seed: int,
+  rows: int,
+  modes: Mapping[str, Mode] = BLIND,
 ) -> list[list[tuple[str, np.ndarray]]]:
   """Mixes each picture with the one after it, by each mode.
 
@@ -69,26 +111,20 @@ def draw_gallery(
     seed: of the draws.
     rows: how many pairs to show; beyond N they are pairs seen before with
       other draws.
+    modes: to show, by their names.
 
   Returns:
     For each row the titled pictures: the pair, then each mode.
   """
-
-  @functools.partial(jax.jit, static_argnames='draw')
-  def mix_pair(
-    key: jax.Array, pair: jax.Array, draw: Callable[..., jaxmix.Mix]
-  ) -> tuple[jax.Array, jax.Array]:
-    mix = draw(key, pair.shape, pairing='flip')
-    return mix.lam[0], jaxmix.apply(mix, pair)[0]
-
+  mixers = {name: jax.jit(mode) for name, mode in modes.items()}
   table = []
   for row in range(rows):
     pair = images[[row % len(images), (row + 1) % len(images)]]
     pictures = [('A', pair[0]), ('B', pair[1])]
-    for column, (name, draw) in enumerate(MODES.items()):
+    for column, (name, mix) in enumerate(mixers.items()):
       key = jax.random.key(seed)
       key = jax.random.fold_in(jax.random.fold_in(key, row), column)
-      lam, picture = mix_pair(key, pair, draw)
+      lam, picture = mix(key, pair)
       pictures.append((f'{name}, λ = {lam:.2f}', np.asarray(picture)))
     table.append(pictures)
   return table
@@ -126,15 +162,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
   parser.add_argument('--size', type=int, default=224, help='pixels a side')
   parser.add_argument('--rows', type=int, default=4, help='pairs to show')
   parser.add_argument('--seed', type=int, default=0)
+  parser.add_argument(
+    '--guided', action='store_true', help='modes that look at the pictures'
+  )
   options = parser.parse_args(arguments)
   if options.size < 16 or options.rows < 1 or options.seed < 0:
     parser.error('--size must be 16 or more, --rows 1 or more, --seed not < 0')
+  if options.guided and options.size % 8:
+    parser.error(
+      '--size must be a multiple of 8 with --guided: blocks are moved'
+    )
   try:
     if options.images:
       images = load_images(options.images, options.size)
     else:
       images = sample_images(options.size)
-    table = draw_gallery(images, seed=options.seed, rows=options.rows)
+    table = draw_gallery(
+      images,
+      seed=options.seed,
+      rows=options.rows,
+      modes=GUIDED if options.guided else BLIND,
+    )
     options.out.parent.mkdir(parents=True, exist_ok=True)
     save_gallery(table, options.out)
   except ImportError as error:

@@ -12,11 +12,15 @@ def _picture(path, colour, size=(40, 30)):
   return path
 
 
-def test_every_mode_shows_both_pictures():
+@pytest.mark.parametrize('modes', [gallery.BLIND, gallery.GUIDED])
+def test_every_mode_shows_both_pictures(modes):
   pair = np.stack([np.zeros((32, 32, 3)), np.full((32, 32, 3), 200)])
-  table = gallery.draw_gallery(pair.astype(np.uint8), seed=0, rows=2)
+  table = gallery.draw_gallery(
+    pair.astype(np.uint8), seed=0, rows=2, modes=modes
+  )
   for row in table:
     assert [title for title, _ in row[:2]] == ['A', 'B']
+    assert len(row) == 2 + len(modes)
     for title, mixed in row[2:]:
       lam = float(title.rsplit(' ', 1)[1])
       dark, light = row[0][1].mean(), row[1][1].mean()
