@@ -1,6 +1,6 @@
 """WideResNet-28-10 on CIFAR-100 with RandomMix, weights [3, 1, 1, 1].
 
-RandomMix, table 1 (lower half). The paper's numbers, top-1 of one run each
+RandomMix, table 1 (lower half). The paper's numbers, top-1
 in per cent: none 80.87, mixup 82.61, cutmix 82.34, fmix 81.78,
 resizemix 83.00, random_mix 84.84. Tables 4 and 5 give 84.84 to the weights
 [4, 1, 1, 1] and 84.49 to these, so do not take 84.84 as the target.

@@ -1,7 +1,7 @@
 """ResNet-50 on ImageNet with RandomMix, weights [3, 1, 1, 1] and alpha 0.2.
 
-RandomMix, section 3.1.2 and table 2. The paper's numbers, top-1 and top-5 of
-one run each in per cent: none 76.37 93.04, mixup 77.42 93.67,
+RandomMix, section 3.1.2 and table 2. The paper's numbers, top-1 and top-5
+in per cent: none 76.37 93.04, mixup 77.42 93.67,
 cutmix 77.32 93.79, fmix 77.27 93.62, resizemix 77.83 93.87,
 saliency_mix 77.40 93.69, puzzle_mix 77.69 93.94, random_mix 77.88 93.98.
 

@@ -41,7 +41,7 @@ MODELS = {
   },
 }
 
-# Top-1 in per cent, one run each: CIFAR-10 and CIFAR-100 with PreAct-ResNet18,
+# Top-1 in per cent: CIFAR-10 and CIFAR-100 with PreAct-ResNet18,
 # then with WideResNet-28-10.
 _TOP1 = {
   'none': (95.18, 77.55, 96.28, 80.87),

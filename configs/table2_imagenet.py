@@ -26,7 +26,7 @@ from typing import Any
 from configs.common import METHODS, parse_arg
 from configs.imagenet_resnet50 import get_config as get_recipe
 
-# Top-1 and top-5 in per cent, one run each.
+# Top-1 and top-5 in per cent.
 _TOP = {
   'none': (76.37, 93.04),
   'mixup': (77.42, 93.67),

@@ -26,7 +26,7 @@ from typing import Any
 from configs.common import METHODS, parse_arg
 from configs.tiny_imagenet_preact import get_config as get_recipe
 
-# Top-1 and top-5 in per cent, one run each.
+# Top-1 and top-5 in per cent.
 _TOP = {
   'none': (63.43, 83.05),
   'mixup': (64.77, 84.05),

@@ -18,8 +18,7 @@ cutout or none):
 The methods manifold_mixup, patchup_hard and patchup_soft, which the table has
 not, mix states of the network (docs/mixing.md).
 
-docs/speech.md tells what a sound becomes. The paper's top-1 in per cent, one
-run each:
+docs/speech.md tells what a sound becomes. The paper's top-1 in per cent:
 
   |            | validation | test  |
   | none       | 97.98      | 98.25 |
@@ -83,7 +82,7 @@ def get_config(arg: str | None = None) -> Any:
   }
   if choice.data.startswith('speech_commands'):
     config.evals.validation = {'batch_size': config.evals.clean.batch_size}
-  if choice.small:
+  if choice.small and not choice.smoke:
     config.epochs = 30.0
     config.batch_size = 64
   elif not choice.smoke:

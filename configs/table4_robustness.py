@@ -18,7 +18,7 @@ The published CIFAR-100-C is read from --config.evals.corruption.source=FOLDER;
 without, its corruptions are regenerated, see
 `jaxmix.classification.evaluators.corruptions`.
 
-The paper's errors in per cent, one run each:
+The paper's errors in per cent:
 
   |            | clean | FGSM  | corruption | occlusion |
   | none       | 19.27 | 84.63 | 49.42      | 42.50     |

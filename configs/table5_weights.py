@@ -13,7 +13,7 @@ co_mixup, cutout, none):
 The methods manifold_mixup, patchup_hard and patchup_soft mix states of the
 network (docs/mixing.md).
 
-The paper's errors in per cent, one run each:
+The paper's errors in per cent:
 
   | n | clean | FGSM  | corruption | occlusion |
   | 1 | 15.35 | 75.81 | 45.84      | 26.73     |

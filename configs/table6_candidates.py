@@ -13,7 +13,7 @@ with its `:candidates=`, of which MCRF is the default and `none` the baseline:
 
   python -m launch.main --config=configs/table6_candidates.py --workdir=W
 
-The paper's top-1 in per cent, one run each; it has no row of R and F, and its
+The paper's top-1 in per cent; it has no row of R and F, and its
 mean of the pairs, 67.97, is that of the other five:
 
   | none | M     | C     | R     | F     | MC    | MR    | MF    |

@@ -1,7 +1,7 @@
 """PreAct-ResNet18 on Tiny-ImageNet with RandomMix, weights [1, 1, 1, 1].
 
-RandomMix, section 3.1.2 and table 2. The paper's numbers, top-1 and top-5 of
-one run each in per cent: none 63.43 83.05, mixup 64.77 84.05,
+RandomMix, section 3.1.2 and table 2. The paper's numbers, top-1 and top-5
+in per cent: none 63.43 83.05, mixup 64.77 84.05,
 cutmix 67.72 86.25, fmix 66.18 84.58, resizemix 67.71 86.65,
 saliency_mix 65.90 85.13, puzzle_mix 66.65 85.29, random_mix 68.94 86.83.
 

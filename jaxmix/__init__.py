@@ -1,9 +1,12 @@
 """jaxmix: mixed-sample data augmentation for JAX, in pure functions.
 
 `random_mix` mixes a batch and its labels; `mixup`, `cutmix`, `resizemix` and
-`fmix` are its modes; `saliency_mix`, `puzzle_mix` and `co_mixup` look at the
-images. Each is a `draw_*` (random: a key and a shape give a small
-`Mix`) followed by `apply` and `mix_labels` (deterministic). It needs jax alone.
+`fmix` are its modes. Each is a `draw_*` (random: a key and a shape give a small
+`Mix`) followed by `apply` and `mix_labels` (deterministic). `saliency_mix` and
+`puzzle_mix` are drawn from what is salient in the images, and so is `co_mixup`,
+whose draw goes to `take_blocks` and `block_labels`. `draw_manifold_mixup` and
+`draw_patchup` are for the states of a network (`apply_hidden`); `cutout` mixes
+nothing. It needs jax alone.
 """
 
 from jaxmix._src.co_mixup import block_labels as block_labels

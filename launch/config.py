@@ -216,6 +216,11 @@ def config_digest(config: Config) -> str:
   return hashlib.sha256(json.dumps(kept).encode()).hexdigest()[:16]
 
 
+def is_place(name: str) -> bool:
+  """Says whether a field tells where an evaluation finds its examples."""
+  return name.startswith('evals.') and name.endswith(('.source', '.dir'))
+
+
 def write_config(config: Config, workdir: pathlib.Path) -> None:
   """Writes `workdir/config.json`."""
   write_text(workdir / 'config.json', config_json(config))

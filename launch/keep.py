@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from launch import resolved
+from launch.config import is_place
 from launch.evaluations import FILE, read_evaluations
 from launch.files import write_text
 from launch.runs import RunFolder
@@ -148,7 +149,7 @@ def _public(value: Any, path: str = '') -> Any:
   if isinstance(value, list | tuple):
     return [_public(item, path) for item in value]
   if isinstance(value, str):
-    return '' if path in _BLANK else _last(value)
+    return '' if path in _BLANK or is_place(path) else _last(value)
   return value
 
 
@@ -158,7 +159,7 @@ def _last(text: str) -> str:
   >>> _last('/home/me/CIFAR-100-C'), _last('configs/a.py:small')
   ('CIFAR-100-C', 'configs/a.py:small')
   """
-  here = text.startswith(('/', '~', '..'))
+  here = text.startswith(('/', '~', '.')) or '://' in text
   return pathlib.PurePath(text).name if here else text
 
 

@@ -31,7 +31,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from launch import command
-from launch.config import SAFE, Config, check_config, flatten
+from launch.config import SAFE, Config, check_config, flatten, is_place
 from launch.exits import Exit, exit_code
 from launch.files import write_text
 from launch.lock import hold_lock
@@ -78,8 +78,10 @@ def run_sweep(argv: Sequence[str]) -> None:
   rows = sweep_rows(module, arg, overrides)
   chosen = choose_rows(rows, ROWS.value)
   # A smaller or another run is not to be compared with the paper's.
-  same = not arg and overrides.keys() <= SAFE
+  same = not arg and all(x in SAFE or is_place(x) for x in overrides)
   paper = getattr(module, 'PAPER', {}) if same else {}
+  for name, config in chosen.items():
+    check_workdir(config, workdir / name, command.ALLOWED.value)
   _write_sweep(workdir, {'rows': list(rows), 'paper': paper})
   if options is not None:
     _submit(chosen, options, workdir)
@@ -121,8 +123,7 @@ def _submit(
   """Submits the rows that are not finished."""
   check_cluster()
   commands = {}
-  for name, config in rows.items():
-    check_workdir(config, workdir / name, command.ALLOWED.value)
+  for name in rows:
     if final_metrics(workdir / name) is None:
       commands[name] = command_of_row(sys.argv, name)
   if commands:

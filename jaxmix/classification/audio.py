@@ -36,8 +36,7 @@ class Distortion:
 
 
 def draw_distortion(
-  key: jax.Array,
-  batch: int,
+  keys: jax.Array,
   samples: int,
   *,
   shift: int,
@@ -49,41 +48,40 @@ def draw_distortion(
   The noise has a spectrum of 1 / f^b, b uniform in [0, 2]: from white to brown.
 
   Args:
-    key: random key.
-    batch: number of sounds.
+    keys: random keys `[B]`, one for each sound: what is drawn for it depends on
+      no other, nor on how many devices share the batch.
     samples: T, of each.
     shift: the most that one is early or late, in samples.
     speed: the most by which one is faster or slower, in [0, 1).
     noise: the largest share of noise, in [0, 1].
 
-  >>> drawn = draw_distortion(
-  ...   jax.random.key(0), 2, 64, shift=8, speed=0.2, noise=0.4
-  ... )
+  >>> keys = jax.random.split(jax.random.key(0), 2)
+  >>> drawn = draw_distortion(keys, 64, shift=8, speed=0.2, noise=0.4)
   >>> drawn.noise.shape
   (2, 64)
   """
-  keys = jax.random.split(key, 8)
 
-  def half(key: jax.Array, drawn: jax.Array, otherwise: float) -> jax.Array:
-    return jnp.where(
-      jax.random.bernoulli(key, shape=(batch,)), drawn, otherwise
+  def draw(key: jax.Array) -> Distortion:
+    keys = jax.random.split(key, 8)
+
+    def half(key: jax.Array, drawn: jax.Array, otherwise: float) -> jax.Array:
+      return jnp.where(jax.random.bernoulli(key), drawn, otherwise)
+
+    late = jax.random.randint(keys[0], (), -shift, shift + 1)
+    faster = jax.random.uniform(keys[1], (), minval=-speed, maxval=speed)
+    share = jax.random.uniform(keys[2], (), maxval=noise)
+    power = jax.random.uniform(keys[3], (), maxval=2.0)
+    spectrum = jnp.fft.rfft(jax.random.normal(keys[4], (samples,)))
+    frequency = jnp.maximum(jnp.arange(len(spectrum)), 1.0)
+    coloured = jnp.fft.irfft(spectrum * frequency ** (-power / 2), samples)
+    return Distortion(
+      half(keys[5], late, 0),
+      half(keys[6], 1 + faster, 1.0),
+      coloured / _rms(coloured),
+      half(keys[7], share, 0.0),
     )
 
-  late = jax.random.randint(keys[0], (batch,), -shift, shift + 1)
-  faster = jax.random.uniform(keys[1], (batch,), minval=-speed, maxval=speed)
-  share = jax.random.uniform(keys[2], (batch,), maxval=noise)
-  power = jax.random.uniform(keys[3], (batch, 1), maxval=2.0)
-  # Drawn flat: XLA's CPU compiler is slow over random arrays of several axes.
-  white = jax.random.normal(keys[4], (batch * samples,)).reshape(batch, samples)
-  spectrum = jnp.fft.rfft(white)
-  frequency = jnp.maximum(jnp.arange(spectrum.shape[1]), 1.0)
-  coloured = jnp.fft.irfft(spectrum * frequency ** (-power / 2), samples)
-  return Distortion(
-    half(keys[5], late, 0),
-    half(keys[6], 1 + faster, 1.0),
-    coloured / _rms(coloured),
-    half(keys[7], share, 0.0),
-  )
+  return jax.vmap(draw)(keys)
 
 
 def distort(drawn: Distortion, waveforms: jax.Array) -> jax.Array:
@@ -121,7 +119,7 @@ def distort(drawn: Distortion, waveforms: jax.Array) -> jax.Array:
 
 
 def _rms(waveforms: jax.Array) -> jax.Array:
-  return jnp.sqrt(jnp.mean(waveforms**2, axis=1, keepdims=True))
+  return jnp.sqrt(jnp.mean(waveforms**2, axis=-1, keepdims=True))
 
 
 def log_mel(waveforms: jax.Array) -> jax.Array:

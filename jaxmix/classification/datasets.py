@@ -136,19 +136,22 @@ def find(
     if tfds_own:
       return tfds_own
   path = source or os.environ.get(layout.variable)
-  if not path and download:
+  if not path and download and layout.checksum:
     path = downloads.fetch(layout, root / 'downloads')
   if path:
     return prepare(layout, path, folder)
   others = sorted(path.name for path in folder.parent.glob('*'))
   if others:
     remark = f' ({folder.parent} has {", ".join(others)}, not {VERSION}.)'
+  # Without a published checksum nothing is fetched by itself.
+  fetched = ', or set --config.data.download=True to have it fetched'
+  fetched = fetched if layout.checksum else ''
   raise FileNotFoundError(
     f'{name} is not in {root}: there is no {folder.relative_to(root)}. To have '
     f'it made, fetch {layout.url} and set --config.data.source (or the '
     f'environment variable {layout.variable}) to it or to the folder it '
-    'unpacks to, or set --config.data.download=True to have it fetched; '
-    f'--config.data.dir names the folder of sets prepared before.{remark}'
+    f'unpacks to{fetched}; --config.data.dir names the folder of sets prepared '
+    f'before.{remark}'
   )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, PartitionSpec
 
 import jaxmix
 from jaxmix.classification import (
@@ -108,7 +108,8 @@ def make_batch_loss(config: Any, info: data.Info, mesh: Mesh) -> Any:
     mixed = mix(mix_key, images, labels, lambda images: train(images)[0])
     images = mixed.images
     if cutout:
-      cut_key = jax.random.fold_in(mix_key, 1)
+      # No device has this number, which kinds of mixing fold in.
+      cut_key = jax.random.fold_in(mix_key, 2**31 - 1)
       box = jaxmix.draw_cutout(cut_key, images.shape, length=cutout)
       images = fill_box(images, box)
     logits, state = train(images, mixed.hidden)
@@ -146,17 +147,21 @@ def _augment_pictures(options: Any, info: data.Info, place: Any) -> Augment:
 
 
 def _augment_sounds(options: Any, info: data.Info, place: Any) -> Augment:
-  distort = place.by_rows(lambda *args: audio.log_mel(audio.distort(*args)))
-
-  def augmented(key: jax.Array, waveforms: jax.Array) -> jax.Array:
+  # Noise and spectra are made by the device that has the sound: left to jit,
+  # each would make those of the whole batch.
+  @place.by_rows
+  def pictures(keys: jax.Array, waveforms: jax.Array) -> jax.Array:
     drawn = audio.draw_distortion(
-      key,
-      *waveforms.shape,
+      keys,
+      waveforms.shape[1],
       shift=round(options.shift * info.sample_rate),
       speed=options.speed,
       noise=options.noise,
     )
-    return distort(drawn, waveforms)
+    return audio.log_mel(audio.distort(drawn, waveforms))
+
+  def augmented(key: jax.Array, waveforms: jax.Array) -> jax.Array:
+    return pictures(jax.random.split(key, len(waveforms)), waveforms)
 
   return augmented
 
@@ -170,9 +175,14 @@ def make_evaluators(config: Any, mesh: Mesh) -> dict[str, clean.Evaluate]:
   info = data.info(config.data)
   model = models.create(config.model, info.num_classes)
 
+  rows = PartitionSpec('data')
+  log_mel = jax.shard_map(
+    audio.log_mel, mesh=mesh, in_specs=rows, out_specs=rows
+  )
+
   def predict(params: Any, batch_stats: Any, images: jax.Array) -> jax.Array:
     if info.sample_rate:
-      images = audio.log_mel(images)
+      images = log_mel(images)
     else:
       images = augment.normalise(images, info.mean, info.std)
     variables = {'params': params, 'batch_stats': batch_stats}

@@ -140,14 +140,10 @@ def test_noise_has_its_share_and_the_loudness_of_the_sound():
 @functools.cache
 def many():
   draw = functools.partial(
-    audio.draw_distortion,
-    batch=400,
-    samples=500,
-    shift=20,
-    speed=0.2,
-    noise=0.4,
+    audio.draw_distortion, samples=500, shift=20, speed=0.2, noise=0.4
   )
-  return jax.tree.map(np.asarray, jax.jit(draw)(jax.random.key(0)))
+  keys = jax.random.split(jax.random.key(0), 400)
+  return jax.tree.map(np.asarray, jax.jit(draw)(keys))
 
 
 def test_each_change_is_drawn_for_half():
@@ -176,10 +172,11 @@ def test_noise_is_of_one_loudness_and_many_colours():
   assert ratio.min() < 0.4 and ratio.max() > 3 and 1.2 < ratio.mean() < 2.4
 
 
-def test_the_same_key_draws_the_same():
-  def draw(seed):
-    key = jax.random.key(seed)
-    return audio.draw_distortion(key, 8, 100, shift=5, speed=0.1, noise=0.1)
-
-  assert np.array_equal(draw(0).noise, draw(0).noise)
-  assert not np.array_equal(draw(0).noise, draw(1).noise)
+def test_what_is_drawn_for_a_sound_is_its_own_keys():
+  keys = jax.random.split(jax.random.key(0), 4)
+  options = {'shift': 5, 'speed': 0.1, 'noise': 0.1}
+  whole = audio.draw_distortion(keys, 100, **options)
+  part = audio.draw_distortion(keys[2:], 100, **options)
+  np.testing.assert_allclose(whole.noise[2:], part.noise, rtol=1e-5)
+  assert np.array_equal(whole.shift[2:], part.shift)
+  assert not np.allclose(whole.noise[0], whole.noise[1])

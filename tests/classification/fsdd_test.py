@@ -117,3 +117,10 @@ def test_the_real_recordings(tmp_path, data_config):
     # Nothing of one split is in the other.
     both = {x.tobytes() for x in train['audio']}
     assert not any(x.tobytes() in both for x in test['audio'])
+
+
+def test_nothing_is_fetched_without_a_published_sum(tmp_path, data_config):
+  block = data_config(name='fsdd', dir=str(tmp_path), download=True)
+  with pytest.raises(FileNotFoundError, match='fetch https') as error:
+    data.load(block, 'train')
+  assert 'download=True' not in str(error.value)

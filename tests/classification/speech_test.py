@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import NamedSharding, PartitionSpec
 
 from configs import table3_speech
 from jaxmix.classification import audio, fsdd, infos, models, task
@@ -20,7 +21,7 @@ FIELDS = {
   'epochs': 0.2,
   'data.train_examples': 0,
   'data.test_examples': 0,
-  'evals.clean.batch_size': 20,
+  'evals.clean.batch_size': 24,
   'tensorboard': False,
 }
 
@@ -103,6 +104,27 @@ def test_a_run_ends_with_its_evaluation_and_comes_out_the_same_again(
     fit(task, make_config(), tmp_path / name)
     ends.append(final_metrics(tmp_path / name))
   assert ends[0] == ends[1] and 0 <= ends[0]['clean/top1'] <= 1
+
+
+@pytest.mark.devices
+def test_on_eight_devices_each_makes_the_pictures_of_its_own_sounds(
+  make_config,
+):
+  config = make_config('none', batch_size=16)
+  params, stats, batch = state_and_batch(config)
+  batch = {name: np.concatenate([x, x]) for name, x in batch.items()}
+  losses = []
+  for devices in jax.devices()[:1], jax.devices()[:8]:
+    mesh = make_mesh(devices)
+    rows = NamedSharding(mesh, PartitionSpec('data'))
+    loss = jax.jit(task.make_loss(config, mesh))
+    given = (params, stats, jax.device_put(batch, rows), jax.random.key(1))
+    program = loss.lower(*given).compile()
+    losses.append(float(program(*given)[0]))
+    assert 'all-gather' not in program.as_text()
+    evaluate = task.make_evaluators(config, mesh)['clean']
+    losses.append(evaluate(params, stats)()['loss'])
+  np.testing.assert_allclose(losses[:2], losses[2:], rtol=1e-4)
 
 
 @pytest.mark.parametrize(
