@@ -121,3 +121,7 @@ def test_a_command_is_kept_without_its_paths():
   assert public_command(COMMAND) == (
     'python -m launch.sweep --config=a.py:small --config.seed=1'
   )
+  for place in './home/me/C', 'file:///home/me/C', '../me/C', '~/me/C', '/me/C':
+    assert public_command(f'a --config.evals.x.source={place}') == (
+      'a --config.evals.x.source=C'
+    )

@@ -7,6 +7,7 @@ from absl import flags
 from absl.testing import flagsaver
 
 from launch import rows as table
+from launch.config import is_place
 from launch.lock import hold_lock
 from launch.rows import load_config_file, row_name, sweep_rows
 from launch.writers import final_metrics
@@ -134,8 +135,16 @@ def test_a_row_that_fails_otherwise_is_an_error(tmp_path, monkeypatch):
   folder = tmp_path / 'adam'
   folder.mkdir()
   (folder / 'config.json').write_text('{"seed": 3}')
+  about = '{"rows": ["adam"], "paper": {"adam": {"test/accuracy": 0.5}}}'
+  (tmp_path / 'sweep.json').write_text(about)
   with pytest.raises(ValueError, match='holds a run with another config'):
     run_sweep(monkeypatch, tmp_path, '--rows=adam')
+  assert (tmp_path / 'sweep.json').read_text() == about, 'a table was replaced'
+
+
+def test_places_of_examples_leave_the_recipe_as_it_is():
+  assert is_place('evals.corruption.source') and is_place('evals.dev.dir')
+  assert not is_place('evals.fgsm.epsilon') and not is_place('evals.dev.split')
 
 
 @pytest.mark.parametrize(
