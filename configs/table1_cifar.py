@@ -14,11 +14,12 @@ Those of manifold_mixup and patchup_hard are trained by this recipe all the same
 
 One row, of `:data=` cifar10 or cifar100, `:model=` preact or wrn and `:method=`
 random_mix, mixup, cutmix, resizemix, fmix, saliency_mix, puzzle_mix, co_mixup,
-cutout or none:
+manifold_mixup, patchup_hard, patchup_soft, cutout or none:
 
   python -m launch.main --config=configs/table1_cifar.py --workdir=W
 
-`:smoke` is four steps of each with narrow networks, two minutes on two cores.
+`:smoke` is four steps of each with narrow networks; --rows='*seed=0' leaves it
+at one seed.
 """
 
 from typing import Any
