@@ -149,7 +149,7 @@ def test_cutout_cuts_what_is_normalised():
   loss = jax.jit(task.make_loss(config, one_device()))
   key = jax.random.key(0)
   found, _ = loss(*state, batch, key)
-  cut_key = jax.random.fold_in(jax.random.split(key)[1], 1)
+  cut_key = jax.random.fold_in(jax.random.split(key)[1], 2**31 - 1)
   images = by_hand(batch['image'])
   box = jaxmix.draw_cutout(cut_key, images.shape, length=4)
   logits = forward(state, jaxmix.fill_box(images, box), train=True)
