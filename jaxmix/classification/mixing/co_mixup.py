@@ -4,7 +4,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import PartitionSpec
 
 import jaxmix
 from jaxmix.classification.mixing.gradient import find_saliency
@@ -44,23 +43,13 @@ def make(options: dict[str, Any], place: Place) -> Mixing:
     targets = jaxmix.block_labels(labels, owner, num_classes=place.num_classes)
     return place.finish(mixed.astype(jnp.float32)), targets
 
-  # What is wrong would be raised in the first step, without naming the config.
-  try:
-    images = jax.ShapeDtypeStruct((2, *place.image_shape), jnp.uint8)
-    labels = jax.ShapeDtypeStruct((2,), jnp.int32)
-    saliency = jax.ShapeDtypeStruct((2, *place.image_shape[:-1]), jnp.float32)
-    jax.eval_shape(mix_images, jax.random.key(0), images, labels, saliency)
-  except (TypeError, ValueError) as error:
-    # Its messages begin with the argument, which is the field.
-    raise ValueError(f'config.mix.{error}') from error
-
-  def mix_part(key: jax.Array, *batch: jax.Array) -> Any:
-    return mix_images(
-      jax.random.fold_in(key, jax.lax.axis_index('data')), *batch
-    )
-
-  rows = PartitionSpec('data')
-  mix_parts = place.by_rows(mix_part, PartitionSpec(), rows, rows, rows)
+  mix_parts = place.by_key(
+    mix_images,
+    'images',
+    'labels',
+    'saliency',
+    anew=True,
+  )
 
   def mix(
     key: jax.Array, images: jax.Array, labels: jax.Array, network: Network

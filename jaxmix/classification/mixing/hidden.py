@@ -9,7 +9,13 @@ from jax.sharding import PartitionSpec
 
 import jaxmix
 from jaxmix.classification.losses import Pairs
-from jaxmix.classification.mixing.kind import Mixed, Mixing, Network, Place
+from jaxmix.classification.mixing.kind import (
+  Mixed,
+  Mixing,
+  Network,
+  Place,
+  check,
+)
 from jaxmix.classification.rules import several, whole
 
 LAYERS = several(whole(0, 99), 'numbers of different states, 0 is the input')
@@ -46,12 +52,7 @@ def make_mixing(
   Raises:
     ValueError: what `draw` refuses, naming config.mix.
   """
-  # What is wrong would be raised in the first step, without naming the config.
-  try:
-    jax.eval_shape(lambda key: draw(key, 2), jax.random.key(0))
-  except (TypeError, ValueError) as error:
-    # Its messages begin with the argument, which is the field.
-    raise ValueError(f'config.mix.{error}') from error
+  check(lambda key: draw(key, 2))
   parts, same = place.mesh.shape['data'], PartitionSpec()
   rows = PartitionSpec('data')
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 
 from jaxmix.classification.losses import Targets
@@ -49,6 +50,50 @@ class Place(NamedTuple):
       out_specs=rows,
       check_vma=False,
     )
+
+  def by_key(
+    self, mix: Callable[..., Any], *names: str, anew: bool
+  ) -> Callable[..., Any]:
+    """Has each device mix its rows.
+
+    Args:
+      mix: of a key and of arrays with a leading batch axis.
+      *names: of those arrays: 'images', 'labels' or 'saliency'.
+      anew: whether every device draws by a key of its own, or all by the same.
+
+    Raises:
+      ValueError: what `mix` refuses, naming config.mix.
+    """
+    check(mix, *[self._two_rows(name) for name in names])
+
+    def part(key: jax.Array, *rows: jax.Array) -> Any:
+      if anew:
+        key = jax.random.fold_in(key, jax.lax.axis_index('data'))
+      return mix(key, *rows)
+
+    specs = [PartitionSpec('data')] * len(names)
+    return self.by_rows(part, PartitionSpec(), *specs)
+
+  def _two_rows(self, name: str) -> jax.ShapeDtypeStruct:
+    height, width, channels = self.image_shape
+    return {
+      'images': jax.ShapeDtypeStruct((2, height, width, channels), jnp.uint8),
+      'labels': jax.ShapeDtypeStruct((2,), jnp.int32),
+      'saliency': jax.ShapeDtypeStruct((2, height, width), jnp.float32),
+    }[name]
+
+
+def check(draw: Callable[..., Any], *batch: jax.ShapeDtypeStruct) -> None:
+  """Finds now what a draw would refuse in the first step.
+
+  Raises:
+    ValueError: names config.mix.
+  """
+  try:
+    jax.eval_shape(draw, jax.random.key(0), *batch)
+  except (TypeError, ValueError) as error:
+    # Its messages begin with the argument, which is the field.
+    raise ValueError(f'config.mix.{error}') from error
 
 
 class Mixed(NamedTuple):

@@ -3,8 +3,6 @@
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-from jax.sharding import PartitionSpec
 
 import jaxmix
 from jaxmix.classification.losses import Pairs
@@ -43,22 +41,12 @@ def make(options: dict[str, Any], place: Place) -> Mixing:
     mixed = jaxmix.apply(mix, images, finish=place.finish)
     return mixed, mix.lam, mix.partner
 
-  # What is wrong would be raised in the first step, without naming the config.
-  try:
-    images = jax.ShapeDtypeStruct((2, *place.image_shape), jnp.uint8)
-    saliency = jax.ShapeDtypeStruct((2, *place.image_shape[:-1]), jnp.float32)
-    jax.eval_shape(mix_images, jax.random.key(0), images, saliency)
-  except (TypeError, ValueError) as error:
-    # Its messages begin with the argument, which is the field.
-    raise ValueError(f'config.mix.{error}') from error
-
-  def mix_part(key: jax.Array, images: jax.Array, saliency: jax.Array) -> Any:
-    if options['granularity'] == 'sample':
-      key = jax.random.fold_in(key, jax.lax.axis_index('data'))
-    return mix_images(key, images, saliency)
-
-  rows = PartitionSpec('data')
-  mix_parts = place.by_rows(mix_part, PartitionSpec(), rows, rows)
+  mix_parts = place.by_key(
+    mix_images,
+    'images',
+    'saliency',
+    anew=options['granularity'] == 'sample',
+  )
 
   def mix(
     key: jax.Array, images: jax.Array, labels: jax.Array, network: Network
