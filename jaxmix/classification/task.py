@@ -78,7 +78,14 @@ def make_batch_loss(config: Any, info: data.Info, mesh: Mesh) -> Any:
     return images.astype(model.dtype)
 
   states = functools.partial(models.states, model, info.image_shape)
-  place = mixing.Place(info.image_shape, info.num_classes, mesh, finish, states)
+  place = mixing.Place(
+    config.batch_size // mesh.size,
+    info.image_shape,
+    info.num_classes,
+    mesh,
+    finish,
+    states,
+  )
   mix = mixing.make(config.mix, place)
   if not 0 <= config.label_smoothing < 1:
     raise ValueError(

@@ -44,7 +44,7 @@ def compiled(kind):
   config = config_of(kind)
   loss = task.make_loss(config, one_device())
   state, batch = some_state(config), some_batch()
-  place = mixing.Place((8, 8, 1), 10, one_device(), finish)
+  place = mixing.Place(BATCH, (8, 8, 1), 10, one_device(), finish)
   mix = mixing.make(config.mix, place)
 
   def alone(state, key, images, labels):

@@ -192,11 +192,11 @@ def test_a_batch_that_stays_has_the_loss_it_has_without():
   )
 
 
-def make_place(mesh):
+def make_place(mesh, rows):
   def finish(pixels):
     return pixels / 2
 
-  return mixing.Place((8, 8, 1), 10, mesh, finish, states_of)
+  return mixing.Place(rows, (8, 8, 1), 10, mesh, finish, states_of)
 
 
 def test_a_lambda_of_1_leaves_states_and_loss_as_they_are():
@@ -207,7 +207,7 @@ def test_a_lambda_of_1_leaves_states_and_loss_as_they_are():
       jnp.ones_like(mix.lam), mix.partner, mix.layer, {2: one}
     )
 
-  mix = hidden.make_mixing(draw_none, make_place(one_device()))
+  mix = hidden.make_mixing(draw_none, make_place(one_device(), BATCH))
   rng = np.random.default_rng(0)
   images = jnp.asarray(rng.integers(0, 256, (4, 8, 8, 1)), jnp.uint8)
   labels = jnp.array([0, 3, 3, 9])
@@ -265,7 +265,7 @@ def test_a_step_moves_sums_but_no_states(method):
 @every_kind
 def test_each_device_mixes_its_part_with_one_draw(method):
   mesh = make_mesh()
-  mix = mixing.make(config_of(method).mix, make_place(mesh))
+  mix = mixing.make(config_of(method).mix, make_place(mesh, 4))
   layers = config_of(method).mix.layers
 
   @drawn.quick

@@ -10,7 +10,7 @@ import pytest
 import scipy.special
 
 import jaxmix
-from configs import quickstart
+from configs import common, quickstart
 from jaxmix.classification import augment, data, mixing, models, task
 from launch.loop import fit
 from launch.mesh import batch_sharded, make_mesh, replicated
@@ -251,6 +251,16 @@ def test_a_mistake_is_told_by_its_field_before_any_step(
   assert not list(tmp_path.iterdir()), 'a mistake left files behind'
 
 
+@pytest.mark.parametrize('method', common.METHODS)
+def test_one_example_has_none_to_be_mixed_with(method):
+  config = make_config(f'method={method}', batch_size=1)
+  if method in ('none', 'cutout'):
+    task.make_loss(config, one_device())
+    return
+  with pytest.raises(ValueError, match='config.batch_size=1 leaves each of 1 '):
+    task.make_loss(config, one_device())
+
+
 def test_an_unknown_evaluation_is_named(tmp_path):
   config = quickstart.get_config()
   config.evals.dirty = {'batch_size': 10}
@@ -286,7 +296,7 @@ def halve(images):
 
 def make_mix(config, mesh):
   """`(key, images) -> Mixed` of a mixing that asks for no more."""
-  place = mixing.Place((8, 8, 1), 10, mesh, halve)
+  place = mixing.Place(BATCH // mesh.size, (8, 8, 1), 10, mesh, halve)
   mix: Any = mixing.make(config.mix, place)
   return lambda key, images: mix(key, images, None, None)
 

@@ -46,7 +46,15 @@ def make(mix_config: Any, place: Place) -> Mixing:
   """Makes the mixing that `config.mix` describes.
 
   Raises:
-    ValueError: a field has a value that cannot be; begins with `config.mix.`.
+    ValueError: a field has a value that cannot be, which begins with
+      `config.mix.`, or a device has too few examples.
   """
   options = mix_config.to_dict()
+  if place.rows < 2 and set(options.get('candidates', ())) != {'identity'}:
+    devices = place.mesh.size
+    raise ValueError(
+      f'config.batch_size={place.rows * devices} leaves each of {devices} '
+      'devices one example, and none to mix it with: it must be at least '
+      f'{2 * devices}'
+    )
   return find(options.pop('name')).make(options, place)

@@ -52,15 +52,14 @@ def make_mixing(
   Raises:
     ValueError: what `draw` refuses, naming config.mix.
   """
-  check(lambda key: draw(key, 2))
-  parts, same = place.mesh.shape['data'], PartitionSpec()
-  rows = PartitionSpec('data')
+  check(lambda key: draw(key, place.rows))
+  rows, same = PartitionSpec('data'), PartitionSpec()
 
   def mix(
     key: jax.Array, images: jax.Array, labels: jax.Array, network: Network
   ) -> Mixed:
     del network  # it is told what to mix, and says nothing
-    drawn = draw(key, len(images) // parts)
+    drawn = draw(key, place.rows)
 
     def pairs(drawn: jaxmix.HiddenMix, labels: jax.Array) -> Pairs:
       del labels  # which say what the rows are

@@ -17,6 +17,7 @@ class Place(NamedTuple):
   """Where a mixing is made for.
 
   Attributes:
+    rows: how many examples of a batch a device has.
     image_shape: `(H, W, C)`.
     num_classes: labels are 0..num_classes-1.
     mesh: its axis `data` shards the batch. No mixing moves pixels along it:
@@ -26,6 +27,7 @@ class Place(NamedTuple):
       its input.
   """
 
+  rows: int
   image_shape: tuple[int, ...]
   num_classes: int
   mesh: Mesh
@@ -64,7 +66,7 @@ class Place(NamedTuple):
     Raises:
       ValueError: what `mix` refuses, naming config.mix.
     """
-    check(mix, *[self._two_rows(name) for name in names])
+    check(mix, *[self._batch(name) for name in names])
 
     def part(key: jax.Array, *rows: jax.Array) -> Any:
       if anew:
@@ -74,12 +76,12 @@ class Place(NamedTuple):
     specs = [PartitionSpec('data')] * len(names)
     return self.by_rows(part, PartitionSpec(), *specs)
 
-  def _two_rows(self, name: str) -> jax.ShapeDtypeStruct:
-    height, width, channels = self.image_shape
+  def _batch(self, name: str) -> jax.ShapeDtypeStruct:
+    plane = (self.rows, *self.image_shape[:2])
     return {
-      'images': jax.ShapeDtypeStruct((2, height, width, channels), jnp.uint8),
-      'labels': jax.ShapeDtypeStruct((2,), jnp.int32),
-      'saliency': jax.ShapeDtypeStruct((2, height, width), jnp.float32),
+      'images': jax.ShapeDtypeStruct((*plane, self.image_shape[2]), jnp.uint8),
+      'labels': jax.ShapeDtypeStruct((self.rows,), jnp.int32),
+      'saliency': jax.ShapeDtypeStruct(plane, jnp.float32),
     }[name]
 
 
