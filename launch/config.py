@@ -15,7 +15,8 @@ Config = Any
 # What a resumed run may change. All other fields, those of tasks as well, are
 # the run's identity: with others it is another run.
 #
-# None of these touches the numbers computed.
+# None of these touches the numbers computed; nor does where an evaluation finds
+# its examples (`is_safe`).
 SAFE = frozenset(
   {
     'log_every',
@@ -212,8 +213,17 @@ def config_json(config: Config) -> str:
 def config_digest(config: Config) -> str:
   """Returns a hash of the identity: the fields in neither list above."""
   fields = flatten(json.loads(config_json(config)))
-  kept = {k: v for k, v in sorted(fields.items()) if k not in SAFE | SCHEDULE}
+  kept = {
+    name: value
+    for name, value in sorted(fields.items())
+    if not (is_safe(name) or name in SCHEDULE)
+  }
   return hashlib.sha256(json.dumps(kept).encode()).hexdigest()[:16]
+
+
+def is_safe(name: str) -> bool:
+  """Says whether a run goes on with another value of a field."""
+  return name in SAFE or is_place(name)
 
 
 def is_place(name: str) -> bool:

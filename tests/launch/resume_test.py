@@ -5,6 +5,7 @@ import pytest
 from launch.config import (
   SAFE,
   SCHEDULE,
+  config_digest,
   config_json,
   flatten,
   write_config,
@@ -93,6 +94,17 @@ def test_what_is_the_same_goes_on_in_silence():
   old = as_json(get_config())
   assert check_resume(old, get_config()) == {}
   assert check_resume(flatten(old), get_config(), ['epochs']) == {}
+
+
+def test_the_examples_of_an_evaluation_may_lie_elsewhere():
+  field, config = 'evals.shifted.source', get_config()
+  config.evals = {'shifted': {'source': 'old'}}
+  old, digest = as_json(config), config_digest(config)
+  config.evals.shifted.source = 'new'
+  assert check_resume(old, config) == {
+    field: f"going on with {field}: 'old' there, 'new' here"
+  }
+  assert config_digest(config) == digest, 'its checkpoints would be refused'
 
 
 def test_a_field_that_only_one_of_them_has_is_a_difference():
