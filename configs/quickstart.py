@@ -19,6 +19,8 @@ from typing import Any
 
 from configs.common import METHODS, classification, make_smoke, parse_arg
 
+BASELINE = 'method=none'
+
 
 def get_config(arg: str | None = None) -> Any:
   """1,437 training and 360 test images of 8x8 pixels, ten classes.

@@ -55,6 +55,7 @@ PAPER = {
   }
   for method, (validation, test) in _TOP1.items()
 }
+BASELINE = 'method=none'
 
 
 def get_config(arg: str | None = None) -> Any:

@@ -57,6 +57,7 @@ PAPER = {
   'method=resizemix': shares(17.12, 90.04, 50.37, 27.29),
   'method=random_mix': shares(15.16, 63.78, 42.17, 27.72),
 }
+BASELINE = 'method=none'
 
 
 def get_config(arg: str | None = None) -> Any:

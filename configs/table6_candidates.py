@@ -50,6 +50,9 @@ PAPER = {
 }
 
 
+BASELINE = 'candidates=none'
+
+
 def get_config(arg: str | None = None) -> Any:
   """The recipe of `tiny_imagenet_preact`, with other candidates."""
   choice = parse_arg(

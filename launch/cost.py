@@ -2,15 +2,11 @@
 
 import statistics
 from collections.abc import Sequence
-from typing import Any
 
 from launch.env import machines
 from launch.groups import Group
 from launch.runs import RunFolder
 
-# In which fields of the config a method differs from the baseline: what else
-# differs would be measured too. (Evaluations are no part of a step.)
-_METHOD = ('mix.', 'evals.', 'augment.cutout')
 _UNKNOWN = 'a machine that is not recorded'
 
 
@@ -23,8 +19,7 @@ def add_cost(groups: Sequence[Group], baseline: str = '') -> list[str]:
 
   Args:
     groups: the rows of a report.
-    baseline: the name of a row; empty for the one that differs from a row in
-      its method alone and mixes nothing (`method=none`).
+    baseline: the name of a row; empty for the one that its sweep names.
 
   Returns:
     Sentences: where it was measured, and of which rows it was not.
@@ -40,9 +35,12 @@ def add_cost(groups: Sequence[Group], baseline: str = '') -> list[str]:
   for group in groups:
     if not _times(group.runs):
       continue
-    found = named or [x for x in groups if _is_baseline(x, group)]
-    if not found:
-      refused.append(f'no cost of {group.name}: no such row without mixing')
+    found = named or [x for x in groups if x.name == group.baseline]
+    if not found or not _times(found[0].runs):
+      refused.append(
+        f'no cost of {group.name}: '
+        + (f'{group.baseline} has no times' if found else 'it has no baseline')
+      )
       continue
     for run in group.runs:
       place = _place(run)
@@ -75,22 +73,6 @@ def _no_baseline(groups: Sequence[Group], text: str) -> ValueError:
     f'{text} with times to compare with; name one, --cost=ROW: '
     f'{names or "none has any"}'
   )
-
-
-def _is_baseline(candidate: Group, group: Group) -> bool:
-  if not candidate.runs:
-    return False
-  fields = candidate.runs[0].fields
-  mixes = fields.get('mix.candidates') != ('identity',)
-  if mixes or fields.get('augment.cutout'):
-    return False
-  return bool(_times(candidate.runs)) and (
-    _beside_method(fields) == _beside_method(group.runs[0].fields)
-  )
-
-
-def _beside_method(fields: dict[str, Any]) -> dict[str, Any]:
-  return {k: v for k, v in fields.items() if not k.startswith(_METHOD)}
 
 
 def _times(runs: Sequence[RunFolder]) -> list[float]:

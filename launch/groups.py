@@ -18,12 +18,14 @@ class Group(NamedTuple):
     runs: those that differ only in the seed; may be empty, if planned.
     planned: how many runs a sweep is to have of it; 0 if none plans it.
     paper: by metric, what a paper says.
+    baseline: the name of the row that its sweep compares it with; may be empty.
   """
 
   name: str
   runs: list[RunFolder]
   planned: int
   paper: dict[str, float]
+  baseline: str
 
 
 class _Home(NamedTuple):
@@ -79,14 +81,17 @@ def group_runs(
   sweeps = {place: read_sweep(place) for place in places}
   entries = _entries(runs, sweeps)
   names = _names(entries, folders[0] if folders else None)
+  named = list(zip(names, entries, strict=True))
   groups = []
-  for name, entry in zip(names, entries, strict=True):
-    planned, paper = 0, {}
+  for name, entry in named:
+    planned, paper, baseline = 0, {}, ''
     if entry.home is not None:
-      sweep = sweeps[entry.home.folder]
-      planned = sweep.planned[entry.home.row]
-      paper = sweep.paper.get(entry.home.row, {})
-    groups.append(Group(name, entry.runs, planned, paper))
+      folder, row = entry.home
+      sweep = sweeps[folder]
+      planned, paper = sweep.planned[row], sweep.paper.get(row, {})
+      home = _Home(folder, sweep.baseline_of(row))
+      baseline = next((x for x, e in named if e.home == home), '')
+    groups.append(Group(name, entry.runs, planned, paper, baseline))
   return groups
 
 

@@ -2,9 +2,9 @@
 
 `--columns='test/*/recall@10'` keeps the metrics whose names match; without,
 they are those of the paper if a sweep has its numbers, and else all.
-`--cost` after the folders adds the time of a step over that of the row that
-does not mix, `--cost=ROW` over that of another row, and says where both were
-measured: only runs of the same kind of machine are compared.
+`--cost` after the folders adds the time of a step over that of the row that the
+sweep's config names, its BASELINE; `--cost=ROW` over that of another row. Where
+both were measured is said: only runs of the same kind of machine are compared.
 `--keep=DIR` copies the finished runs: what `launch.report DIR` needs to print
 the same table, and neither checkpoints nor paths of this machine.
 
@@ -31,6 +31,7 @@ from launch.files import write_text
 from launch.groups import group_runs
 from launch.keep import keep_runs
 from launch.picture import draw_table
+from launch.planned import read_sweep
 from launch.runs import find_runs
 from launch.streams import say
 from launch.table import make_table, markdown
@@ -46,7 +47,7 @@ def main(argv: Sequence[str]) -> int:
     nargs='?',
     const='',
     metavar='ROW',
-    help='compares times of a step with those of a row, or of method=none',
+    help='compares times of a step with those of a row, or of the baseline',
   )
   parser.add_argument(
     '--keep',
@@ -86,7 +87,8 @@ def report(
   for sentence in broken:
     say(f'error: left out: {sentence}')
   groups = group_runs(runs, folders)
-  notes = [] if cost is None else add_cost(groups, cost)
+  notes = [note for x in folders if (note := read_sweep(x).note)]
+  notes += [] if cost is None else add_cost(groups, cost)
   lines = make_table(groups, columns)
   text = markdown(lines) + ''.join(f'\n{note}\n' for note in notes)
   print(text, end='')

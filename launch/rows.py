@@ -13,8 +13,14 @@ A file may have the numbers of a paper too, of rows by their names without seed:
 
   PAPER = {'method=cutmix': {'clean/top1': 0.8234}}
 
-`DIR/sweep.json` holds the rows and these, for `launch.report`; not these if the
-command line has an ARG or changes more than where things lie.
+  NOTE = 'What else is to be known of these numbers.'
+
+and which of its options names the row that the time of a step is compared with:
+
+  BASELINE = 'method=none'
+
+`DIR/sweep.json` holds the rows and these, for `launch.report`; not the numbers
+if the command line has an ARG or changes more than where things lie.
 """
 
 import fnmatch
@@ -31,7 +37,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from launch import command
-from launch.config import SAFE, Config, check_config, flatten, is_place
+from launch.config import Config, check_config, flatten, is_safe
 from launch.exits import Exit, exit_code
 from launch.files import write_text
 from launch.lock import hold_lock
@@ -78,11 +84,16 @@ def run_sweep(argv: Sequence[str]) -> None:
   rows = sweep_rows(module, arg, overrides)
   chosen = choose_rows(rows, ROWS.value)
   # A smaller or another run is not to be compared with the paper's.
-  same = not arg and all(x in SAFE or is_place(x) for x in overrides)
-  paper = getattr(module, 'PAPER', {}) if same else {}
+  same = not arg and all(map(is_safe, overrides))
+  about = {
+    'rows': list(rows),
+    'paper': getattr(module, 'PAPER', {}) if same else {},
+    'note': getattr(module, 'NOTE', '') if same else '',
+    'baseline': getattr(module, 'BASELINE', ''),
+  }
   for name, config in chosen.items():
     check_workdir(config, workdir / name, command.ALLOWED.value)
-  _write_sweep(workdir, {'rows': list(rows), 'paper': paper})
+  _write_sweep(workdir, about)
   if options is not None:
     _submit(chosen, options, workdir)
     return

@@ -17,6 +17,7 @@ from jaxretrieval import objective
 from launch.config import check_config, flatten
 from launch.mesh import make_mesh
 from launch.plan import Plan
+from launch.planned import Sweep, without_seed
 from launch.rows import sweep_rows
 
 FOLDER = pathlib.Path(__file__).resolve().parents[1] / 'configs'
@@ -134,7 +135,12 @@ def test_every_method_of_every_config_is_whole(name, method):
   mesh = make_mesh(jax.devices()[:1])
   states = functools.partial(models.states, model, info.image_shape)
   place = mixing.Place(
-    info.image_shape, info.num_classes, mesh, lambda x: x, states
+    config.batch_size,
+    info.image_shape,
+    info.num_classes,
+    mesh,
+    lambda x: x,
+    states,
   )
   mixing.make(config.mix, place)
 
@@ -231,7 +237,7 @@ def test_table_2_is_that_of_its_recipes(recipe):
     assert table.get_config(arg) == module(recipe).get_config(arg)
   assert len(table.PAPER) >= 6
   for row, numbers in table.PAPER.items():
-    top1, top5 = (100 * x for x in numbers.values())
+    top1, top5 = 100 * numbers['clean/top1'], 100 * numbers['clean/top5']
     line = f'{row.removeprefix("method=")} {top1:.2f} {top5:.2f}'
     assert line in header.replace('\n', ' ')
 
@@ -334,9 +340,20 @@ def test_a_table_has_the_rows_of_the_paper(name):
   assert list(rows) == [f'{r},seed={s}' for r in paper for s in range(3)]
   for row, config in rows.items():
     assert config.seed == int(row[-1]) and config.epochs == TABLES[name]
-    evaluated = {metric.partition('/')[0] for metric in paper[row[:-7]]}
+    metrics = set(paper[row[:-7]]) - {'cost'}
+    evaluated = {metric.partition('/')[0] for metric in metrics}
     assert evaluated == set(config.evals), 'a column cannot be filled'
-  assert all(0 < x < 1 for metrics in paper.values() for x in metrics.values())
+  for metrics in paper.values():
+    assert all(0 < x < 1 or name == 'cost' for name, x in metrics.items())
+
+
+@pytest.mark.parametrize('name', [*TABLES, CANDIDATES, 'quickstart'])
+def test_each_row_has_a_baseline_to_be_timed_beside(name):
+  rows = [without_seed(row) for row in sweep_rows(module(name), '', {})]
+  sweep = Sweep({}, {}, baseline=getattr(module(name), 'BASELINE', ''))
+  found = {sweep.baseline_of(row) for row in rows}
+  # The rows of table 5 are of one method; nothing there is without mixing.
+  assert found == {''} if name == 'table5_weights' else found <= set(rows)
 
 
 @every_config

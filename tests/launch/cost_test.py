@@ -5,8 +5,12 @@ import pytest
 from launch import env, report
 from tests.launch.report_test import write_run
 
-NONE = {'mix': {'candidates': ['identity']}}
-FMIX = {'mix': {'candidates': ['fmix'], 'alpha': 1.0}}
+NONE, FMIX = {'method': 'none'}, {'method': 'fmix'}
+
+
+def write_sweep(folder, rows, baseline='method=none'):
+  about = {'rows': rows, 'paper': {}, 'note': '', 'baseline': baseline}
+  (folder / 'sweep.json').write_text(json.dumps(about))
 
 
 def timed(folder, times, devices=('gpu',), **fields):
@@ -33,6 +37,7 @@ def cost(capsys, folder, flag='--cost'):
 def test_the_cost_is_a_ratio_of_measured_times(tmp_path, capsys):
   timed(tmp_path / 'method=none,seed=0', (2, 4, 9), **NONE)
   timed(tmp_path / 'method=fmix,seed=0', (5, 6, 70), **FMIX)
+  write_sweep(tmp_path, ['method=fmix,seed=0', 'method=none,seed=0'])
   expected = [
     '| method=fmix | 1 of 1 | 1.5 ± – (1) |',
     '| method=none | 1 of 1 | 1 ± – (1) |',
@@ -54,6 +59,8 @@ def test_each_row_has_the_baseline_of_its_own_network(tmp_path, capsys):
     for method, time, fields in (('none', 2, NONE), ('fmix', 3, FMIX)):
       folder = tmp_path / f'width={width},method={method}'
       timed(folder, [slow * time], model={'width': width}, **fields)
+  methods = ('method=fmix', 'method=none')
+  write_sweep(tmp_path, [f'width={w},{m}' for w in (1, 2) for m in methods])
   rows = cost(capsys, tmp_path)
   assert [row.split(' | ')[-1] for row in rows[:4]] == [
     *('1.5 ± – (1) |', '1 ± – (1) |'),
@@ -61,14 +68,20 @@ def test_each_row_has_the_baseline_of_its_own_network(tmp_path, capsys):
   ]
 
 
-def test_cutout_mixes_nothing_and_is_no_baseline(tmp_path, capsys):
-  folder = tmp_path / 'method=cutout,seed=0'
-  timed(folder, [3], augment={'cutout': 4}, **NONE)
+def test_a_row_without_a_baseline_has_no_cost(tmp_path, capsys):
+  timed(tmp_path / 'method=fmix,seed=0', [3], **FMIX)
+  rows = ['method=fmix,seed=0', 'method=none,seed=0', 'alone']
+  write_sweep(tmp_path, rows)
   (line,) = cost(capsys, tmp_path)
-  assert 'no cost of method=cutout: no such row without mixing' in line
-  folder = tmp_path / 'method=none,seed=0'
-  timed(folder, [2], augment={'cutout': 0}, **NONE)
-  assert '| method=cutout | 1 of 1 | 1.5 ± – (1) |' in cost(capsys, tmp_path)
+  assert 'no cost of method=fmix: method=none has no times' in line
+  timed(tmp_path / 'method=none,seed=0', [2], **NONE)
+  timed(tmp_path / 'alone', [2], seed=3)
+  lines = cost(capsys, tmp_path)
+  assert lines[0] == '| method=fmix | 1 of 1 | 1.5 ± – (1) |'
+  assert lines[-1] == 'no cost of alone: it has no baseline'
+  write_sweep(tmp_path, rows, '')
+  (line,) = cost(capsys, tmp_path)
+  assert 'no cost of method=fmix: it has no baseline' in line
 
 
 def test_times_of_two_kinds_of_machines_are_not_compared(tmp_path, capsys):
@@ -77,6 +90,7 @@ def test_times_of_two_kinds_of_machines_are_not_compared(tmp_path, capsys):
   timed(tmp_path / 'method=fmix,seed=1', [9], ['a100'], seed=1, **FMIX)
   moved = tmp_path / 'method=fmix,seed=2'
   timed(moved, [9], ['h100', 'a100'], seed=2, **FMIX)
+  write_sweep(tmp_path, ['method=fmix,seed=0', 'method=none,seed=0'])
   lines = cost(capsys, tmp_path)
   assert lines[0] == '| method=fmix | 3 of 3 | 1.5 ± – (1) |'
   assert [line for line in lines if line.startswith('no cost')] == [
@@ -90,6 +104,7 @@ def test_times_of_two_kinds_of_machines_are_not_compared(tmp_path, capsys):
 def test_without_any_pair_there_is_no_table(tmp_path, capsys):
   timed(tmp_path / 'method=fmix,seed=0', [3], ['a100'], **FMIX)
   timed(tmp_path / 'method=none,seed=0', [2], ['h100'], **NONE)
+  write_sweep(tmp_path, ['method=fmix,seed=0', 'method=none,seed=0'])
   # The baseline itself has one: 1.
   assert cost(capsys, tmp_path)[0] == '| method=fmix | 1 of 1 | – |'
   (line,) = cost(capsys, tmp_path / 'method=fmix,seed=0')
@@ -98,6 +113,7 @@ def test_without_any_pair_there_is_no_table(tmp_path, capsys):
 
 def test_a_machine_that_is_not_recorded_is_said_to_be_so(tmp_path, capsys):
   timed(tmp_path / 'method=none,seed=0', [2], (), **NONE)
+  write_sweep(tmp_path, ['method=none,seed=0'])
   assert cost(capsys, tmp_path)[-1].endswith('a machine that is not recorded')
 
 

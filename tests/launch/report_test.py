@@ -105,7 +105,8 @@ def test_nothing_but_broken_runs_is_a_table_of_none(tmp_path, capsys):
 
 def write_sweep(folder, paper, rows=('none', 'cutmix', 'fmix')):
   names = [f'method={row},seed={seed}' for row in rows for seed in range(2)]
-  content = {'rows': names, 'paper': paper}
+  content = {'rows': names, 'paper': paper, 'note': 'Paper of 1999.'}
+  content |= {'baseline': 'method=none'}
   (folder / 'sweep.json').write_text(json.dumps(content))
 
 
@@ -126,11 +127,17 @@ def test_a_sweep_is_shown_whole_and_beside_its_paper(tmp_path, capsys):
     '| method=none | 2 of 2 | 60.00 ± 14.14 (2) | 50.00 | +10.00 |\n'
     '| method=cutmix | 1 of 2 | 90.00 ± – (1) | – | – |\n'
     '| method=fmix | 0 of 2 | – | 75.00 | – |\n'
+    '\nPaper of 1999.\n'
   )
 
 
 @pytest.mark.parametrize(
-  'text', ['{', '[]', '{"rows": 3, "paper": {}}', '{"rows": [], "paper": []}']
+  'text',
+  [
+    *('{', '[]', '{"rows": 3, "paper": {}}', '{"rows": [], "paper": []}'),
+    '{"rows": [], "paper": {}, "note": 3}',
+    '{"rows": [], "paper": {}, "baseline": null}',
+  ],
 )
 def test_a_broken_sweep_is_named(runs, capsys, text):
   (runs / 'sweep.json').write_text(text)

@@ -95,7 +95,8 @@ def test_a_sweep_runs_every_row_and_skips_what_is_finished(
     assert f'\n{name}: test/accuracy' in out
     assert final_metrics(tmp_path / name)
   about = json.loads((tmp_path / 'sweep.json').read_text())
-  assert about == {'rows': names, 'paper': {}}
+  nothing = {'paper': {}, 'note': '', 'baseline': ''}
+  assert about == {'rows': names} | nothing
   shutil.rmtree(tmp_path / 'adam')
   run_sweep(monkeypatch, tmp_path)
   again = capsys.readouterr().out

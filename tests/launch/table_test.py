@@ -11,7 +11,7 @@ def group(*finals, paper=None):
   runs = [
     RunFolder(pathlib.Path('x'), 'x', 0, {}, [], final) for final in finals
   ]
-  return Group('x', runs, 0, paper or {})
+  return Group('x', runs, 0, paper or {}, '')
 
 
 def cells(*finals, paper=None):
