@@ -21,7 +21,7 @@ def feed(folder: str, workers: int, batch_size: int, epochs: int) -> Any:
   )
   from tensorflow_datasets.proto import tf_example_pb2
 
-  from jaxmix.classification import imagenet, shards
+  from jaxmix.classification.datasets import imagenet, shards
   from launch.feeds import streamed_feed
   from launch.mesh import make_mesh
   from launch.plan import Plan
@@ -97,7 +97,7 @@ def decoder(folder: str, library: str) -> Any:
 
 def crops(folder: str) -> Any:
   """A side: one call makes one random crop of every file, on one thread."""
-  from jaxmix.classification import jpeg
+  from jaxmix.classification.datasets import jpeg
 
   files = photographs.read(folder)
   out = np.empty((224, 224, 3), np.uint8)

@@ -31,14 +31,20 @@ TRAINER = CORE | {
 # ours). The first that fits a file is its rule.
 RULES = {
   # The one place where photographs are decoded.
-  'jaxmix/classification/jpeg.py': (CORE | {'PIL', 'cv2', 'simplejpeg'}, set()),
+  'jaxmix/classification/datasets/jpeg.py': (
+    CORE | {'PIL', 'cv2', 'simplejpeg'},
+    set(),
+  ),
   # The one place where files of records are opened to be looked at.
-  'jaxmix/classification/shards.py': (
+  'jaxmix/classification/datasets/shards.py': (
     TRAINER | {'array_record'},
     {'jaxmix.classification'},
   ),
   # The one place where they are written.
-  'jaxmix/classification/writer.py': (TRAINER | {'array_record'}, set()),
+  'jaxmix/classification/datasets/writer.py': (
+    TRAINER | {'array_record'},
+    set(),
+  ),
   'jaxmix/classification': (
     TRAINER,
     {'jaxmix', 'jaxmix.classification'},
@@ -217,8 +223,8 @@ def test_nobody_imports_the_tests():
     ('jaxmix/classification/task.py', 'jaxmix._src.mix', False),
     ('jaxmix/classification/task.py', 'jaxmix.random_mix', True),
     ('jaxmix/classification/task.py', 'launch.loop', False),
-    ('jaxmix/classification/jpeg.py', 'cv2', True),
-    ('jaxmix/classification/imagenet.py', 'cv2', False),
+    ('jaxmix/classification/datasets/jpeg.py', 'cv2', True),
+    ('jaxmix/classification/datasets/imagenet.py', 'cv2', False),
     ('launch/loop.py', 'jaxmix', False),
     ('launch/loop.py', 'flax', False),
     ('configs/quickstart.py', 'jax', False),

@@ -17,10 +17,10 @@ Everything hangs on one block of the config:
 
 `load` gives a split as arrays in RAM, `source` the same examples in the same
 order one at a time, and `info` what a model must know before any is read.
-Images are uint8 [H, W, C], sounds int16 [T], labels int32. Where a data set is
-looked for is told in `jaxmix.classification.datasets`, what is checked in the
-modules that `published` names and in `records`; ImageNet, which is only
-streamed, has `imagenet`.
+Images are uint8 [H, W, C], sounds int16 [T], labels int32. Of the modules in
+`datasets`, `prepared` tells where a set is looked for, those that `published`
+names and `records` what is checked; ImageNet, which is only streamed, has
+`imagenet`.
 """
 
 import dataclasses
@@ -28,9 +28,9 @@ from typing import Any
 
 import numpy as np
 
-from jaxmix.classification import checks, digits
-from jaxmix.classification.infos import INFOS, Info
-from jaxmix.classification.source import ArraySource, Source
+from jaxmix.classification.datasets import checks, digits
+from jaxmix.classification.datasets.infos import INFOS, Info
+from jaxmix.classification.datasets.source import ArraySource, Source
 
 
 def info(data_config: Any) -> Info:
@@ -56,7 +56,7 @@ def info(data_config: Any) -> Info:
       f'config.data.source={data_config.source!r}, config.data.download='
       f'{data_config.download}: {full.name} is read from a prepared set in '
       "config.data.dir; leave them '' and False (python -m "
-      'jaxmix.classification.imagenet_tars makes one of the archives)'
+      'jaxmix.classification.datasets.imagenet_tars makes one of the archives)'
     )
   return dataclasses.replace(
     full,
@@ -95,7 +95,7 @@ def load(data_config: Any, split: str) -> dict[str, np.ndarray]:
     arrays = digits.load(split)
   else:
     # Here, so that the digits run where tfds and array-record are missing.
-    from jaxmix.classification import records
+    from jaxmix.classification.datasets import records
 
     if not whole:  # what else there is need not be decoded
       return records.read_all(source(data_config, split))
@@ -137,7 +137,7 @@ def source(
   described = info(data_config)
   expected = _examples(described, split)
   if described.photographs:
-    from jaxmix.classification import imagenet
+    from jaxmix.classification.datasets import imagenet
 
     return imagenet.open_split(
       data_config,
@@ -149,7 +149,7 @@ def source(
     )
   if data_config.name == 'digits':
     return ArraySource(load(data_config, split))
-  from jaxmix.classification import records
+  from jaxmix.classification.datasets import records
 
   opened = records.open_split(_find(data_config), data_config.name, split)
   if expected != len(opened):
@@ -159,9 +159,9 @@ def source(
 
 
 def _find(data_config: Any):
-  from jaxmix.classification import datasets
+  from jaxmix.classification.datasets import prepared
 
-  return datasets.find(
+  return prepared.find(
     data_config.name,
     data_dir=data_config.dir,
     source=data_config.source,

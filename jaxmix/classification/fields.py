@@ -8,7 +8,8 @@ the modules that know.
 from collections.abc import Iterator
 from typing import Any
 
-from jaxmix.classification import infos, mixing
+from jaxmix.classification import mixing
+from jaxmix.classification.datasets import infos
 from jaxmix.classification.rules import SWITCH, TEXT, Rule, number, whole
 
 _EXAMPLES = whole(0, 2**31 - 1)

@@ -4,7 +4,8 @@ import hashlib
 import ml_collections
 import pytest
 
-from jaxmix.classification import cifar, data
+from jaxmix.classification import data
+from jaxmix.classification.datasets import cifar
 from tests.classification import tiny_cifar
 
 
@@ -61,10 +62,10 @@ def published(tmp_path, monkeypatch):
 def cifar100_dir(cifar100_archive, tmp_path_factory):
   """`config.data.dir` with the real CIFAR-100 prepared."""
   # Here: tests of networks and steps run where tfds is missing.
-  from jaxmix.classification import datasets
+  from jaxmix.classification.datasets import prepared
 
   root = tmp_path_factory.mktemp('prepared')
-  folder = datasets.find(
+  folder = prepared.find(
     'cifar100', data_dir=str(root), source=str(cifar100_archive), download=False
   )
   assert folder.is_relative_to(root)

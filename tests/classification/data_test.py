@@ -95,7 +95,7 @@ def test_import_is_light():
     'import sys, jaxmix.classification.data as d;'
     'assert not {"tensorflow", "tensorflow_datasets", "sklearn"}'
     ' & sys.modules.keys();'
-    'import jaxmix.classification.datasets;'
+    'import jaxmix.classification.datasets.prepared;'
     'assert "tensorflow" not in sys.modules'
   )
   subprocess.run([sys.executable, '-c', code], check=True)

@@ -10,7 +10,8 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from configs import table3_speech
-from jaxmix.classification import audio, fsdd, infos, models, task
+from jaxmix.classification import audio, models, task
+from jaxmix.classification.datasets import fsdd, infos
 from launch.loop import fit
 from launch.mesh import make_mesh
 from launch.writers import final_metrics

@@ -6,7 +6,7 @@ import tarfile
 
 import numpy as np
 
-from jaxmix.classification import cifar
+from jaxmix.classification.datasets import cifar
 
 LAYOUT = dataclasses.replace(
   cifar.LAYOUTS['cifar100'], labels=(2, 4), per_class={'train': 3, 'test': 2}

@@ -3,7 +3,7 @@
 import functools
 import zipfile
 
-from jaxmix.classification import tiny_imagenet
+from jaxmix.classification.datasets import tiny_imagenet
 from tests.classification import photos
 
 FOLDER = 'tiny-imagenet-200'

@@ -8,7 +8,7 @@ import zipfile
 
 import numpy as np
 
-from jaxmix.classification import fsdd, speech_commands
+from jaxmix.classification.datasets import fsdd, speech_commands
 
 FSDD = dataclasses.replace(fsdd.LAYOUTS['fsdd'], takes=3, test_takes=1)
 COMMANDS = dataclasses.replace(

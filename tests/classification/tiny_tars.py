@@ -6,7 +6,7 @@ import tarfile
 
 from PIL import Image
 
-from jaxmix.classification import tars
+from jaxmix.classification.datasets import tars
 from tests.classification import photos
 
 WNIDS = ['n02119789', 'n01440764', 'n07565083']  # not sorted

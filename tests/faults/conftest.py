@@ -37,17 +37,17 @@ def clean_environment(monkeypatch, tmp_path):
 def cifar(tmp_path_factory):
   """`config.data.dir` with a tiny CIFAR-100 that we prepared."""
   # Here: the faults of training are tried where tfds is missing too.
-  from jaxmix.classification import datasets
+  from jaxmix.classification.datasets import prepared
 
   root = tmp_path_factory.mktemp('cifar')
   source = tiny_cifar.write_folder(root / 'published', tiny_cifar.rows())
   with pytest.MonkeyPatch.context() as patch:
     patch.setitem(
-      datasets.published.READERS['cifar100'].LAYOUTS,
+      prepared.published.READERS['cifar100'].LAYOUTS,
       'cifar100',
       tiny_cifar.LAYOUT,
     )
-    datasets.find(
+    prepared.find(
       'cifar100',
       data_dir=str(root / 'sets'),
       source=str(source),

@@ -21,7 +21,7 @@ import zlib
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxmix.classification import cifar, inputs, records
+from jaxmix.classification.datasets import cifar, inputs, records
 from jaxretrieval import features, index, trained
 from jaxretrieval import inputs as retrieval_inputs
 from jaxretrieval.datasets import flickr8k, multi30k, ready_made
@@ -372,7 +372,7 @@ def main(folder):
       here = folder / kind.__name__
       here.mkdir()
       for name, read in kind(here, canary):
-        before, begun = list(sys.path), time.perf_counter()
+        before, begun = list(sys.path), time.process_time()
         os.chdir(here)
         try:
           with blame(code):
@@ -387,7 +387,7 @@ def main(folder):
           'why': why,
           'name': name,
           'ended': ended,
-          'seconds': time.perf_counter() - begun,
+          'seconds': time.process_time() - begun,
           'mb': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10,
           'canary': canary.exists(),
         }

@@ -13,7 +13,8 @@ import shutil
 import numpy as np
 import pytest
 
-from jaxmix.classification import cifar, data, records
+from jaxmix.classification import data
+from jaxmix.classification.datasets import cifar, records
 from launch.inputs import arrays_digest
 from tests.classification import tiny_cifar, tiny_tfds
 from tests.faults import tiny_config, trainer

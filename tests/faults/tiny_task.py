@@ -9,7 +9,8 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from jaxmix.classification import cifar, data, task
+from jaxmix.classification import data, task
+from jaxmix.classification.datasets import cifar
 from jaxmix.classification.evaluators import clean, streamed
 from tests.classification import tiny_cifar
 

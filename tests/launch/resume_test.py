@@ -100,7 +100,7 @@ def test_the_examples_of_an_evaluation_may_lie_elsewhere():
   field, config = 'evals.shifted.source', get_config()
   config.evals = {'shifted': {'source': 'old'}}
   old, digest = as_json(config), config_digest(config)
-  config.evals.shifted.source = 'new'
+  config.update_from_flattened_dict({field: 'new'})
   assert check_resume(old, config) == {
     field: f"going on with {field}: 'old' there, 'new' here"
   }

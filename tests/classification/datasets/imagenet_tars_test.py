@@ -10,7 +10,13 @@ import pytest
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import shuffle
 
-from jaxmix.classification import imagenet, imagenet_tars, shards, tars, writer
+from jaxmix.classification.datasets import (
+  imagenet,
+  imagenet_tars,
+  shards,
+  tars,
+  writer,
+)
 from tests.classification import photos, tiny_tars
 from tests.classification.tiny_tars import LAYOUT, WNIDS
 
@@ -259,7 +265,7 @@ def test_the_command_without_tensorflow(tmp_path):
   source = tiny_tars.write(tmp_path / 'source')
   code = (
     'import sys\n'
-    'from jaxmix.classification import imagenet_tars, tars\n'
+    'from jaxmix.classification.datasets import imagenet_tars, tars\n'
     'from tests.classification import tiny_tars\n'
     'imagenet_tars.prepare.__defaults__ = (tiny_tars.LAYOUT,)\n'
     'assert imagenet_tars.main(sys.argv[1:]) == 0\n'
@@ -269,7 +275,7 @@ def test_the_command_without_tensorflow(tmp_path):
     [sys.executable, '-c', code, source, tmp_path / 'data'],
     capture_output=True,
     text=True,
-    cwd=pathlib.Path(__file__).resolve().parents[2],
+    cwd=pathlib.Path(__file__).resolve().parents[3],
   )
   assert done.returncode == 0, done.stderr
   assert done.stdout.strip() == str(tmp_path / 'data/imagenet2012/1.0.0')

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from jaxmix.classification import checks
+from jaxmix.classification.datasets import checks
 
 _HEADER = 2**20  # bytes that are read at once of what are headers
 _PHOTO = 2**25  # bytes of a photograph, at most

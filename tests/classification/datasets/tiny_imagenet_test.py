@@ -3,7 +3,8 @@ import hashlib
 import numpy as np
 import pytest
 
-from jaxmix.classification import data, datasets, published, tiny_imagenet
+from jaxmix.classification import data
+from jaxmix.classification.datasets import prepared, published, tiny_imagenet
 from tests.classification import photos, tiny_imagenet_zip
 from tests.classification.compare import assert_same, check_source
 from tests.classification.tiny_imagenet_zip import LAYOUT, WNIDS
@@ -83,7 +84,7 @@ def test_prepared_once_and_read_both_ways(data_config, tiny, tmp_path):
   assert folder.parts[-3:] == ('jaxmix_tiny_imagenet', 'tiny_imagenet', '1.0.0')
   block.source = ''
   source.unlink()
-  from jaxmix.classification import records
+  from jaxmix.classification.datasets import records
 
   for split in 'train', 'test':
     loaded = records.load_split(data._find(block), block.name, split)
@@ -169,7 +170,7 @@ def test_what_is_refused_leaves_nothing(data_config, tiny, tmp_path):
   source = write(tmp_path, 'zip', files)
   root = str(tmp_path / 'data')
   with pytest.raises(ValueError, match=TRAIN):
-    datasets.find(
+    prepared.find(
       'tiny_imagenet', data_dir=root, source=str(source), download=False
     )
   assert not list(tmp_path.glob('data/**/*'))

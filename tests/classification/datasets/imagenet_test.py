@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from configs import imagenet_resnet50
-from jaxmix.classification import data, imagenet, jpeg, task
+from jaxmix.classification import data, task
+from jaxmix.classification.datasets import imagenet, jpeg
 from jaxmix.classification.evaluators import clean, streamed
 from launch.checkpoint import Checkpoints
 from launch.feeds import batch_indices, streamed_feed

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from tensorflow_datasets.core import shuffle
 
-from jaxmix.classification import data, datasets, records, shards, writer
+from jaxmix.classification import data
+from jaxmix.classification.datasets import prepared, records, shards, writer
 from tests.classification import tiny_cifar
 from tests.classification.compare import assert_same, check_source
 
@@ -48,7 +49,7 @@ def test_arrays_are_packed(tmp_path):
     }
     for split, each in layout.per_class.items()
   }
-  builder: Any = datasets.PreparedSet(
+  builder: Any = prepared.PreparedSet(
     layout, arrays, data_dir=tmp_path, file_format='array_record'
   )
   builder.download_and_prepare()
@@ -64,7 +65,9 @@ def test_the_description_has_the_size(data_config, tiny, tmp_path):
 
 
 def test_an_example_less_or_more(data_config, tiny, tmp_path, monkeypatch):
-  generate = 'jaxmix.classification.datasets.PreparedSet._generate_examples'
+  generate = (
+    'jaxmix.classification.datasets.prepared.PreparedSet._generate_examples'
+  )
 
   def examples(count):
     def generate(self, arrays):

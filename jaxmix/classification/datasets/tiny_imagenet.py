@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from jaxmix.classification import checks, inputs, jpeg, members
+from jaxmix.classification.datasets import checks, inputs, jpeg, members
 
 SHAPE = (64, 64, 3)
 _WNIDS, _ANNOTATIONS = 'wnids.txt', 'val/val_annotations.txt'

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from jaxmix.classification import checks, data, records
+from jaxmix.classification import data
+from jaxmix.classification.datasets import checks, records
 from tests.classification import tiny_tfds
 
 SHAPE, CLASSES = (32, 32, 3), 4

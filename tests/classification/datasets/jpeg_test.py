@@ -7,7 +7,7 @@ import pytest
 import scipy.stats
 from PIL import Image
 
-from jaxmix.classification import jpeg
+from jaxmix.classification.datasets import jpeg
 from tests.classification import photos
 
 KINDS = {

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxmix.classification import inputs
+from jaxmix.classification.datasets import inputs
 
 SHAPE = (32, 32, 3)
 _PIXELS = 32 * 32 * 3

@@ -1,6 +1,6 @@
 """Reading a prepared data set: a split at random, or all of it into RAM.
 
-The sets are those that `datasets` prepares, whose `jaxmix.json` says what must
+The sets are those of `prepared`, whose `jaxmix.json` says what must
 be in them, and tfds' own where they are stored as ArrayRecord.
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.proto import tf_example_pb2
 
-from jaxmix.classification import (
+from jaxmix.classification.datasets import (
   checks,
   downloads,
   inputs,

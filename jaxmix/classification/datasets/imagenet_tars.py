@@ -1,6 +1,6 @@
 """ImageNet of 2012 from its publisher's two archives, without TensorFlow.
 
-  python -m jaxmix.classification.imagenet_tars SOURCE DIR
+  python -m jaxmix.classification.datasets.imagenet_tars SOURCE DIR
 
 SOURCE is a folder with ILSVRC2012_img_train.tar (a tar of a thousand tars),
 ILSVRC2012_img_val.tar, and the classes of its 50,000 photographs:
@@ -30,7 +30,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from jaxmix.classification import imagenet, jpeg, tars, writer
+from jaxmix.classification.datasets import imagenet, jpeg, tars, writer
 
 VERSION = '1.0.0'
 _PNG = b'\x89PNG\r\n\x1a\n'
@@ -185,7 +185,7 @@ def prepare(
 def main(arguments: Sequence[str] | None = None) -> int:
   """Runs the command; returns its exit code."""
   parser = argparse.ArgumentParser(
-    prog='python -m jaxmix.classification.imagenet_tars',
+    prog='python -m jaxmix.classification.datasets.imagenet_tars',
     description="Prepares ImageNet from its publisher's archives.",
   )
   parser.add_argument('source', type=pathlib.Path, help='folder of the tars')

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxmix.classification import inputs
+from jaxmix.classification.datasets import inputs
 
 _MOST = 2**24  # bytes of a file: minutes of sound
 

@@ -4,7 +4,7 @@ import zipfile
 
 import pytest
 
-from jaxmix.classification import members, tiny_imagenet
+from jaxmix.classification.datasets import members, tiny_imagenet
 from tests.classification import tiny_imagenet_zip
 from tests.classification.tiny_imagenet_zip import FOLDER, LAYOUT
 

@@ -8,7 +8,8 @@ import sys
 import numpy as np
 import pytest
 
-from jaxmix.classification import data, datasets, fsdd, records
+from jaxmix.classification import data
+from jaxmix.classification.datasets import fsdd, prepared, records
 from tests.classification import tiny_sounds
 from tests.classification.compare import assert_same, check_source
 
@@ -90,7 +91,7 @@ def test_prepared_once_and_read_in_both_ways(
   monkeypatch.setitem(fsdd.LAYOUTS, 'fsdd', LAYOUT)
   source = tiny_sounds.write(tmp_path / 'x', tiny_sounds.digits())
   wanted, _ = fsdd.read_source(LAYOUT, source)
-  folder = datasets.find(
+  folder = prepared.find(
     'fsdd', data_dir=str(tmp_path / 'sets'), source=str(source), download=False
   )
   monkeypatch.setattr(fsdd, 'read_source', None)  # not needed any more
@@ -103,7 +104,7 @@ def test_prepared_once_and_read_in_both_ways(
 
 
 def test_the_real_recordings(tmp_path, data_config):
-  unpack = pathlib.Path(__file__).parents[3] / 'shared' / 'data' / 'unpack.py'
+  unpack = pathlib.Path(__file__).parents[4] / 'shared' / 'data' / 'unpack.py'
   if not unpack.exists():
     pytest.skip(f'needs the real FSDD ({unpack} is not here)')
   source = tmp_path / 'fsdd'

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 import numpy as np
 from tqdm import tqdm
 
-from jaxmix.classification import sounds
+from jaxmix.classification.datasets import sounds
 
 RATE = 16_000
 WORDS = (

@@ -6,7 +6,8 @@ import tarfile
 import numpy as np
 import pytest
 
-from jaxmix.classification import cifar, data, downloads
+from jaxmix.classification import data
+from jaxmix.classification.datasets import cifar, downloads
 from tests.classification import tiny_cifar
 from tests.classification.compare import assert_same
 

@@ -6,7 +6,8 @@ import pathlib
 import pytest
 import tensorflow_datasets as tfds
 
-from jaxmix.classification import cifar, data, records
+from jaxmix.classification import data
+from jaxmix.classification.datasets import cifar, records
 from tests.classification import tiny_cifar
 from tests.classification.compare import assert_same, check_source
 
@@ -93,11 +94,11 @@ def test_interrupted_preparation_leaves_nothing(
     raise Stop
 
   for name, function in [
-    ('datasets.PreparedSet._generate_examples', stops),
+    ('prepared.PreparedSet._generate_examples', stops),
     ('downloads.file_digest', lambda *_: stops(0, {}).throw(Stop)),
   ]:
     with monkeypatch.context() as patch:
-      patch.setattr(f'jaxmix.classification.{name}', function)
+      patch.setattr(f'jaxmix.classification.datasets.{name}', function)
       with pytest.raises(Stop):
         data._find(block)
     assert os.listdir(tmp_path / 'data') == []

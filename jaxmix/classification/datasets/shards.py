@@ -17,7 +17,7 @@ from array_record.python import (  # comes with grain
 )
 from tqdm import tqdm
 
-from jaxmix.classification import inputs
+from jaxmix.classification.datasets import inputs
 
 INFO = 'dataset_info.json'
 _READERS = 16  # threads that open files: on a network each takes milliseconds

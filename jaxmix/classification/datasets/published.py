@@ -23,7 +23,7 @@ A layout has, beside what its own module wants to know,
 import types
 from typing import Any
 
-from jaxmix.classification import (
+from jaxmix.classification.datasets import (
   cifar,
   fsdd,
   speech_commands,

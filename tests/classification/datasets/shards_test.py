@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
-from jaxmix.classification import shards
+from jaxmix.classification.datasets import shards
 from tests.classification import tiny_imagenet, tiny_tfds
 
 SHARDS, RECORDS = 3, 10

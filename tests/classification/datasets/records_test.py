@@ -5,7 +5,8 @@ import os
 
 import pytest
 
-from jaxmix.classification import cifar, data, records
+from jaxmix.classification import data
+from jaxmix.classification.datasets import cifar, records
 from tests.classification import tiny_cifar
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.proto import tf_example_pb2
 
-from jaxmix.classification import checks, datasets, jpeg, shards
+from jaxmix.classification.datasets import checks, jpeg, prepared, shards
 
 NAME = 'imagenet2012'
 SPLITS = {'train': 'train', 'test': 'validation'}
@@ -118,7 +118,7 @@ def find(data_dir: str) -> pathlib.Path:
     FileNotFoundError: there is none; says what is expected.
     ValueError: its description is broken.
   """
-  root = datasets.find_root(data_dir)
+  root = prepared.find_root(data_dir)
   folder, remark = shards.find_newest(root, NAME)
   if folder:
     return folder
@@ -126,8 +126,8 @@ def find(data_dir: str) -> pathlib.Path:
     f'there is no {root}/{NAME}/<version> with a TFDS data set stored as '
     "ArrayRecord: features 'image' (JPEG files) and 'label', splits 'train' "
     "and 'validation'. Set config.data.dir to the folder around "
-    f'{NAME}/; python -m jaxmix.classification.imagenet_tars writes one from '
-    f"the publisher's archives (see docs/imagenet.md).{remark}"
+    f'{NAME}/; python -m jaxmix.classification.datasets.imagenet_tars writes '
+    f"one from the publisher's archives (see docs/imagenet.md).{remark}"
   )
 
 

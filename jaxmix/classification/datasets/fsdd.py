@@ -15,7 +15,7 @@ import re
 
 import numpy as np
 
-from jaxmix.classification import sounds
+from jaxmix.classification.datasets import sounds
 
 RATE = 8000
 _LIMIT = 2**28  # bytes of an archive, unpacked; there are 16 MB of sounds

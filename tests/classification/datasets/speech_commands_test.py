@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxmix.classification import infos, published, speech_commands
+from jaxmix.classification.datasets import infos, published, speech_commands
 from tests.classification import tiny_sounds
 from tests.classification.compare import assert_same
 

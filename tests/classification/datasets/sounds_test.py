@@ -7,7 +7,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from jaxmix.classification import inputs, sounds
+from jaxmix.classification.datasets import inputs, sounds
 from tests.classification import tiny_sounds
 
 SAMPLES = np.array([1, -2, 32767, -32768])

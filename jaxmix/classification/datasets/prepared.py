@@ -23,7 +23,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tqdm import tqdm
 
-from jaxmix.classification import (
+from jaxmix.classification.datasets import (
   downloads,
   published,
   records,
