@@ -4,12 +4,13 @@ import hashlib
 import pathlib
 import urllib.request
 import uuid
-from typing import Any
 
 from tqdm import tqdm
 
+from jaxmix.classification.datasets import published
 
-def fetch(layout: Any, folder: pathlib.Path) -> pathlib.Path:
+
+def fetch(layout: published.Layout, folder: pathlib.Path) -> pathlib.Path:
   """Downloads the publisher's archive into `folder`, once.
 
   Raises:
@@ -49,7 +50,7 @@ def _download(url: str, path: pathlib.Path):
         progress.update(len(chunk))
 
 
-def _check_sum(layout: Any, path: pathlib.Path):
+def _check_sum(layout: published.Layout, path: pathlib.Path):
   kind, _, expected = layout.checksum.partition(':')
   found = file_digest(path, kind)
   if found != expected:

@@ -32,8 +32,8 @@ class Layout:
     test_speakers: whose recordings are tested.
     test_takes: the first ones, which are tested, of every digit.
     takes: of every digit by every speaker.
-    url, checksum, variable, store, feature, shape, dtype, classes: as
-      `published` says. There is no checksum: the publisher gives none.
+    url, checksum, variable, store, feature, shape, dtype, classes, per_class:
+      as in `published.Layout`. There is no checksum: the publisher gives none.
   """
 
   name: str
@@ -48,6 +48,7 @@ class Layout:
   shape: tuple[int, ...] = (RATE,)
   dtype: str = 'int16'
   classes: int = 10
+  per_class: None = None
 
   def examples(self, split: str) -> int:
     """Number of examples of a split."""

@@ -17,7 +17,6 @@ import os
 import pathlib
 import sys
 import tempfile
-from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -162,7 +161,7 @@ def find_root(data_dir: str) -> pathlib.Path:
 
 
 def prepare(
-  layout: Any,
+  layout: published.Layout,
   source: str | os.PathLike[str],
   folder: pathlib.Path,
 ) -> pathlib.Path:

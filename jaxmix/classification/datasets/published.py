@@ -1,27 +1,10 @@
-"""Data sets as their publishers give them, by the module that reads each.
+"""Data sets as their publishers give them, by the module that reads each."""
 
-Such a module has
+import os
+from collections.abc import Mapping
+from typing import Any, Protocol
 
-* `LAYOUTS`: by name, what is known of a data set before it is read;
-* `read_source(layout, source)`: the arrays of each split of an archive or a
-  folder, checked, and the sha256 of each file by its name;
-* `source_sha256(layout, source)`: those sums alone.
-
-A layout has, beside what its own module wants to know,
-
-* `name`, `url` of the publisher's archive, and its `checksum` as published,
-  `'md5:...'` or `'sha256:...'`;
-* `variable`: environment variable that may hold the path of the source;
-* `store`: the folder that prepared sets of this kind go to, `'jaxmix_...'`;
-* `feature`: what an example is beside its label, `'image'` or `'audio'`, and
-  the `shape` and `dtype` of that;
-* `classes`: labels are 0..classes-1, and `examples(split)`, how many there are;
-* `per_class`: split to the examples of each class, if tfds too has a set of
-  this name.
-"""
-
-import types
-from typing import Any
+import numpy as np
 
 from jaxmix.classification.datasets import (
   cifar,
@@ -30,7 +13,94 @@ from jaxmix.classification.datasets import (
   tiny_imagenet,
 )
 
-READERS: dict[str, types.ModuleType] = {
+
+class Layout(Protocol):
+  """What is known of a data set before it is read.
+
+  A module's own may hold more, for itself.
+  """
+
+  @property
+  def name(self) -> str:
+    """Of the data set."""
+    ...
+
+  @property
+  def url(self) -> str:
+    """Of the publisher's archive."""
+    ...
+
+  @property
+  def checksum(self) -> str:
+    """Of the archive as published, `'md5:...'` or `'sha256:...'`, if at all."""
+    ...
+
+  @property
+  def variable(self) -> str:
+    """Name of the environment variable that may hold the path of the source."""
+    ...
+
+  @property
+  def store(self) -> str:
+    """The folder that prepared sets of this kind go to, `'jaxmix_...'`."""
+    ...
+
+  @property
+  def feature(self) -> str:
+    """What an example is beside its label, `'image'` or `'audio'`."""
+    ...
+
+  @property
+  def shape(self) -> tuple[int, ...]:
+    """Of that."""
+    ...
+
+  @property
+  def dtype(self) -> str:
+    """Of that."""
+    ...
+
+  @property
+  def classes(self) -> int:
+    """Labels are 0..classes-1."""
+    ...
+
+  @property
+  def per_class(self) -> Mapping[str, int] | None:
+    """Split to examples of each class; None if tfds has no set of the name."""
+    ...
+
+  def examples(self, split: str) -> int:
+    """Number of examples of a split."""
+    ...
+
+
+class Reader(Protocol):
+  """A module that reads data sets."""
+
+  @property
+  def LAYOUTS(self) -> Mapping[str, Layout]:
+    """By the names of the data sets."""
+    ...
+
+  def read_source(
+    self, layout: Any, source: str | os.PathLike[str]
+  ) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, str]]:
+    """Reads an archive or a folder, and checks it.
+
+    Returns:
+      The arrays of each split, and the sha256 of each file by its name.
+    """
+    ...
+
+  def source_sha256(
+    self, layout: Any, source: str | os.PathLike[str]
+  ) -> dict[str, str]:
+    """Those sums alone."""
+    ...
+
+
+READERS: dict[str, Reader] = {
   'cifar10': cifar,
   'cifar100': cifar,
   'fsdd': fsdd,
@@ -41,6 +111,6 @@ READERS: dict[str, types.ModuleType] = {
 }
 
 
-def layout(name: str) -> Any:
+def layout(name: str) -> Layout:
   """The layout of a data set by its name."""
   return READERS[name].LAYOUTS[name]

@@ -66,7 +66,7 @@ class RecordSource:
   records: Any
   features: Any
   shards: shards.Shards
-  layout: Any
+  layout: published.Layout
   content: str
   indices: np.ndarray | None = None
 
@@ -191,8 +191,7 @@ def open_split(
     return dataclasses.replace(source, content=content)
   if not whole:
     return source
-  place, each = f'{folder} {split}', layout.per_class[split]
-  checks.check_labels(place, source.read_labels(), layout.classes, each)
+  _check_labels(source, split, source.read_labels())
   sums = [downloads.file_digest(path, 'sha256') for path in files.paths]
   content = hashlib.sha256(' '.join(sums).encode()).hexdigest()
   return dataclasses.replace(source, content=content)
@@ -208,17 +207,21 @@ def load_split(
       not those that were prepared.
   """
   source = open_split(folder, name, split, whole=False)
-  layout, arrays = source.layout, read_all(source)
+  arrays = read_all(source)
   if source.features is None:
     if arrays_sha256(arrays) != source.content:
       _check_shards(folder)
       raise ValueError(f'{folder}: {split} is not what {RECORD} says of it')
   else:
-    each = layout.per_class[split]
-    checks.check_labels(
-      f'{folder} {split}', arrays['label'], layout.classes, each
-    )
+    _check_labels(source, split, arrays['label'])
   return arrays
+
+
+def _check_labels(source: RecordSource, split: str, labels: np.ndarray) -> None:
+  layout = source.layout
+  each = None if layout.per_class is None else layout.per_class[split]
+  place = f'{source.folder} {split}'
+  checks.check_labels(place, labels, layout.classes, each)
 
 
 def read_all(source: Any) -> dict[str, np.ndarray]:

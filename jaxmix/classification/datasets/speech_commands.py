@@ -44,7 +44,8 @@ class Layout:
     url, checksum: of its archive.
     recordings: of each word, in all splits.
     splits: split to the recordings in it, of words.
-    variable, store, feature, shape, dtype, classes: as `published` says.
+    variable, store, feature, shape, dtype, classes, per_class: as in
+      `published.Layout`.
   """
 
   name: str
@@ -58,6 +59,7 @@ class Layout:
   shape: tuple[int, ...] = (RATE,)
   dtype: str = 'int16'
   classes: int = len(CLASSES)
+  per_class: None = None
 
   def examples(self, split: str) -> int:
     """Number of examples of a split, silence among them."""

@@ -39,7 +39,7 @@ class Layout:
   Attributes:
     folder: the only folder of the archive.
     name, url, checksum, variable, store, feature, shape, dtype, classes,
-    per_class: as in `published`.
+    per_class: as in `published.Layout`.
   """
 
   name: str = 'tiny_imagenet'

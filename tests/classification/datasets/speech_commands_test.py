@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxmix.classification.datasets import infos, published, speech_commands
+from jaxmix.classification.datasets import infos, speech_commands
 from tests.classification import tiny_sounds
 from tests.classification.compare import assert_same
 
@@ -20,7 +20,7 @@ def read(tmp_path, changes=(), name='x'):
 
 @pytest.mark.parametrize('name', ['speech_commands_v1', 'speech_commands_v2'])
 def test_the_counts_agree_with_each_other(name):
-  layout, info = published.layout(name), infos.INFOS[name]
+  layout, info = speech_commands.LAYOUTS[name], infos.INFOS[name]
   total = {'speech_commands_v1': 64_721, 'speech_commands_v2': 105_829}[name]
   assert sum(layout.recordings.values()) == total
   assert sum(layout.splits.values()) == total
