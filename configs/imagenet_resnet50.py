@@ -37,7 +37,6 @@ def get_config(arg: str | None = None) -> Any:
     model={'name': 'resnet50', 'width': 64, 'dtype': 'bfloat16'},
     weights=(3.0, 1.0, 1.0, 1.0),
   )
-  config.optimizer.lr = 0.8
   config.optimizer.weight_decay = 4e-5
   if config.mix.name == 'random_mix':
     config.mix.alpha = {'mixup': 0.2, 'cutmix': 0.2, 'fmix': 0.2}
@@ -48,6 +47,7 @@ def get_config(arg: str | None = None) -> Any:
   if not choice.smoke:
     config.epochs = 100.0
     config.batch_size = 2048
+    config.optimizer.lr = 0.8
     config.steps_per_call = 1  # a batch is 308 MB, and some are read ahead
     config.checkpoint_every = 1.0
   return config

@@ -167,9 +167,9 @@ def classification(
 
 def make_smoke(config: Any) -> None:
   """Shrinks a run to four steps of the real model on real data."""
-  config.batch_size = 8
+  config.batch_size = 16  # two for each of eight devices, to be mixed
   config.epochs = 1.0
   config.steps_per_call = 2
-  config.data.train_examples = 32
+  config.data.train_examples = 64
   config.data.test_examples = 100
   config.evals.clean.batch_size = 40  # which eight devices can share

@@ -269,6 +269,7 @@ def small(root, monkeypatch):
     {'dir': str(root), 'train_examples': 0, 'test_examples': 0, 'workers': 2}
   )
   config.update({'epochs': 2.4, 'eval_every': 1.0, 'checkpoint_every': 1.0})
+  config.batch_size = 8
   config.evals.clean.batch_size = 8
   return config.lock()
 
