@@ -53,13 +53,14 @@ def make_mixing(
     ValueError: what `draw` refuses, naming config.mix.
   """
   check(lambda key: draw(key, place.rows))
-  rows, same = PartitionSpec('data'), PartitionSpec()
+  parts, same = place.mesh.shape['data'], PartitionSpec()
+  rows = PartitionSpec('data')
 
   def mix(
     key: jax.Array, images: jax.Array, labels: jax.Array, network: Network
   ) -> Mixed:
     del network  # it is told what to mix, and says nothing
-    drawn = draw(key, place.rows)
+    drawn = draw(key, len(images) // parts)
 
     def pairs(drawn: jaxmix.HiddenMix, labels: jax.Array) -> Pairs:
       del labels  # which say what the rows are
