@@ -29,7 +29,7 @@ retrieval: .venv/demo
 # Twice: on one device, and with eight fake ones where sharding is the subject.
 test: .venv/installed
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not devices and not slow and not extract"
-	JAX_NUM_CPU_DEVICES=8 $(BIN)/python -m pytest -m "devices and not slow" tests
+	JAX_NUM_CPU_DEVICES=8 $(BIN)/python -m pytest -n 2 --dist loadfile -m "devices and not slow" tests
 
 # Encoders: with torch and transformers.
 test-extract: .venv/extract

@@ -4,6 +4,7 @@
 `JAX_NUM_CPU_DEVICES=8` for the tests marked `devices`.
 """
 
+import fcntl
 import os
 import pathlib
 import tempfile
@@ -38,7 +39,26 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(scope='session')
-def cifar100_archive(tmp_path_factory):
+def made_once(tmp_path_factory):
+  """Makes a folder that all workers of a session read, and none changes."""
+  base = tmp_path_factory.getbasetemp()
+  if 'PYTEST_XDIST_WORKER' in os.environ:
+    base = base.parent
+
+  def made(name, make):
+    with (base / f'{name}.lock').open('w') as lock:
+      fcntl.flock(lock, fcntl.LOCK_EX)
+      if not (base / name).exists():
+        part = base / f'{name}.part'
+        make(part)
+        part.rename(base / name)
+    return base / name
+
+  return made
+
+
+@pytest.fixture(scope='session')
+def cifar100_archive(made_once):
   """Folder with the real CIFAR-100 in its publisher's binary layout."""
   import subprocess
   import sys
@@ -46,6 +66,8 @@ def cifar100_archive(tmp_path_factory):
   unpack = ROOT.parent / 'shared' / 'data' / 'unpack.py'
   if not unpack.exists():
     pytest.skip(f'needs the real CIFAR-100 ({unpack} is not here)')
-  out = tmp_path_factory.mktemp('cifar100')
-  subprocess.run([sys.executable, unpack, 'cifar100', out], check=True)
-  return out / 'cifar-100-binary'
+
+  def make(out):
+    subprocess.run([sys.executable, unpack, 'cifar100', out], check=True)
+
+  return made_once('cifar100', make) / 'cifar-100-binary'

@@ -59,17 +59,19 @@ def published(tmp_path, monkeypatch):
 
 
 @pytest.fixture(scope='session')
-def cifar100_dir(cifar100_archive, tmp_path_factory):
+def cifar100_dir(cifar100_archive, made_once):
   """`config.data.dir` with the real CIFAR-100 prepared."""
   # Here: tests of networks and steps run where tfds is missing.
   from jaxmix.classification.datasets import prepared
 
-  root = tmp_path_factory.mktemp('prepared')
-  folder = prepared.find(
-    'cifar100', data_dir=str(root), source=str(cifar100_archive), download=False
-  )
-  assert folder.is_relative_to(root)
-  return str(root)
+  def make(root):
+    source = str(cifar100_archive)
+    folder = prepared.find(
+      'cifar100', data_dir=str(root), source=source, download=False
+    )
+    assert folder.is_relative_to(root)
+
+  return str(made_once('cifar100_prepared', make))
 
 
 @pytest.fixture(scope='session')
