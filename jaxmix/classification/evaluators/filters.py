@@ -59,7 +59,8 @@ def motion(image: jax.Array, angle: jax.Array, weights: jax.Array) -> jax.Array:
   """Smears along `angle` (degrees), as ImageMagick's -motion-blur does.
 
   The first weight is that of the pixel's own place; all places are whole, and
-  beyond the border its pixels go on.
+  beyond the border its pixels go on. As it hands on bytes, the result is rounded
+  to whole 255ths.
   """
   height, width, _ = image.shape
   taps = np.arange(len(weights))
@@ -69,7 +70,8 @@ def motion(image: jax.Array, angle: jax.Array, weights: jax.Array) -> jax.Array:
   row = jnp.clip(jnp.arange(height) + down[:, None], 0, height - 1)
   column = jnp.clip(jnp.arange(width) + right[:, None], 0, width - 1)
   taken = image[row[:, :, None], column[:, None, :]]
-  return jnp.tensordot(weights.astype(image.dtype), taken, axes=1)
+  smeared = jnp.tensordot(weights.astype(image.dtype), taken, axes=1)
+  return jnp.round(255 * smeared) / 255
 
 
 def resize(image: jax.Array, matrix: jax.Array) -> jax.Array:
