@@ -20,7 +20,7 @@ both text encoders in --config.data.dir, where the command above leaves them:
 
 from typing import Any
 
-from configs.common import LANGUAGES, follow_paper, parse_arg, retrieval
+from configs.common import LANGUAGES, follow_paper, parse_arg, retrieval, seeds
 
 
 def get_config(arg: str | None = None) -> Any:
@@ -51,9 +51,9 @@ def get_config(arg: str | None = None) -> Any:
   return config
 
 
-def sweep(add: Any) -> None:
+def sweep(add: Any, arg: str = '') -> None:
   """LASER and mUSE by PATR and M3L."""
   for text in ('laser', 'muse'):
     for loss in ('patr', 'm3l'):
-      for seed in range(3):
+      for seed in seeds(arg):
         add(f'text={text},loss={loss}', seed=seed)

@@ -25,6 +25,7 @@ from configs.common import (
   loss_options,
   parse_arg,
   retrieval,
+  seeds,
 )
 
 
@@ -67,9 +68,9 @@ def get_config(arg: str | None = None) -> Any:
   return config
 
 
-def sweep(add: Any) -> None:
+def sweep(add: Any, arg: str = '') -> None:
   """InfoNCE takes all pairs of the batch and has no miner."""
-  for seed in range(3):
+  for seed in seeds(arg):
     for loss in LOSSES:
       for miner in MINERS if loss != 'info_nce' else MINERS[:1]:
         add(f'loss={loss},miner={miner}', seed=seed)

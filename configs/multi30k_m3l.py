@@ -20,7 +20,7 @@ out on request only.
 
 from typing import Any
 
-from configs.common import follow_paper, parse_arg, retrieval
+from configs.common import follow_paper, parse_arg, retrieval, seeds
 
 LOSSES = ('m3l', 'log_m3l', 'patr', 'triplet', 'info_nce')
 
@@ -46,8 +46,8 @@ def get_config(arg: str | None = None) -> Any:
   return config
 
 
-def sweep(add: Any) -> None:
+def sweep(add: Any, arg: str = '') -> None:
   """Our two rows of the table."""
   for train in ('en', 'en,de,fr'):
-    for seed in range(3):
+    for seed in seeds(arg):
       add(f'train={train}', seed=seed)

@@ -17,7 +17,7 @@ manifold_mixup, patchup_hard and patchup_soft mix states of the network
 
 from typing import Any
 
-from configs.common import METHODS, classification, make_smoke, parse_arg
+from configs.common import METHODS, classification, make_smoke, parse_arg, seeds
 
 BASELINE = 'method=none'
 
@@ -59,8 +59,8 @@ def get_config(arg: str | None = None) -> Any:
   return config
 
 
-def sweep(add: Any) -> None:
+def sweep(add: Any, arg: str = '') -> None:
   """The rows of `make run`."""
   for method in ('none', 'random_mix'):
-    for seed in range(3):
+    for seed in seeds(arg):
       add(f'method={method}', seed=seed)

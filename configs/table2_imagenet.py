@@ -23,7 +23,7 @@ network (docs/mixing.md).
 
 from typing import Any
 
-from configs.common import METHODS, parse_arg
+from configs.common import METHODS, parse_arg, seeds
 from configs.imagenet_resnet50 import get_config as get_recipe
 
 # Top-1 and top-5 in per cent, and the time of training over that of none, which
@@ -57,8 +57,8 @@ def get_config(arg: str | None = None) -> Any:
   return config
 
 
-def sweep(add: Any) -> None:
+def sweep(add: Any, arg: str = '') -> None:
   """The rows of the right half."""
   for row in PAPER:
-    for seed in range(3):
+    for seed in seeds(arg):
       add(row, seed=seed)

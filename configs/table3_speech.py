@@ -37,7 +37,7 @@ minutes at half of an H100's 989 TFLOP/s). Not yet measured on an accelerator.
 
 from typing import Any
 
-from configs.common import METHODS, classification, parse_arg
+from configs.common import METHODS, classification, parse_arg, seeds
 
 DATA = ('speech_commands_v1', 'speech_commands_v2', 'fsdd', 'fsdd_speakers')
 _TOP1 = {
@@ -91,8 +91,8 @@ def get_config(arg: str | None = None) -> Any:
   return config
 
 
-def sweep(add: Any) -> None:
+def sweep(add: Any, arg: str = '') -> None:
   """The rows of table 3."""
   for row in PAPER:
-    for seed in range(3):
+    for seed in seeds(arg):
       add(row, seed=seed)

@@ -24,9 +24,10 @@ The paper's errors in per cent:
 
 from typing import Any
 
-from configs.table4_robustness import get_config, shares
+from configs.common import seeds
+from configs.table4_robustness import NOTE, get_config, shares
 
-__all__ = ['PAPER', 'get_config', 'sweep']
+__all__ = ['NOTE', 'PAPER', 'get_config', 'sweep']
 
 PAPER = {
   'mixup=1.0': shares(15.35, 75.81, 45.84, 26.73),
@@ -36,8 +37,8 @@ PAPER = {
 }
 
 
-def sweep(add: Any) -> None:
+def sweep(add: Any, arg: str = '') -> None:
   """The rows of table 5."""
   for row in PAPER:
-    for seed in range(3):
+    for seed in seeds(arg):
       add(row, seed=seed)

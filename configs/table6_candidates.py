@@ -29,7 +29,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from configs.common import classification, parse_arg
+from configs.common import classification, parse_arg, seeds
 
 LETTERS = {'M': 'mixup', 'C': 'cutmix', 'R': 'resizemix', 'F': 'fmix'}
 SETS = (
@@ -84,8 +84,8 @@ def get_config(arg: str | None = None) -> Any:
   return config
 
 
-def sweep(add: Any) -> None:
+def sweep(add: Any, arg: str = '') -> None:
   """The rows of table 6, and the one that it lacks."""
   for letters in SETS:
-    for seed in range(3):
+    for seed in seeds(arg):
       add(f'candidates={letters}', seed=seed)

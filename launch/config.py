@@ -15,8 +15,8 @@ Config = Any
 # What a resumed run may change. All other fields, those of tasks as well, are
 # the run's identity: with others it is another run.
 #
-# None of these touches the numbers computed; nor does where an evaluation finds
-# its examples (`is_safe`).
+# None of these touches the numbers computed. (Of where an evaluation finds its
+# examples see `identity`.)
 SAFE = frozenset(
   {
     'log_every',
@@ -214,16 +214,27 @@ def config_digest(config: Config) -> str:
   """Returns a hash of the identity: the fields in neither list above."""
   fields = flatten(json.loads(config_json(config)))
   kept = {
-    name: value
+    name: identity(name, value)
     for name, value in sorted(fields.items())
-    if not (is_safe(name) or name in SCHEDULE)
+    if name not in SAFE | SCHEDULE
   }
   return hashlib.sha256(json.dumps(kept).encode()).hexdigest()[:16]
 
 
-def is_safe(name: str) -> bool:
-  """Says whether a run goes on with another value of a field."""
-  return name in SAFE or is_place(name)
+def identity(name: str, value: Any) -> Any:
+  """Returns what the value of a field says of which run it is.
+
+  The examples of an evaluation may lie elsewhere, but in a folder of the same
+  name: published ones are not those that are made if there is none.
+
+  >>> identity('evals.corruption.source', '/data/CIFAR-100-C/')
+  'CIFAR-100-C'
+  >>> identity('model.name', 'a/b')
+  'a/b'
+  """
+  if is_place(name) and isinstance(value, str):
+    return pathlib.PurePath(value).name
+  return value
 
 
 def is_place(name: str) -> bool:

@@ -7,8 +7,6 @@ from launch.env import machines
 from launch.groups import Group
 from launch.runs import RunFolder
 
-_UNKNOWN = 'a machine that is not recorded'
-
 
 def add_cost(groups: Sequence[Group], baseline: str = '') -> list[str]:
   """Adds `cost` to what each run ended with: the time of a step over another's.
@@ -25,11 +23,15 @@ def add_cost(groups: Sequence[Group], baseline: str = '') -> list[str]:
     Sentences: where it was measured, and of which rows it was not.
 
   Raises:
-    ValueError: there is no such row, or no run has a cost.
+    ValueError: there is no row of that name.
   """
   named = [group for group in groups if group.name == baseline]
   if baseline and not (named and _times(named[0].runs)):
-    raise _no_baseline(groups, f'--cost={baseline}: there is no such row')
+    names = ', '.join(group.name for group in groups if _times(group.runs))
+    raise ValueError(
+      f'--cost={baseline}: there is no such row with times to compare with: '
+      f'{names or "none has any"}'
+    )
   places: dict[str, list[str]] = {}
   refused: list[str] = []
   for group in groups:
@@ -56,8 +58,6 @@ def add_cost(groups: Sequence[Group], baseline: str = '') -> list[str]:
           f'on {others}'
         )
   refused = list(dict.fromkeys(refused))
-  if not places:
-    raise _no_baseline(groups, '; '.join(['--cost', *refused]))
   notes = []
   for place, baselines in places.items():
     those = ' or '.join(dict.fromkeys(baselines))
@@ -65,14 +65,6 @@ def add_cost(groups: Sequence[Group], baseline: str = '') -> list[str]:
       f'cost: median time of a step over that of {those}, measured on {place}'
     )
   return notes + refused
-
-
-def _no_baseline(groups: Sequence[Group], text: str) -> ValueError:
-  names = ', '.join(group.name for group in groups if _times(group.runs))
-  return ValueError(
-    f'{text} with times to compare with; name one, --cost=ROW: '
-    f'{names or "none has any"}'
-  )
 
 
 def _times(runs: Sequence[RunFolder]) -> list[float]:
@@ -86,6 +78,8 @@ def _times(runs: Sequence[RunFolder]) -> list[float]:
 
 def _place(run: RunFolder) -> str:
   found = machines(run.path)
-  # Times of several are of none: it equals no other run's place.
-  several = f'{" and ".join(found)} ({run.path})'
-  return several if len(found) > 1 else ''.join(found) or _UNKNOWN
+  if len(found) == 1:
+    return found[0]
+  # Of several, or of one that nobody knows: it equals no other run's place.
+  text = ' and '.join(found) or 'a machine that is not recorded'
+  return f'{text} ({run.path})'

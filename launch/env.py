@@ -74,19 +74,20 @@ def machines(workdir: pathlib.Path) -> list[str]:
   """Returns the kinds of machines on which a run was started, each once.
 
   They are named by their devices, `2 × NVIDIA H100`; a CPU by its model and the
-  cores that the process had, if they are known. None, if nothing is recorded.
+  cores that the process had. None, if they are not recorded.
   """
   try:
     starts = json.loads((workdir / 'env.json').read_text())
-    return list(dict.fromkeys(_machine(start) for start in starts))
+    found = [_machine(start) for start in starts]
   except (OSError, ValueError, KeyError, TypeError, AttributeError):
     return []
+  return list(dict.fromkeys(found))
 
 
 def _machine(start: dict[str, Any]) -> str:
   devices = collections.Counter(start['devices'])
   text = ' + '.join(f'{n} × {kind}' for kind, n in devices.items())
-  if set(devices) == {'cpu'} and 'cpu' in start:
+  if set(devices) == {'cpu'}:
     text += f' ({start["cpu"]}, {start["cores"]} cores)'
   return text
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from absl import logging
 
-from launch.config import flatten
+from launch.config import flatten, identity
 from launch.files import write_text
 from launch.lock import hold_lock
 
@@ -137,12 +137,15 @@ def label(evaluation: Evaluation, fields: Mapping[str, Any]) -> str:
     if name.startswith(prefix)
   }
   options = evaluation.options
+
+  def same(name: str, values: Mapping[str, Any]) -> str:
+    # A tuple comes back from JSON as a list.
+    return json.dumps(identity(prefix + name, values.get(name)))
+
   differ = [
     f'{name}={_show(options.get(name, "absent"))}'
     for name in dict.fromkeys([*options, *own])
-    if name not in _HOW
-    # A tuple comes back from JSON as a list.
-    and json.dumps(options.get(name)) != json.dumps(own.get(name))
+    if name not in _HOW and same(name, options) != same(name, own)
   ]
   joined = f'({",".join(differ)})' if differ else ''
   return evaluation.evaluator + joined

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from launch import resolved
-from launch.config import is_place
 from launch.evaluations import FILE, read_evaluations
 from launch.files import write_text
 from launch.runs import RunFolder
@@ -149,7 +148,7 @@ def _public(value: Any, path: str = '') -> Any:
   if isinstance(value, list | tuple):
     return [_public(item, path) for item in value]
   if isinstance(value, str):
-    return '' if path in _BLANK or is_place(path) else _last(value)
+    return '' if path in _BLANK else _last(value)
   return value
 
 

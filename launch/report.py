@@ -87,7 +87,9 @@ def report(
   for sentence in broken:
     say(f'error: left out: {sentence}')
   groups = group_runs(runs, folders)
-  notes = [note for x in folders if (note := read_sweep(x).note)]
+  places = [*folders, *(run.path.parent for run in runs)]
+  notes = list(dict.fromkeys(read_sweep(place).note for place in places))
+  notes = [note for note in notes if note]
   notes += [] if cost is None else add_cost(groups, cost)
   lines = make_table(groups, columns)
   text = markdown(lines) + ''.join(f'\n{note}\n' for note in notes)

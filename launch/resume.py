@@ -6,7 +6,14 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from launch import manifest, resolved
-from launch.config import SCHEDULE, Config, config_json, flatten, is_safe
+from launch.config import (
+  SAFE,
+  SCHEDULE,
+  Config,
+  config_json,
+  flatten,
+  identity,
+)
 from launch.writers import read_metrics
 
 _ABSENT = '(absent)'
@@ -38,7 +45,8 @@ def check_resume(
       continue
     change = f'{name}: {before!r} there, {after!r} here'
     allowable = name in SCHEDULE and _fits(name, before, after)
-    if is_safe(name) or (allowable and name in allowed):
+    same = identity(name, before) == identity(name, after)
+    if same or name in SAFE or (allowable and name in allowed):
       accepted[name] = f'going on with {change}'
       continue
     refused.append(change)
@@ -71,7 +79,7 @@ def check_allowed(config: Config, allowed: Collection[str]) -> None:
       raise ValueError(
         f'--allow_resume_change={name}: the config has no such field'
       )
-    if not is_safe(name) and name not in SCHEDULE:
+    if name not in SAFE | SCHEDULE:
       allowable = ', '.join(sorted(SCHEDULE & fields.keys()))
       raise ValueError(
         f'--allow_resume_change={name}: with another {name} it is another run; '

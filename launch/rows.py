@@ -1,7 +1,7 @@
 """The rows of a table: what `launch.sweep` runs, one after the other.
 
-The config file has `sweep(add)` beside `get_config(arg)`. It calls `add` for
-each row:
+The config file has `sweep(add, arg)` beside `get_config(arg)`, with the ARG of
+the command line, or ''. It calls `add` for each row:
 
   add(arg='method=cutmix', seed=1, **{'optimizer.lr': 0.2})
 
@@ -37,7 +37,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from launch import command
-from launch.config import Config, check_config, flatten, is_safe
+from launch.config import SAFE, Config, check_config, flatten, is_place
 from launch.exits import Exit, exit_code
 from launch.files import write_text
 from launch.lock import hold_lock
@@ -75,7 +75,7 @@ def run_sweep(argv: Sequence[str]) -> None:
   path, _, arg = config_flags.get_config_filename(flag).partition(':')
   if path.endswith('.json'):
     raise ValueError(
-      f'--config={path}: the rows of a table come from sweep(add) in a .py '
+      f'--config={path}: the rows of a table come from sweep() in a .py '
       'config; python -m launch.main trains this one'
     )
   options = None if SLURM.value is None else parse_slurm(SLURM.value)
@@ -84,7 +84,7 @@ def run_sweep(argv: Sequence[str]) -> None:
   rows = sweep_rows(module, arg, overrides)
   chosen = choose_rows(rows, ROWS.value)
   # A smaller or another run is not to be compared with the paper's.
-  same = not arg and all(map(is_safe, overrides))
+  same = not arg and all(x in SAFE or is_place(x) for x in overrides)
   about = {
     'rows': list(rows),
     'paper': getattr(module, 'PAPER', {}) if same else {},
@@ -214,7 +214,7 @@ def sweep_rows(
   """Returns the config of every row by its name, in order, all checked.
 
   Args:
-    module: a config file with `get_config(arg)` and `sweep(add)`.
+    module: a config file with `get_config(arg)` and `sweep(add, arg)`.
     base_arg: the ARG of the command line, for all rows; may be empty.
     overrides: fields of the command line, for all rows; a row's own win.
 
@@ -241,7 +241,7 @@ def sweep_rows(
       raise ValueError(f'sweep row {name!r}: {error}') from error
     rows[name] = config
 
-  module.sweep(add)
+  module.sweep(add, base_arg)
   return rows
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from launch import resolved
-from launch.config import SAFE, flatten
+from launch.config import SAFE, flatten, identity
 from launch.evaluations import read_evaluations, with_evaluations
 from launch.planned import without_seed
 from launch.writers import Row, final_metrics, read_metrics
@@ -96,7 +96,7 @@ def read_run(workdir: pathlib.Path) -> RunFolder:
     without_seed(workdir.name or workdir.resolve().name),
     fields.get('seed'),
     {
-      name: value
+      name: identity(name, value)
       for name, value in fields.items()
       if name != 'seed' and name not in SAFE
     },

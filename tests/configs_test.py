@@ -336,7 +336,7 @@ def test_smoke_is_small_but_the_real_network(name):
 def test_a_table_has_the_rows_of_the_paper(name):
   rows = sweep_rows(module(name), '', {})
   smoke = sweep_rows(module(name), 'smoke', {})
-  assert list(rows) == list(smoke)
+  assert list(smoke) == [row for row in rows if row.endswith('seed=0')]
   paper = module(name).PAPER
   assert list(rows) == [f'{r},seed={s}' for r in paper for s in range(3)]
   for row, config in rows.items():
@@ -458,7 +458,7 @@ def test_the_quickstart_stays_small():
 def test_the_sweep_of_the_quickstart_can_be_run():
   rows = []
   module('quickstart').sweep(
-    lambda arg=None, **fields: rows.append((arg, fields))
+    lambda arg=None, **fields: rows.append((arg, fields)), ''
   )
   assert len(rows) == len(set(map(str, rows))) == 6
   for arg, changes in rows:

@@ -90,7 +90,10 @@ RULES = {
     set(),
     {'configs.common', 'configs.tiny_imagenet_preact'},
   ),
-  'configs/table5_weights.py': (set(), {'configs.table4_robustness'}),
+  'configs/table5_weights.py': (
+    set(),
+    {'configs.common', 'configs.table4_robustness'},
+  ),
   'configs': ({'ml_collections'}, {'configs.common'}),
 }
 

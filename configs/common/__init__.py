@@ -1,4 +1,4 @@
-"""What the config files share: their argument, and the two recipes."""
+"""What the config files share: their argument, two recipes, and seeds."""
 
 from configs.common.arg import parse_arg as parse_arg
 from configs.common.classification_recipe import METHODS as METHODS
@@ -13,3 +13,4 @@ from configs.common.retrieval_recipe import MINERS as MINERS
 from configs.common.retrieval_recipe import follow_paper as follow_paper
 from configs.common.retrieval_recipe import loss_options as loss_options
 from configs.common.retrieval_recipe import retrieval as retrieval
+from configs.common.rhythm import seeds as seeds

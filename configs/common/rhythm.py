@@ -1,4 +1,4 @@
-"""How often a run of either recipe does what."""
+"""How often a run of either recipe does what, and how many runs there are."""
 
 RHYTHM = {
   'steps_per_call': 32,
@@ -10,3 +10,8 @@ RHYTHM = {
   'max_skipped_steps': 0,
   'tensorboard': True,
 }
+
+
+def seeds(arg: str) -> range:
+  """The seeds of a row of a sweep: three, and one if ARG has `smoke`."""
+  return range(1 if 'smoke' in arg.split(',') else 3)

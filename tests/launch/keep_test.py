@@ -42,9 +42,15 @@ def runs(tmp_path):
       start = {'command': COMMAND, 'devices': ['gpu'], 'host': 'secret-1'}
       (run / 'env.json').write_text(json.dumps([start]))
       (run / 'checkpoints').mkdir()
-      options = evals['fgsm'] | {'source': '/secret/other/D'}
-      found = Evaluation(10, 1.0, 'fgsm', options, {'error': 0.75})
-      add_evaluations(run, [found])
+      options = evals['fgsm']
+      found = [
+        Evaluation(10, 1.0, 'fgsm', options | {'source': source}, {'error': x})
+        for source, x in (
+          *(('/secret/other/D', 0.75), ('', 0.5)),
+          ('/secret/elsewhere/C', 0.25),
+        )
+      ]
+      add_evaluations(run, found)
   return folder
 
 
@@ -63,7 +69,9 @@ def test_the_copy_gives_the_same_table_and_names_no_machine(
     assert 'secret' not in path.read_text(), path
   assert report.main([str(kept), '--cost']) == 0
   again = capsys.readouterr().out
-  assert again == shown.out and 'fgsm(source=D)/error' in again
+  assert again == shown.out
+  for name in ('fgsm/error', 'fgsm(source=D)/error', 'fgsm(source=)/error'):
+    assert f' {name} (%) ' in again
   assert '| 2 of 2 |' in again and '| 1 of 2 |' in again
 
 
@@ -78,7 +86,7 @@ def test_a_copy_is_completed_and_gains_evaluations(runs, tmp_path):
   assert report.main([str(runs), keep]) == 0
   assert (run / 'metrics.jsonl').exists()
   after = (run / 'evaluations.jsonl').read_text()
-  assert after.startswith(before) and after.count('\n') == 2
+  assert after.startswith(before) and after.count('\n') == 4
 
 
 @pytest.mark.parametrize(

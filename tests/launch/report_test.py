@@ -145,6 +145,17 @@ def test_a_broken_sweep_is_named(runs, capsys, text):
   assert f'{runs / "sweep.json"} is broken' in capsys.readouterr().err
 
 
+def test_a_note_is_shown_once_wherever_its_sweep_lies(tmp_path, capsys):
+  for seed, half in enumerate('ab'):
+    folder = tmp_path / half / f'method=none,seed={seed}'
+    write_run(folder, [0.5], method='none', seed=seed)
+    write_sweep(folder.parent, {}, ['none'])
+  assert report.main([str(tmp_path)]) == 0
+  out = capsys.readouterr().out
+  assert '| method=none | 2 of 2 |' in out
+  assert out.count('Paper of 1999.') == 1
+
+
 def test_before_anything_has_ended_the_paper_is_there(tmp_path, capsys):
   write_sweep(tmp_path, {'method=none': {'test/accuracy': 0.5}}, ['none'])
   folder = tmp_path / 'method=none,seed=0'

@@ -98,13 +98,19 @@ def test_what_is_the_same_goes_on_in_silence():
 
 def test_the_examples_of_an_evaluation_may_lie_elsewhere():
   field, config = 'evals.shifted.source', get_config()
-  config.evals = {'shifted': {'source': 'old'}}
+  config.evals = {'shifted': {'source': 'old/C'}}
   old, digest = as_json(config), config_digest(config)
-  config.update_from_flattened_dict({field: 'new'})
+  config.update_from_flattened_dict({field: '/new/C/'})
   assert check_resume(old, config) == {
-    field: f"going on with {field}: 'old' there, 'new' here"
+    field: f"going on with {field}: 'old/C' there, '/new/C/' here"
   }
   assert config_digest(config) == digest, 'its checkpoints would be refused'
+  # Without, what is evaluated is made; and another folder is another set.
+  for other in ('', '/new/D'):
+    config.update_from_flattened_dict({field: other})
+    with pytest.raises(ValueError, match=f"'{other}' here"):
+      check_resume(old, config)
+    assert config_digest(config) != digest
 
 
 def test_a_field_that_only_one_of_them_has_is_a_difference():

@@ -37,7 +37,9 @@ def test_rows_override_the_config_and_the_command_line():
 
 
 def test_the_argument_joins_that_of_the_command_line():
-  (config,) = rows(lambda add: add(arg='adam'), base_arg='streamed').values()
+  (config,) = rows(
+    lambda add, arg: add(arg='adam'), base_arg='streamed'
+  ).values()
   assert config.optimizer.name == 'adam' and not config.data.resident
 
 
@@ -52,12 +54,12 @@ def test_the_argument_joins_that_of_the_command_line():
 )
 def test_a_bad_row_stops_the_sweep_before_it_begins(row, message):
   with pytest.raises(ValueError, match=message):
-    rows(lambda add: (add(), add(**row)))
+    rows(lambda add, arg: (add(), add(**row)))
 
 
 def test_equal_rows_are_refused():
   with pytest.raises(ValueError, match="two rows are called 'seed=1'"):
-    rows(lambda add: (add(seed=1), add(seed=1)))
+    rows(lambda add, arg: (add(seed=1), add(seed=1)))
 
 
 def test_names_are_fit_for_folders():

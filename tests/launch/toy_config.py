@@ -43,7 +43,8 @@ def get_config(arg=None) -> Any:
   )
 
 
-def sweep(add):
+def sweep(add, arg):
+  del arg
   for seed in (0, 1):
     add(seed=seed, **{'optimizer.lr': 0.3})
   add(arg='adam')
