@@ -67,7 +67,7 @@ class Layout(Protocol):
 
   @property
   def per_class(self) -> Mapping[str, int] | None:
-    """Split to examples of each class; None if tfds has no set of the name."""
+    """Split to examples of each class; None if classes differ in that."""
     ...
 
   def examples(self, split: str) -> int:

@@ -78,14 +78,17 @@ def on_device(
   examples: Mapping[str, np.ndarray], batch_size: int, mesh: Mesh
 ) -> tuple[dict[str, jax.Array], list[tuple[jax.Array, jax.Array]]]:
   """Returns the examples, and `(index, counted)` of each batch of them."""
-  count = len(examples['label'])
-  steps = math.ceil(count / batch_size)
-  index = np.arange(steps * batch_size).reshape(steps, batch_size)
-  counted = index < count
-  index = np.minimum(index, count - 1).astype(np.int32)
+  index, counted = padded_index(len(examples['label']), batch_size)
   data = jax.device_put(dict(examples), NamedSharding(mesh, PartitionSpec()))
   by_row = NamedSharding(mesh, PartitionSpec('data'))
   return data, jax.device_put(list(zip(index, counted, strict=True)), by_row)
+
+
+def padded_index(count: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
+  """Which examples a batch has, int32 `[steps, B]`; and which of them count."""
+  steps = math.ceil(count / batch_size)
+  index = np.arange(steps * batch_size).reshape(steps, batch_size)
+  return np.minimum(index, count - 1).astype(np.int32), index < count
 
 
 def check_batch_size(batch_size: int, mesh: Mesh, name: str = 'clean') -> None:

@@ -62,6 +62,8 @@ def make(
   published = read_published(pathlib.Path(source), examples) if source else {}
   count = len(examples['label'])
   data, batches = clean.on_device(examples, batch_size, mesh)
+  # On the host too: other processes' parts of a batch cannot be read back.
+  rows_of, _ = clean.padded_index(count, batch_size)
   by_row = NamedSharding(mesh, PartitionSpec('data'))
   levels = jax.device_put({s: np.int32(s) for s in SEVERITIES})
 
@@ -82,10 +84,10 @@ def make(
     logits = predict(params, model_state, images)
     return right + clean.score(logits, data['label'][index], counted)['top1']
 
-  def images_of(name: str, severity: int, index: jax.Array) -> jax.Array:
+  def images_of(name: str, severity: int, step: int) -> jax.Array:
     if not published:
-      return regenerate(name, levels[severity], data, index)
-    rows = (severity - 1) * count + np.asarray(index)
+      return regenerate(name, levels[severity], data, batches[step][0])
+    rows = (severity - 1) * count + rows_of[step]
     return jax.device_put(published[name][rows], by_row)
 
   def evaluate(params: Any, model_state: Any) -> Callable[[], dict[str, float]]:
@@ -99,8 +101,8 @@ def make(
     )
     for name, severity in bar:
       total = jax.device_put(0.0)
-      for batch in batches:
-        images = images_of(name, severity, batch[0])
+      for step, batch in enumerate(batches):
+        images = images_of(name, severity, step)
         total = add(total, params, model_state, images, data, batch)
       right[name, severity] = total
     return lambda: _errors(right, count, bool(published))

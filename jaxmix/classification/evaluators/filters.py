@@ -59,8 +59,8 @@ def motion(image: jax.Array, angle: jax.Array, weights: jax.Array) -> jax.Array:
   """Smears along `angle` (degrees), as ImageMagick's -motion-blur does.
 
   The first weight is that of the pixel's own place; all places are whole, and
-  beyond the border its pixels go on. As it hands on bytes, the result is rounded
-  to whole 255ths.
+  beyond the border its pixels go on. It hands on bytes: the result is in whole
+  255ths.
   """
   height, width, _ = image.shape
   taps = np.arange(len(weights))
