@@ -64,7 +64,7 @@ def add_cost(groups: Sequence[Group], baseline: str = '') -> list[str]:
     notes.append(
       f'cost: median time of a step over that of {those}, measured on {place}'
     )
-  return notes + refused
+  return notes + refused or ['no cost: no run has measured a step']
 
 
 def _times(runs: Sequence[RunFolder]) -> list[float]:

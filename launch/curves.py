@@ -3,6 +3,7 @@
 import pathlib
 import statistics
 from collections.abc import Sequence
+from typing import Any
 
 from launch.groups import Group
 from launch.runs import RunFolder
@@ -37,31 +38,49 @@ def plot_curves(groups: Sequence[Group], path: pathlib.Path) -> None:
   }
   if not names:
     return
+  labels = [legend(group) for group in groups]
+  # The names are beside the curves: those of forty rows would lie on top.
+  height = max(4, 0.2 * len(labels) + 1)
+  width = 5 * len(names) + 0.08 * max(map(len, labels)) + 0.5
   figure, axes = plt.subplots(
-    1, len(names), figsize=(5 * len(names), 4), squeeze=False
+    1, len(names), figsize=(width, height), squeeze=False, layout='constrained'
   )
+  colors = _colors(len(groups))
   for axis, (name, unit) in zip(axes[0], names.items(), strict=True):
-    for group in groups:
+    for group, color in zip(groups, colors, strict=True):
       epochs, means, stds = mean_curve(group.runs, name)
       # A line through one point is not seen.
       marker = 'o' if len(epochs) == 1 else None
-      (line,) = axis.plot(epochs, means, marker=marker, label=legend(group))
+      axis.plot(epochs, means, marker=marker, color=color)
       axis.fill_between(
         epochs,
         [m - s for m, s in zip(means, stds, strict=True)],
         [m + s for m, s in zip(means, stds, strict=True)],
-        color=line.get_color(),
+        color=color,
         alpha=0.2,
         linewidth=0,
       )
     axis.set(xlabel='epoch', ylabel=f'{name} ({unit})')
     axis.grid(alpha=0.3)
   several = any(len(group.runs) > 1 for group in groups)
-  title = 'mean ± one std' if several else None
-  axes[0][0].legend(fontsize='small', title=title)
-  figure.tight_layout()
+  figure.legend(
+    axes[0][0].get_lines(),
+    labels,
+    loc='outside right center',
+    fontsize='small',
+    title='mean ± one std' if several else None,
+  )
   figure.savefig(path, dpi=150)
   plt.close(figure)
+
+
+def _colors(count: int) -> list[Any]:
+  """Colours of so many curves, each another."""
+  import matplotlib
+
+  few = matplotlib.colormaps['tab10'].colors
+  many = matplotlib.colormaps['turbo'].resampled(count)
+  return few[:count] if count <= len(few) else [many(i) for i in range(count)]
 
 
 def legend(group: Group) -> str:

@@ -83,6 +83,11 @@ def test_a_row_without_a_baseline_has_no_cost(tmp_path, capsys):
   assert 'no cost of method=fmix: it has no baseline' in cost(capsys, tmp_path)
 
 
+def test_without_any_time_it_is_said(tmp_path, capsys):
+  timed(tmp_path / 'method=none,seed=0', [], **NONE)
+  assert cost(capsys, tmp_path)[-1] == 'no cost: no run has measured a step'
+
+
 def test_times_of_two_kinds_of_machines_are_not_compared(tmp_path, capsys):
   timed(tmp_path / 'method=none,seed=0', [2], ['h100'], **NONE)
   timed(tmp_path / 'method=fmix,seed=0', [3], ['h100'], **FMIX)

@@ -36,3 +36,30 @@ def test_a_single_point_is_seen(tmp_path, monkeypatch):
   plot_curves(group_runs(find_runs([tmp_path]).runs), tmp_path / 'a.png')
   (line,) = drawn[0].axes[0].lines
   assert line.get_marker() == 'o'
+
+
+@pytest.mark.filterwarnings('error')
+def test_forty_rows_have_colours_of_their_own_and_names_beside_them(
+  tmp_path, monkeypatch
+):
+  pytest.importorskip('matplotlib')
+  from matplotlib import figure
+
+  drawn = []
+  monkeypatch.setattr(
+    figure.Figure, 'savefig', lambda self, *a, **o: drawn.append(self)
+  )
+  for i in range(40):
+    write_run(tmp_path / f'row={i}', [0.25, 0.5], number=i)
+  plot_curves(group_runs(find_runs([tmp_path]).runs), tmp_path / 'a.png')
+  (picture,) = drawn
+  picture.draw_without_rendering()
+  lines = picture.axes[0].lines
+  assert len({line.get_color() for line in lines}) == 40
+  (names,) = picture.legends
+  assert {text.get_text() for text in names.get_texts()} == {
+    f'row={i}' for i in range(40)
+  }
+  box = names.get_window_extent()
+  assert box.x0 >= max(axis.get_window_extent().x1 for axis in picture.axes)
+  assert 0 <= box.y0 and box.y1 <= picture.bbox.y1, 'it is cut off'
