@@ -78,9 +78,10 @@ def _colors(count: int) -> list[Any]:
   """Colours of so many curves, each another."""
   import matplotlib
 
-  few = matplotlib.colormaps['tab10'].colors
+  if count <= 10:
+    return [f'C{i}' for i in range(count)]
   many = matplotlib.colormaps['turbo'].resampled(count)
-  return few[:count] if count <= len(few) else [many(i) for i in range(count)]
+  return [many(i) for i in range(count)]
 
 
 def legend(group: Group) -> str:
