@@ -46,16 +46,19 @@ def add_cost(groups: Sequence[Group], baseline: str = '') -> list[str]:
       continue
     for run in group.runs:
       place = _place(run)
+      if not place:
+        refused.append(f'no cost of {group.name}: its machine is not recorded')
+        continue
       times = _times([x for x in found[0].runs if _place(x) == place])
       own = _times([run])
       if own and times and run.final is not None:
         run.final['cost'] = own[0] / statistics.median(times)
         places.setdefault(place, []).append(found[0].name)
       elif own and not times:
-        others = ' and '.join(sorted({_place(x) for x in found[0].runs}))
+        others = {_place(x) or 'one not recorded' for x in found[0].runs}
         refused.append(
           f'no cost of {group.name} on {place}: {found[0].name} was measured '
-          f'on {others}'
+          f'on {" and ".join(sorted(others))}'
         )
   refused = list(dict.fromkeys(refused))
   notes = []
@@ -78,8 +81,6 @@ def _times(runs: Sequence[RunFolder]) -> list[float]:
 
 def _place(run: RunFolder) -> str:
   found = machines(run.path)
-  if len(found) == 1:
-    return found[0]
-  # Of several, or of one that nobody knows: it equals no other run's place.
-  text = ' and '.join(found) or 'a machine that is not recorded'
-  return f'{text} ({run.path})'
+  # Times of several are of none: it equals no other run's place.
+  several = f'{" and ".join(found)} ({run.path})'
+  return several if len(found) > 1 else ''.join(found)
