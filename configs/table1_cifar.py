@@ -69,8 +69,6 @@ PAPER = {
     strict=True,
   )
 }
-
-
 NOTE = (
   'The paper quotes the rows of manifold_mixup and patchup_hard from runs of '
   'another recipe: 2000 epochs of PreAct-ResNet18, 400 of WideResNet.'
