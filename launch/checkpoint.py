@@ -22,6 +22,7 @@ from launch import manifest, storage
 from launch.env import versions
 from launch.exits import Exit, blame
 from launch.files import sync
+from launch.mesh import place
 from launch.state import TrainState
 
 # Of folders that are not checkpoints yet, or no longer.
@@ -270,7 +271,7 @@ class Checkpoints:
         )
       self._newest = step
       return step, jax.tree.map(
-        lambda x, like: jax.device_put(x, like.sharding), host, target
+        lambda x, like: place(x, like.sharding), host, target
       )
     if broken:
       step, error = next(iter(broken.items()))

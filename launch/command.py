@@ -1,22 +1,26 @@
 """The command line: its flags, and how a program of this package ends."""
 
+import contextlib
 import os
 import pathlib
 import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from launch import resolved
+from launch import cluster, resolved
 from launch.config import Config, check_config, flatten
-from launch.exits import EXPECTED, tell
+from launch.exits import EXPECTED, Exit, tell
+from launch.guard import guarded, watched
 from launch.loop import fit
 from launch.malloc import keep_freed_memory
 from launch.mesh import expects_cpu
+from launch.pulse import has_guard
 from launch.storage import hush
 from launch.streams import say, settle
 from launch.task import load_task
@@ -37,6 +41,24 @@ CACHE = flags.DEFINE_string(
   os.environ.get('JAX_COMPILATION_CACHE_DIR', '~/.cache/jaxmix/xla'),
   'Folder of compiled programs; empty to keep none.',
 )
+COORDINATOR = flags.DEFINE_string(
+  'coordinator',
+  None,
+  'HOST:PORT of process 0, where no cluster says so (docs/pods.md).',
+)
+PROCESS_ID = flags.DEFINE_integer(
+  'process_id', None, 'Which process this is, from 0; with --coordinator.'
+)
+NUM_PROCESSES = flags.DEFINE_integer(
+  'num_processes', None, 'How many processes train; with --coordinator.'
+)
+PEER_TIMEOUT = flags.DEFINE_float(
+  'peer_timeout',
+  300.0,
+  'Seconds after which a process that is silent, or behind others, is lost.',
+  lower_bound=1.0,
+  upper_bound=1e6,
+)
 ALLOWED = flags.DEFINE_list(
   'allow_resume_change',
   [],
@@ -51,9 +73,21 @@ def train(argv: Sequence[str]) -> None:
   refuse_arguments(argv)
   workdir = open_workdir()
   check_config(CONFIG.value)
-  task = load_task(CONFIG.value.task)
-  metrics = fit(task, CONFIG.value, workdir, allow_resume_change=ALLOWED.value)
-  say(show_metrics(metrics), sys.stdout)
+  member = cluster.find(
+    COORDINATOR.value, PROCESS_ID.value, NUM_PROCESSES.value
+  )
+  if member and not has_guard():
+    sys.exit(guarded(member, workdir, PEER_TIMEOUT.value))
+  with contextlib.ExitStack() as leaving:
+    if member:
+      leaving.enter_context(watched(member, workdir))
+      leaving.enter_context(cluster.joined(member, PEER_TIMEOUT.value))
+    task = load_task(CONFIG.value.task)
+    metrics = fit(
+      task, CONFIG.value, workdir, allow_resume_change=ALLOWED.value
+    )
+  if not member or not member.rank:
+    say(show_metrics(metrics), sys.stdout)
 
 
 def refuse_arguments(argv: Sequence[str]) -> None:
@@ -96,7 +130,7 @@ def keep_programs(folder: str) -> None:
 def run(main: Callable[[Sequence[str]], None]) -> None:
   """Parses the flags and runs `main`; errors are one line and an exit code."""
 
-  def guarded(argv):
+  def told(argv):
     if expects_cpu():
       keep_freed_memory()
     keep_programs(CACHE.value)
@@ -105,11 +139,20 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
     except Exception as error:
       if DEBUG.value:
         traceback.print_exc()
-      sys.exit(tell(error, pathlib.Path(WORKDIR.value)))
+      lost = cluster.is_lost_peer(error)
+      # Of lost peers the guard tells, which knows more.
+      end(Exit.PEER if lost else tell(error, pathlib.Path(WORKDIR.value)))
     finally:
       settle()
 
-  app.run(guarded, flags_parser=_parse)
+  def end(code: int) -> NoReturn:
+    if jax.distributed.is_initialized():
+      # Python's own end would wait for peers, which wait for this process.
+      settle()
+      os._exit(code)
+    sys.exit(code)
+
+  app.run(told, flags_parser=_parse)
 
 
 class _ConfigParser(flags.ArgumentParser):

@@ -23,6 +23,7 @@ class Exit(enum.IntEnum):
   DATA = 3  # the data set is missing, damaged or not what the config says
   CHECKPOINT = 4  # there are checkpoints, and none can be gone on from
   NUMERICS = 5  # the loss or a gradient is not finite
+  PEER = 6  # another process of the run is lost
   DISK = 7  # no space, or what is written does not arrive
   CONFIG = 8  # a flag or a field of the config, or those of another run
   LOCK = 9  # another process trains in the workdir

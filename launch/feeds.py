@@ -19,7 +19,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from launch.exits import Exit, blame
-from launch.mesh import batch_sharded, block_sharded, replicated
+from launch.mesh import batch_sharded, block_sharded, place, replicated
 from launch.plan import Plan
 from launch.task import PyTree, RandomAccess
 
@@ -148,13 +148,13 @@ def resident_feed(
 
   def blocks(step):
     count = plan.call_size(step)
-    yield jax.device_put(rows_of(plan.batch_size, step, count), placed)
+    yield place(rows_of(plan.batch_size, step, count), placed)
     step, count = step + count, plan.steps_per_call * _CALLS_AT_ONCE
     while step < plan.total_steps:
       # Past the end of the run too: another shape would be another program.
       rows = rows_of(plan.batch_size, step, count)
       calls = (plan.total_steps - step) // plan.steps_per_call
-      yield from split(jax.device_put(rows, placed))[:calls]
+      yield from split(place(rows, placed))[:calls]
       step += count
 
   def select(data, rows):
@@ -165,7 +165,7 @@ def resident_feed(
     return {**batch, 'resident': data}
 
   return Feed(
-    data=jax.device_put(dict(arrays), replicated(mesh)),
+    data=place(dict(arrays), replicated(mesh)),
     select=select,
     blocks=blocks,
   )

@@ -9,6 +9,7 @@ from typing import NoReturn
 import jax
 
 from launch import manifest
+from launch.agreement import Votes
 from launch.config import Config, check_config
 from launch.evaluation import begin
 from launch.resume import check_workdir
@@ -75,6 +76,7 @@ def fit(
     plan, log, checkpoints = run.plan, run.log, run.checkpoints
     for change in changes.values():
       run.progress.note(change)
+    votes = Votes(stop, run.mesh)
     step, state, blocks = run.step, run.state, run.feed.blocks(run.step)
 
     def save(step, state):
@@ -95,11 +97,12 @@ def fit(
         here, ended = step, step == plan.total_steps
         kept = evaluation = None
         evaluating = ended or plan.due_epochs(here, config.eval_every)
+        run.pulse.mark(here, timed=log.settled and not evaluating)
         if evaluating:
-          evaluation = stop.or_none(
+          evaluation = votes.or_none(
             partial(begin, run.evaluators, state.params, state.model_state)
           )
-        signal = stop()
+        signal = votes()
         leaving = ended or signal
         saving = leaving or plan.due_epochs(here, config.checkpoint_every)
         saving = saving and checkpoints.latest_step() != here
@@ -124,11 +127,11 @@ def fit(
         if signal:
           leave(signal)
         if evaluation:
-          results = stop.or_none(evaluation)
+          results = votes.or_none(evaluation)
           if results is None:
             if checkpoints.latest_step() != here:
               save(here, kept)
-            leave(stop())
+            leave(votes())
           log.evaluated()
           run.writer.write(here, plan.epoch(here), results, final=ended)
           run.progress.note(f'step {here}  {show_metrics(results)}')

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 
@@ -18,13 +19,15 @@ def expects_cpu() -> bool:
 
 
 def make_mesh(devices: Sequence[Any] | None = None) -> Mesh:
-  """Returns a mesh with the one axis 'data' over `devices` (default: all)."""
+  """Returns a mesh with the one axis 'data' over `devices` (default: all).
+
+  Those of a process lie side by side, and so do its rows of a batch.
+  """
   devices = jax.devices() if devices is None else devices
-  # Auto axes (the default is Explicit), and positionally: the name of the
-  # first argument changes between versions of jax.
-  return jax.make_mesh(
-    (len(devices),), ('data',), axis_types=(AxisType.Auto,), devices=devices
+  devices = sorted(
+    devices, key=lambda device: (device.process_index, device.id)
   )
+  return Mesh(np.array(devices), ('data',), axis_types=(AxisType.Auto,))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -40,6 +43,23 @@ def batch_sharded(mesh: Mesh) -> NamedSharding:
 def block_sharded(mesh: Mesh) -> NamedSharding:
   """Returns the sharding of K stacked batches `[K, B, ...]`."""
   return NamedSharding(mesh, PartitionSpec(None, 'data'))
+
+
+def place(tree: Any, sharding: NamedSharding) -> Any:
+  """Puts host arrays on the devices; every process has them whole.
+
+  `jax.device_put` would compare those of all processes first.
+  """
+
+  def put(array):
+    if sharding.is_fully_addressable:
+      return jax.device_put(array, sharding)
+    with jax.transfer_guard('allow'):  # It does not count as explicit.
+      return jax.make_array_from_callback(
+        np.shape(array), sharding, lambda part: np.asarray(array)[part]
+      )
+
+  return jax.tree.map(put, tree)
 
 
 def check_batch_size(batch_size: int, mesh: Mesh) -> None:

@@ -7,8 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import jax
+from jax.sharding import Mesh
 
 from launch import env
+from launch.agreement import check_same, rank_0_first
 from launch.checkpoint import Checkpoints
 from launch.compiles import Compiles
 from launch.config import Config, config_digest, write_config
@@ -21,6 +23,7 @@ from launch.log import TrainLog
 from launch.mesh import check_batch_size, make_mesh
 from launch.optim import make_optimizer, make_schedule
 from launch.plan import Plan
+from launch.pulse import Pulse, open_pulse
 from launch.state import (
   TrainState,
   abstract_state,
@@ -38,6 +41,8 @@ class Run(NamedTuple):
   """A run at the step where it begins or goes on.
 
   Attributes:
+    mesh: the devices of all processes.
+    pulse: shows the guard of this process how far it is.
     plan: when things happen.
     feed: where batches come from.
     train_steps: the compiled step.
@@ -52,6 +57,8 @@ class Run(NamedTuple):
     state: the state after them.
   """
 
+  mesh: Mesh
+  pulse: Pulse
   plan: Plan
   feed: Feed
   train_steps: TrainSteps
@@ -84,13 +91,15 @@ def open_run(
     contextlib.closing(Compiles()) as compiles,
     contextlib.ExitStack() as closing,
   ):
-    mesh = make_mesh()
+    mesh, pulse = make_mesh(), open_pulse()
+    pulse.mark(0)
     if jax.process_index() == 0:
       closing.enter_context(hold_lock(workdir))
     check_batch_size(config.batch_size, mesh)
     with blame(Exit.DATA):
       source = task.train_data(config)
       digest = check_inputs(source, config.batch_size, workdir)
+    pulse.mark(0)
     plan = Plan(
       config.epochs,
       count_examples(source),
@@ -109,32 +118,37 @@ def open_run(
     init_key, key = make_keys(config.seed, mesh)
     init = make_init(task, config, optimizer, mesh)
     target = abstract_state(init, init_key, mesh)
+    identity = _identity(config, plan, digest)
+    check_same(identity | env.versions())
     folder = workdir / 'checkpoints'
     check_space(folder, config.keep_checkpoints, target)
-    progress = Progress(plan)
+    progress = Progress(plan, shown=jax.process_index() == 0)
     closing.callback(progress.close)
     checkpoints = Checkpoints(
       folder,
       config.keep_checkpoints,
-      _identity(config, plan, digest),
+      identity,
       max_failures=config.max_save_failures,
       tell=progress.note,
     )
     closing.callback(checkpoints.close)
-    restored = checkpoints.restore(target)
+    with rank_0_first('restore'):  # It puts damaged ones aside.
+      restored = checkpoints.restore(target)
     step, state = restored or (0, init(init_key))
+    check_same({'the newest checkpoint': step})
     if step > plan.total_steps:
       raise ValueError(
         f'config.epochs={config.epochs} are {plan.total_steps} steps, and '
         f'{workdir} is at step {step}'
       )
-    write_config(config, workdir)
-    record_inputs(digest, source, workdir)
-    # It asks git, which takes as long as a step or many.
-    recorder = closing.enter_context(ThreadPoolExecutor(1, 'env'))
-    closing.callback(recorder.submit(env.record_start, workdir, step).result)
-    if not step:
-      keep_rows(workdir, progress.note)
+    if jax.process_index() == 0:
+      write_config(config, workdir)
+      record_inputs(digest, source, workdir)
+      # It asks git, which takes as long as a step or many.
+      recorder = closing.enter_context(ThreadPoolExecutor(1, 'env'))
+      closing.callback(recorder.submit(env.record_start, workdir, step).result)
+      if not step:
+        keep_rows(workdir, progress.note)
     ended = step == plan.total_steps
     writer = MetricWriter(
       workdir,
@@ -147,6 +161,8 @@ def open_run(
     progress.begin(step)
     progress.note(f'{workdir}: step {step} of {plan.total_steps}')
     yield Run(
+      mesh=mesh,
+      pulse=pulse,
       plan=plan,
       feed=feed,
       train_steps=make_train_steps(

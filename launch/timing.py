@@ -61,8 +61,9 @@ class Progress:
   A bar on a terminal; elsewhere plain lines, one every 10 s at most.
   """
 
-  def __init__(self, plan: Plan):
-    self._plan = plan
+  def __init__(self, plan: Plan, *, shown: bool = True):
+    """Begins; not `shown`, it is silent: another process tells the same."""
+    self._plan, self._shows = plan, shown
     self._begin = 0
     self._started = self._shown = time.monotonic()
     self._bar = None
@@ -71,7 +72,7 @@ class Progress:
     """Training begins at `step`."""
     self._begin = step
     self._started = self._shown = time.monotonic()
-    if sys.stderr.isatty():
+    if self._shows and sys.stderr.isatty():
       import tqdm
 
       self._bar = tqdm.tqdm(
@@ -90,7 +91,7 @@ class Progress:
         f'loss {loss:.4g}, {rate:.4g} examples/s', False
       )
       self._bar.update(step - self._bar.n)
-    elif now - self._shown >= _SECONDS_BETWEEN_LINES:
+    elif self._shows and now - self._shown >= _SECONDS_BETWEEN_LINES:
       self._shown = now
       rate = self._rate(step, now)
       left = self._plan.total_steps - step
@@ -104,7 +105,7 @@ class Progress:
     """Prints a line above the bar."""
     if self._bar is not None:
       self._bar.write(line, file=sys.stderr)
-    else:
+    elif self._shows:
       say(line)
 
   def close(self) -> None:

@@ -1,0 +1,147 @@
+"""The processes of a run: how many there are, and which one this is.
+
+SLURM, Open MPI, Kubernetes and Cloud TPU are found as jax finds them, and
+everything between processes is jax's own: its coordinator, its collectives.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import jax
+
+# Beside `launch.guard`, which is to be the first to tell that a peer is lost,
+# jax has a heartbeat and timeouts of its own, and aborts.
+_PATIENCE = 20
+
+
+class Member(NamedTuple):
+  """A process of a run of several.
+
+  Attributes:
+    rank: of this process, from 0 to before `count`.
+    count: the number of processes.
+    coordinator: HOST:PORT of process 0.
+    local_devices: which of this machine's devices are its own; None: all.
+  """
+
+  rank: int
+  count: int
+  coordinator: str
+  local_devices: Sequence[int] | None = None
+
+
+def find(
+  coordinator: str | None,
+  process_id: int | None,
+  num_processes: int | None,
+) -> Member | None:
+  """Finds out which process this is, by the flags or by the cluster.
+
+  Args:
+    coordinator: HOST:PORT of process 0, or None.
+    process_id: the rank of this process, or None.
+    num_processes: how many there are, or None.
+
+  Returns:
+    The member; None where there is but one process.
+
+  Raises:
+    ValueError: some of the flags are given and others are not, they have values
+      that cannot be, or a cluster is there that does not say who this is.
+  """
+  given = {
+    '--coordinator': coordinator,
+    '--process_id': process_id,
+    '--num_processes': num_processes,
+  }
+  if all(value is None for value in given.values()):
+    member = _detect()
+  else:
+    if missing := [name for name, value in given.items() if value is None]:
+      raise ValueError(
+        f'{missing[0]} is missing: {", ".join(given)} belong together, or '
+        'leave all of them out where a cluster says who is who'
+      )
+    assert coordinator is not None
+    assert process_id is not None and num_processes is not None
+    member = Member(process_id, num_processes, coordinator)
+  return _checked(member) if member else None
+
+
+def _detect() -> Member | None:
+  # The only way to ask without joining. `jax.distributed.initialize` asks the
+  # same, and joins.
+  from jax._src.clusters import ClusterEnv
+
+  try:
+    coordinator, count, rank, devices = (
+      ClusterEnv.auto_detect_unset_distributed_params(
+        os.environ.get('JAX_COORDINATOR_ADDRESS'), None, None, None, None, None
+      )
+    )
+  except (KeyError, RuntimeError, ValueError) as error:
+    raise ValueError(
+      f'this looks like a process of a cluster, but it does not say which '
+      f'({type(error).__name__}: {error}); give --coordinator=HOST:PORT, '
+      '--process_id and --num_processes'
+    ) from error
+  if coordinator is None or count is None or rank is None:
+    return None
+  return Member(rank, count, coordinator, devices)
+
+
+def _checked(member: Member) -> Member | None:
+  rank, count, coordinator, _ = member
+  host, _, port = coordinator.rpartition(':')
+  if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
+    raise ValueError(
+      f'--coordinator={coordinator!r} must be HOST:PORT of process 0'
+    )
+  if not 1 <= count <= 2**16:
+    raise ValueError(f'--num_processes={count} must be from 1 to {2**16}')
+  if not 0 <= rank < count:
+    raise ValueError(
+      f'--process_id={rank} must be from 0 to {count - 1}, one below '
+      f'--num_processes={count}'
+    )
+  return member if count > 1 else None
+
+
+@contextlib.contextmanager
+def joined(member: Member, seconds: float) -> Iterator[None]:
+  """Joins the other processes, and leaves together with them.
+
+  Must be entered before anything else uses a device.
+
+  Args:
+    member: who this is.
+    seconds: how long `launch.guard` waits for a peer; jax waits longer.
+  """
+  # It would have SIGTERM for itself, which `launch.signals` listens to.
+  jax.config.update('jax_enable_preemption_service', False)
+  patience = round(_PATIENCE * seconds)
+  jax.distributed.initialize(
+    member.coordinator,
+    member.count,
+    member.rank,
+    member.local_devices,
+    cluster_detection_method='deactivate',
+    initialization_timeout=patience,
+    heartbeat_timeout_seconds=patience,
+    shutdown_timeout_seconds=patience,
+  )
+  yield
+  # Not after an error: there it would wait for peers that wait for this one.
+  jax.distributed.shutdown()
+
+
+def is_lost_peer(error: BaseException) -> bool:
+  """Says whether an error is what a collective raises when a peer is gone."""
+  if jax.process_count() == 1:
+    return False
+  text = str(error).lower()
+  words = ('gloo', 'nccl', 'rccl', 'coordination', 'connection reset by peer')
+  runtime = isinstance(error, ValueError | RuntimeError)
+  return runtime and any(word in text for word in words)

@@ -1,0 +1,200 @@
+"""The guard of a trainer that is one of several: it runs beside it, not in it.
+
+A process whose peer is gone waits for it in a collective, for ever if the peer
+is only asleep; and jax aborts where its coordinator is lost. So each trainer is
+a child of a process that uses no device, passes on signals, tells the other
+guards how the trainer does, and ends it when process 0 says that one is lost.
+"""
+
+import contextlib
+import ctypes
+import faulthandler
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+
+from launch import peers
+from launch.cluster import Member
+from launch.exits import Exit
+from launch.peers import Beat, Peer
+from launch.pulse import Pulse, open_pulse, shared
+from launch.signals import Stops, go_on, stop_requests
+from launch.streams import say
+
+# Of the timeout: how often guards look; and no more or less often than this.
+_LOOKS = 1 / 40
+_SECONDS = (0.1, 5.0)
+_SIGNALS = 0.1  # seconds between two looks at signals
+_DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
+_OWN_END = 2  # seconds that a trainer has to end by itself
+_DUMPING = 5  # and to write where it is
+
+
+def guarded(member: Member, workdir: pathlib.Path, timeout: float) -> int:
+  """Runs the command of this process again as a trainer, and watches over it.
+
+  Args:
+    member: who this is.
+    workdir: shared by all processes.
+    timeout: seconds after which a peer that shows no sign of life, or is behind
+      the others, is lost.
+
+  Returns:
+    The exit code: that of the trainer, or `Exit.PEER`.
+
+  Raises:
+    OSError: the workdir takes no files.
+  """
+  folder = peers.folder_of(workdir)
+  stacks = _stacks(folder, member.rank)
+  stacks.unlink(missing_ok=True)
+  descriptor, variables = shared()
+  with stop_requests() as stop:
+    stop.hold()
+    trainer = subprocess.Popen(
+      [sys.executable, *sys.orig_argv[1:]],
+      env=os.environ | variables,
+      pass_fds=[descriptor],
+      # Ctrl-C in a terminal comes once: by way of this process.
+      start_new_session=True,
+    )
+    try:
+      watch = _Watch(member, folder, timeout, trainer, Pulse(descriptor))
+      return watch.until_the_end(stop, stacks)
+    finally:
+      trainer.kill()
+      trainer.wait()
+      os.close(descriptor)
+
+
+@contextlib.contextmanager
+def watched(member: Member, workdir: pathlib.Path) -> Iterator[Pulse]:
+  """Has a trainer end with its guard, and leave traces if the guard ends it."""
+  with contextlib.suppress(OSError, AttributeError):  # Linux alone has it.
+    ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, int(signal.SIGKILL))
+  with _stacks(peers.folder_of(workdir), member.rank).open('w') as file:
+    faulthandler.enable(file)
+    try:
+      yield open_pulse()
+    finally:
+      faulthandler.enable(sys.__stderr__ or 2)
+
+
+def _stacks(folder: pathlib.Path, rank: int) -> pathlib.Path:
+  return folder / f'{rank}.stacks'
+
+
+class _Watch:
+  """A trainer and its peers, from its start to its end."""
+
+  def __init__(
+    self,
+    member: Member,
+    folder: pathlib.Path,
+    timeout: float,
+    trainer: 'subprocess.Popen[bytes]',
+    pulse: Pulse,
+    clock: Callable[[], float] = time.monotonic,
+  ):
+    self._member, self._folder, self._timeout = member, folder, timeout
+    self._trainer, self._pulse, self._clock = trainer, pulse, clock
+    now = clock()
+    ranks = range(member.count) if member.rank == 0 else range(1)
+    self._peers = [Peer(now) for _ in ranks]
+    self._beat = Beat(
+      uuid.uuid4().hex, 0, socket.gethostname(), trainer.pid, pulse.read()
+    )
+
+  def until_the_end(self, stop: Stops, stacks: pathlib.Path) -> int:
+    """Watches; returns the exit code of this process."""
+    pause = min(max(_LOOKS * self._timeout, _SECONDS[0]), _SECONDS[1])
+    told, deadline = False, None
+    while True:
+      verdict = self._look()
+      code = self._beat.ended
+      # How it went is known; or that of a peer is what it died of.
+      if code is not None and code not in (Exit.PEER, 128 + signal.SIGABRT):
+        if self._member.rank or not self._others_run() or verdict:
+          return code
+      if verdict:
+        return self._lost(verdict, stacks)
+      if code is not None and self._member.rank:
+        # Process 0 may be what was lost, and then nobody gives a verdict.
+        deadline = deadline or self._clock() + 1.5 * self._timeout
+        if self._clock() > deadline:
+          return self._lost('a collective failed', stacks)
+      end = self._clock() + pause
+      while self._clock() < end and self._trainer.poll() == code:
+        if stop() and not told:
+          self._trainer.send_signal(stop() or signal.SIGTERM)
+          told = True
+        time.sleep(min(_SIGNALS, pause))
+
+  def _others_run(self) -> bool:
+    """Whether process 0 has to stay, as others wait for its verdict."""
+    beats = [peer.beat for peer in self._peers[1:]]
+    return any(beat is None or beat.ended is None for beat in beats)
+
+  def _look(self) -> str:
+    """Reads what the others say, tells them of this one; the verdict or ''."""
+    now, rank = self._clock(), self._member.rank
+    code = self._trainer.poll()
+    ended = code if code is None or code >= 0 else 128 - code
+    beat = self._beat._replace(
+      number=self._beat.number + 1, mark=self._pulse.read(), ended=ended
+    )
+    for other, peer in enumerate(self._peers):
+      peer.see(beat if other == rank else peers.read(self._folder, other), now)
+    if rank == 0 and not beat.verdict:
+      found = peers.judge(self._peers, now, self._timeout)
+      if found:
+        beat = beat._replace(verdict=self._sentence(*found))
+    self._beat = beat
+    peers.write(self._folder, rank, beat)
+    if rank == 0:
+      return beat.verdict
+    first = self._peers[0]
+    if first.beat is not None and first.beat.verdict:
+      return first.beat.verdict
+    if now - first.last > self._timeout:
+      found = peers.judge(self._peers, now, self._timeout)
+      return self._sentence(*found or (0, 'has ended, and others have not'))
+    return ''
+
+  def _sentence(self, rank: int, reason: str) -> str:
+    if rank < 0:
+      return reason
+    beat = self._peers[rank].beat
+    if beat is None:
+      return f'rank {rank} {reason}'
+    where = f'rank {rank} (process {beat.pid} on {beat.host})'
+    return f'{where} {reason}; it had done step {beat.mark.step}'
+
+  def _lost(self, verdict: str, stacks: pathlib.Path) -> int:
+    """Ends the trainer, which can do nothing without its peer."""
+    # It may be about to end as its peer did, of what it has found too.
+    with contextlib.suppress(subprocess.TimeoutExpired):
+      if self._trainer.wait(_OWN_END) not in (Exit.PEER, -signal.SIGABRT):
+        self._look()
+        return self._beat.ended or 0
+    text = f'{verdict}. Rank {self._member.rank} was at step '
+    text += str(self._beat.mark.step)
+    if self._trainer.poll() is None:
+      # faulthandler writes where all threads are.
+      self._trainer.send_signal(signal.SIGCONT)
+      self._trainer.send_signal(signal.SIGABRT)
+      try:
+        self._trainer.wait(_DUMPING)
+      except subprocess.TimeoutExpired:
+        self._trainer.kill()
+        self._trainer.wait()
+    if stacks.exists() and stacks.stat().st_size:
+      text += f'; where it was is in {stacks}'
+    say(f'error: {text}. {go_on()[0].upper()}{go_on()[1:]}')
+    return Exit.PEER

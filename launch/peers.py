@@ -1,0 +1,179 @@
+"""What the processes of a run tell each other, and who of them is lost.
+
+Each writes a file `workdir/peers/<rank>.json`, its beat, again and again. The
+workdir is a folder that all share anyway, and a file outlives its process. That
+of process 0 has the verdict, which it alone gives: n processes read 2n files.
+"""
+
+import contextlib
+import json
+import os
+import pathlib
+import signal
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from launch.exits import Exit
+from launch.pulse import Mark
+
+# Ends that need no culprit: done, or stopped as all are.
+_FINE = {0, *(128 + n for n in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP))}
+# Ends that a lost peer brings about, also by way of jax, which aborts.
+_VICTIM = {Exit.PEER, 128 + signal.SIGABRT}
+
+
+class Beat(NamedTuple):
+  """The state of a process, as its guard tells it.
+
+  Attributes:
+    token: another for each start of the process.
+    number: counts on as long as the guard lives.
+    host: the machine.
+    pid: of the trainer.
+    mark: the last of the trainer.
+    ended: its exit code (128 + n for signal n), None while it runs.
+    verdict: of process 0: why the run ends; empty while it goes on.
+  """
+
+  token: str
+  number: int
+  host: str
+  pid: int
+  mark: Mark
+  ended: int | None = None
+  verdict: str = ''
+
+
+def write(folder: pathlib.Path, rank: int, beat: Beat) -> None:
+  """Replaces the beat of a process; not synced, as a crash makes it worthless.
+
+  Raises:
+    OSError: the folder takes no files.
+  """
+  part = folder / f'{rank}.json.part'
+  part.write_text(json.dumps(beat._asdict()))
+  part.replace(folder / f'{rank}.json')
+
+
+def read(folder: pathlib.Path, rank: int) -> Beat | None:
+  """Returns the beat of a process, None if there is none that can be read."""
+  with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+    fields = json.loads((folder / f'{rank}.json').read_text())
+    return Beat(**fields | {'mark': Mark(*fields['mark'])})
+  return None
+
+
+class Peer:
+  """What one process has seen of another since it began to look."""
+
+  def __init__(self, now: float):
+    """Begins to look, at `now` seconds by any clock."""
+    self._first: Beat | None = None
+    self._looked = False
+    self.beat: Beat | None = None
+    self.last = self.marked = self.ended = now
+    self.longest = 0.0
+    self.anew = False
+
+  def see(self, beat: Beat | None, now: float) -> None:
+    """Takes in what was read at `now`.
+
+    What was there from the beginning may be of a run before this one, until it
+    changes.
+    """
+    if not self._looked:
+      self._first, self._looked = beat, True
+    if beat is None or beat in (self.beat, self._first):
+      return
+    if self.beat is None or beat.mark.count != self.beat.mark.count:
+      if self.beat is not None and self.beat.mark.timed:
+        self.longest = max(self.longest, now - self.marked)
+      self.marked = now
+    if self.beat is None or beat.ended != self.beat.ended:
+      self.ended = now
+    self.anew |= self.beat is not None and beat.token != self.beat.token
+    self.beat, self.last = beat, now
+
+
+def judge(
+  peers: Sequence[Peer], now: float, timeout: float
+) -> tuple[int, str] | None:
+  """Says which process ends the run, and why.
+
+  Args:
+    peers: all processes, by rank.
+    now: by the clock of `Peer.see`.
+    timeout: seconds.
+
+  Returns:
+    `(rank, reason)`, the reason as what follows "rank 3"; -1 if it is no one
+    process. None: none is lost.
+  """
+  for rank, peer in enumerate(peers):
+    ended = peer.beat and peer.beat.ended
+    if peer.anew:
+      return rank, 'was started anew, while others went on'
+    if ended is not None and ended not in _FINE | _VICTIM:
+      return rank, f'ended with {_code(ended)}'
+  # What follows is known once it has been so for a while: whoever seems to
+  # have ended badly may have done so because of another.
+  for rank, peer in enumerate(peers):
+    if now - peer.last <= timeout:
+      continue
+    if peer.beat is None:
+      return rank, (
+        f'has not joined in {timeout:g} s. Was it started, and is --workdir '
+        'one folder that all processes share?'
+      )
+    if peer.beat.ended is None:
+      return rank, f'was not heard of for {timeout:g} s'
+  return _stuck(peers, now, timeout)
+
+
+def _stuck(
+  peers: Sequence[Peer], now: float, timeout: float
+) -> tuple[int, str] | None:
+  running, gone = [], []
+  for rank, peer in enumerate(peers):
+    if peer.beat is None:
+      return None
+    ended = peer.beat.ended is not None
+    (gone if ended else running).append((rank, peer, peer.beat))
+  for rank, peer, beat in gone:
+    if now - peer.ended > timeout and (running or beat.ended in _VICTIM):
+      return rank, f'ended with {_code(beat.ended or 0)}, and others did not'
+  if not running:
+    return None
+  ahead = max(beat.mark.count for _, _, beat in running)
+  rank, peer, beat = min(running, key=lambda x: (x[2].mark.count, x[0]))
+  still = now - peer.marked
+  if beat.mark.count < ahead and still > timeout:
+    return rank, f'is asleep: it did nothing for {still:.0f} s, others wait'
+  longest = max(peer.longest for _, peer, _ in running)
+  still = now - max(peer.marked for _, peer, _ in running)
+  timed = all(beat.mark.timed for _, _, beat in running)
+  if timed and still > max(timeout, 3 * longest):
+    return -1, (
+      f'no process has done a step for {still:.0f} s: a device or the network '
+      'hangs'
+    )
+  return None
+
+
+def _code(code: int) -> str:
+  with contextlib.suppress(ValueError):
+    if code > 128:
+      return signal.Signals(code - 128).name
+    return f'exit code {code} ({Exit(code).name}), see what it printed'
+  return f'exit code {code}'
+
+
+def folder_of(workdir: pathlib.Path) -> pathlib.Path:
+  """Makes the folder of the beats of a run.
+
+  Raises:
+    OSError: it cannot be made.
+  """
+  folder = workdir / 'peers'
+  os.makedirs(folder, exist_ok=True)
+  return folder
