@@ -103,7 +103,7 @@ def make_train_steps(
     jax.jit,
     donate_argnums=0,
     out_shardings=replicated(mesh),
-    compiler_options=step._cpu_options() if on_cpu else None,
+    compiler_options=step.cpu_options() if on_cpu else None,
   )
   if looped is None:
     looped = not on_cpu
@@ -201,7 +201,7 @@ def _make_calls(
       call, shapes = start()
       losses[name] = [float(call()['loss'][-1]) for _ in range(2)]
     calls[name] = call
-  options = step._cpu_options() if jax.default_backend() == 'cpu' else None
+  options = step.cpu_options() if jax.default_backend() == 'cpu' else None
   check = jax.jit(step._finite, compiler_options=options)
   arrays = [jnp.ones(shape) for shape in [(), *shapes]]
 

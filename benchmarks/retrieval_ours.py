@@ -14,7 +14,7 @@ from launch.feeds import resident_feed
 from launch.mesh import make_mesh
 from launch.optim import make_optimizer, make_schedule
 from launch.plan import Plan
-from launch.state import make_init, make_keys
+from launch.state import initial_state, make_init, make_keys
 from launch.step import make_train_steps
 
 
@@ -51,7 +51,9 @@ def start(
       return params, jax.tree.map(jnp.asarray, constants)
 
   init_key, key = make_keys(config.seed, mesh)
-  state: Any = make_init(Task, config, optimizer, mesh)(init_key)  # pyright: ignore[reportArgumentType]
+  task_: Any = Task
+  init = make_init(task_, config, optimizer)
+  state: Any = initial_state(init, init_key, mesh)
   loss = task.make_batch_loss(config, IMAGE_DIM, mesh)
 
   def make_steps(looped=None):

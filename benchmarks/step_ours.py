@@ -14,7 +14,7 @@ from launch.feeds import Feed, resident_feed
 from launch.mesh import make_mesh
 from launch.optim import make_optimizer, make_schedule
 from launch.plan import Plan
-from launch.state import make_init, make_keys
+from launch.state import initial_state, make_init, make_keys
 from launch.step import make_train_steps
 
 MIXINGS = {'RandomMix': 'random_mix', 'no mixing': 'none'}
@@ -105,7 +105,9 @@ def _make_call(
       return jax.tree.map(jnp.asarray, started)
 
   init_key, key = make_keys(config.seed, mesh)
-  state: Any = make_init(Task, config, optimizer, mesh)(init_key)  # pyright: ignore[reportArgumentType]
+  task_: Any = Task
+  init = make_init(task_, config, optimizer)
+  state: Any = initial_state(init, init_key, mesh)
   shape = (work.side, work.side, 3)
   info = data.Info(
     'synthetic', work.classes, shape, work.examples, 0, MEAN, STD, not work.pad

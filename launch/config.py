@@ -102,6 +102,8 @@ _RULES = {
   'seed': _FROM_0,
   'epochs': _EPOCHS,
   'batch_size': _SIZE,
+  'virtual_shards': _SIZE,
+  'determinism': _one_of('default', 'elastic'),
   'steps_per_call': _SIZE,
   'log_every': _COUNT,
   'eval_every': _EVERY,
@@ -150,6 +152,11 @@ def check_config(config: Config) -> None:
       f'config.steps_per_call={fields["steps_per_call"]} of config.batch_size='
       f'{fields["batch_size"]} are {a_call} examples: at most {_AT_ONCE} go to '
       'the device together'
+    )
+  if fields['batch_size'] % fields['virtual_shards']:
+    raise ValueError(
+      f'config.batch_size={fields["batch_size"]} must be a multiple of '
+      f'config.virtual_shards={fields["virtual_shards"]}'
     )
   if fields['optimizer.warmup_epochs'] >= fields['epochs']:
     raise ValueError(

@@ -19,7 +19,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from launch.exits import Exit, blame
-from launch.mesh import batch_sharded, block_sharded, place, replicated
+from launch.mesh import block_sharded, place, replicated
 from launch.plan import Plan
 from launch.task import PyTree, RandomAccess
 
@@ -38,8 +38,7 @@ class Feed(NamedTuple):
   Attributes:
     data: what every call of the compiled step reads besides its block.
     select: `select(data, item)` is the batch of one step, where `item` is the
-      block at that step, its rows split over the devices; runs inside the
-      compiled step.
+      block at that step; runs inside the compiled step.
     blocks: `blocks(step)` yields the blocks of all calls from `step` on, on the
       device.
   """
@@ -54,10 +53,12 @@ def make_feed(
   seed: int,
   plan: Plan,
   mesh: Mesh,
+  *,
+  everywhere: bool = False,
 ) -> Feed:
   """Returns the resident feed for a dict of arrays, else the streamed one."""
   if isinstance(source, Mapping):
-    return resident_feed(source, seed, plan, mesh)
+    return resident_feed(source, seed, plan, mesh, everywhere=everywhere)
   return streamed_feed(source, seed, plan, mesh)
 
 
@@ -127,20 +128,24 @@ def _permutation(seed: int, epoch: int, n: int) -> np.ndarray:
 
 
 def resident_feed(
-  arrays: Mapping[str, np.ndarray], seed: int, plan: Plan, mesh: Mesh
+  arrays: Mapping[str, np.ndarray],
+  seed: int,
+  plan: Plan,
+  mesh: Mesh,
+  *,
+  everywhere: bool = False,
 ) -> Feed:
   """Returns a feed whose data lie on the device; blocks are int32 `[K, B]`.
-
-  A batch has the arrays whole as well, under 'resident'.
 
   Args:
     arrays: host arrays `[N, ...]`, copied to every device once.
     seed: seed of the order.
     plan: gives N, the batch size and the calls.
     mesh: the devices.
+    everywhere: whether every device has all rows of the blocks.
   """
   rows_of = functools.partial(batch_indices, seed, plan.examples)
-  placed = block_sharded(mesh)
+  placed = replicated(mesh) if everywhere else block_sharded(mesh)
   # A transfer costs the host as much as a dispatch: many calls share one.
   split = jax.jit(
     lambda rows: jnp.split(rows, _CALLS_AT_ONCE), out_shardings=placed
@@ -157,16 +162,9 @@ def resident_feed(
       yield from split(place(rows, placed))[:calls]
       step += count
 
-  def select(data, rows):
-    batch = jax.lax.with_sharding_constraint(
-      {name: array[rows] for name, array in data.items()}, batch_sharded(mesh)
-    )
-    # The arrays themselves cost nothing: what no loss reads is no argument.
-    return {**batch, 'resident': data}
-
   return Feed(
     data=place(dict(arrays), replicated(mesh)),
-    select=select,
+    select=lambda data, rows: {name: x[rows] for name, x in data.items()},
     blocks=blocks,
   )
 

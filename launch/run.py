@@ -15,6 +15,7 @@ from launch.checkpoint import Checkpoints
 from launch.compiles import Compiles
 from launch.config import Config, config_digest, write_config
 from launch.disk import check_space
+from launch.elastic import check_shards, make_elastic_steps
 from launch.exits import Exit, blame
 from launch.feeds import Feed, count_examples, make_feed
 from launch.inputs import check_inputs, record_inputs
@@ -27,6 +28,7 @@ from launch.pulse import Pulse, open_pulse
 from launch.state import (
   TrainState,
   abstract_state,
+  initial_state,
   make_init,
   make_keys,
   make_snapshot,
@@ -106,17 +108,20 @@ def open_run(
       config.batch_size,
       config.steps_per_call,
     )
-    feed = make_feed(source, config.seed, plan, mesh)
+    elastic = config.determinism == 'elastic'
+    if elastic:
+      check_shards(config.virtual_shards, mesh)
+    feed = make_feed(source, config.seed, plan, mesh, everywhere=elastic)
     schedule = make_schedule(config.optimizer, plan)
     optimizer = make_optimizer(config.optimizer, schedule)
-    loss = task.make_loss(config, mesh)
+    loss = task.make_loss(config, None if elastic else mesh)
     with blame(Exit.DATA):
       evaluators = task.make_evaluators(config, mesh)
     if taken := {'train', 'time'} & evaluators.keys():
       raise ValueError(f'config.task={config.task}: evaluators called {taken}')
 
     init_key, key = make_keys(config.seed, mesh)
-    init = make_init(task, config, optimizer, mesh)
+    init = make_init(task, config, optimizer)
     target = abstract_state(init, init_key, mesh)
     identity = _identity(config, plan, digest)
     check_same(identity | env.versions())
@@ -134,7 +139,7 @@ def open_run(
     closing.callback(checkpoints.close)
     with rank_0_first('restore'):  # It puts damaged ones aside.
       restored = checkpoints.restore(target)
-    step, state = restored or (0, init(init_key))
+    step, state = restored or (0, initial_state(init, init_key, mesh))
     check_same({'the newest checkpoint': step})
     if step > plan.total_steps:
       raise ValueError(
@@ -160,19 +165,32 @@ def open_run(
     closing.callback(writer.close)
     progress.begin(step)
     progress.note(f'{workdir}: step {step} of {plan.total_steps}')
-    yield Run(
-      mesh=mesh,
-      pulse=pulse,
-      plan=plan,
-      feed=feed,
-      train_steps=make_train_steps(
+    if elastic:
+      train_steps = make_elastic_steps(
+        loss,
+        optimizer,
+        schedule,
+        feed,
+        mesh,
+        batch_size=config.batch_size,
+        shards=config.virtual_shards,
+        max_skipped=config.max_skipped_steps,
+      )
+    else:
+      train_steps = make_train_steps(
         loss,
         optimizer,
         schedule,
         feed.select,
         mesh,
         max_skipped=config.max_skipped_steps,
-      ),
+      )
+    yield Run(
+      mesh=mesh,
+      pulse=pulse,
+      plan=plan,
+      feed=feed,
+      train_steps=train_steps,
       key=key,
       evaluators=evaluators,
       checkpoints=checkpoints,

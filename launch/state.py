@@ -9,7 +9,7 @@ import optax
 from jax.sharding import Mesh
 
 from launch.config import Config
-from launch.mesh import replicated
+from launch.mesh import place, replicated
 from launch.task import PyTree, Task
 
 
@@ -49,12 +49,9 @@ def make_keys(seed: int, mesh: Mesh) -> tuple[jax.Array, jax.Array]:
 
 
 def make_init(
-  task: Task,
-  config: Config,
-  optimizer: optax.GradientTransformation,
-  mesh: Mesh,
+  task: Task, config: Config, optimizer: optax.GradientTransformation
 ) -> Callable[[jax.Array], TrainState]:
-  """Returns `init(key)`, jitted: the state before step 1, on every device."""
+  """Returns `init(key)`, jitted: the state before step 1."""
 
   def init(key):
     params, model_state = task.init(config, key)
@@ -66,7 +63,19 @@ def make_init(
       model_state=model_state,
     )
 
-  return jax.jit(init, out_shardings=replicated(mesh))
+  return jax.jit(init)
+
+
+def initial_state(
+  init: Callable[[jax.Array], TrainState], key: jax.Array, mesh: Mesh
+) -> TrainState:
+  """Returns `init(key)` on every device.
+
+  One device computes it: the same program for several may round otherwise.
+  """
+  here = jax.random.key_data(key).addressable_data(0)
+  state = jax.device_get(init(jax.random.wrap_key_data(here)))
+  return place(state, replicated(mesh))
 
 
 def make_snapshot(mesh: Mesh) -> Callable[[TrainState], TrainState]:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from launch.mesh import replicated
+from launch.mesh import batch_sharded, replicated
 from launch.state import TrainState
 from launch.task import Loss, PyTree
 
@@ -58,15 +58,56 @@ def make_train_steps(
     ValueError: (when compiled) a metric of the task has a taken name.
   """
   gradient = jax.value_and_grad(loss, has_aux=True)
+  update = make_update(optimizer, schedule, max_skipped=max_skipped)
 
   def train_step(state, data, item, key):
-    batch = select(data, item)
-    (value, (model_state, metrics)), grads = gradient(
-      state.params,
-      state.model_state,
-      batch,
-      jax.random.fold_in(key, state.step),
+    batch = jax.lax.with_sharding_constraint(
+      select(data, item), batch_sharded(mesh)
     )
+    if data:
+      # They cost nothing: what no loss reads is no argument of the program.
+      batch = {**batch, 'resident': data}
+    return update(
+      state,
+      *gradient(
+        state.params,
+        state.model_state,
+        batch,
+        jax.random.fold_in(key, state.step),
+      ),
+    )
+
+  def in_one_call(state, data, block, key):
+    return jax.lax.scan(
+      lambda state, item: train_step(state, data, item, key), state, block
+    )
+
+  on_cpu = mesh.devices.flat[0].platform == 'cpu'
+  placed = functools.partial(
+    jax.jit,
+    donate_argnums=0,
+    out_shardings=replicated(mesh),
+    compiler_options=cpu_options() if on_cpu else None,
+  )
+  if looped is None:
+    looped = not on_cpu
+  return placed(in_one_call) if looped else _one_by_one(placed(train_step))
+
+
+def make_update(
+  optimizer: optax.GradientTransformationExtraArgs,
+  schedule: optax.Schedule,
+  *,
+  max_skipped: int,
+) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
+  """Returns what a step does with a gradient, to be compiled with it.
+
+  `update(state, (loss, (model_state, metrics)), gradients)` gives the next
+  state and the metrics of the step. For the arguments see `make_train_steps`.
+  """
+
+  def update(state, values, grads):
+    value, (model_state, metrics) = values
     taken = {'loss', 'learning_rate', 'bad'} & metrics.keys()
     if taken:
       raise ValueError(f'the metrics of the loss may not be called {taken}')
@@ -98,21 +139,7 @@ def make_train_steps(
       'bad': bad,
     }
 
-  def in_one_call(state, data, block, key):
-    return jax.lax.scan(
-      lambda state, item: train_step(state, data, item, key), state, block
-    )
-
-  on_cpu = mesh.devices.flat[0].platform == 'cpu'
-  placed = functools.partial(
-    jax.jit,
-    donate_argnums=0,
-    out_shardings=replicated(mesh),
-    compiler_options=_cpu_options() if on_cpu else None,
-  )
-  if looped is None:
-    looped = not on_cpu
-  return placed(in_one_call) if looped else _one_by_one(placed(train_step))
+  return update
 
 
 def values_of(params: PyTree) -> list[str]:
@@ -147,7 +174,7 @@ def _sum(array: jax.Array) -> jax.Array:
 
 
 @functools.cache
-def _cpu_options() -> dict[str, str]:
+def cpu_options() -> dict[str, str]:
   """Options of XLA's compiler for a training step on a CPU.
 
   Convolutions are left to Eigen. YNNPACK, to which XLA gives them by default,

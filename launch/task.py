@@ -84,8 +84,16 @@ class Task(Protocol):
     """
     ...
 
-  def make_loss(self, config: Config, mesh: Mesh) -> Loss:
+  def make_loss(self, config: Config, mesh: Mesh | None) -> Loss:
     """Creates the loss of one batch.
+
+    Args:
+      config: the config.
+      mesh: the devices. None, where `config.determinism` is 'elastic': the loss
+        is that of one of `config.virtual_shards` equal parts of a batch, on one
+        device; the mean of the parts is that of the batch. The number of the
+        part is `batch['shard']`, and what is random of its rows must be as in
+        the whole batch; all rows of that are under 'whole', if they are arrays.
 
     Returns:
       A pure function `loss(params, model_state, batch, key)` that returns

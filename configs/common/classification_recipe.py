@@ -129,6 +129,8 @@ def classification(
 
   config.epochs = 200.0
   config.batch_size = 256
+  config.virtual_shards = 1
+  config.determinism = 'default'
   config.optimizer = {
     'name': 'sgd',
     'lr': 0.1,
@@ -139,6 +141,7 @@ def classification(
     'weight_decay': 5e-4,
   }
   config.label_smoothing = 0.0
+  config.batch_norm = 'global'
 
   config.model = model
   config.augment = {

@@ -51,6 +51,8 @@ def retrieval(
 
   config.epochs = 50.0
   config.batch_size = 128
+  config.virtual_shards = 1
+  config.determinism = 'default'
   config.optimizer = {
     'name': 'adam',
     'lr': 1e-3,

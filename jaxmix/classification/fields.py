@@ -19,6 +19,7 @@ RULES = {
     lambda x: type(x) in (int, float) and 0 <= x < 1,
     'a number from 0 to below 1',
   ),
+  'batch_norm': Rule(lambda x: x in ('global', 'shard'), "'global' or 'shard'"),
   'model.name': TEXT,
   'model.dtype': TEXT,
   'augment.cutout': whole(0, 2**10),

@@ -36,7 +36,7 @@ EVALUATORS = {
 SOUNDS = {'clean': clean}
 STREAMED = {'clean': streamed}  # the same of photographs
 
-Augment = Callable[[jax.Array, jax.Array], jax.Array]
+Augment = Callable[[Any, jax.Array], jax.Array]
 
 
 def train_data(config: Any) -> Mapping[str, np.ndarray] | data.Source:
@@ -62,29 +62,52 @@ def init(config: Any, key: jax.Array) -> tuple[Any, Any]:
   return variables['params'], variables['batch_stats']
 
 
-def make_loss(config: Any, mesh: Mesh) -> Any:
-  """Augment, mix, normalise, cut, and the mixed cross entropy."""
+def make_loss(config: Any, mesh: Mesh | None) -> Any:
+  """Augment, mix, normalise, cut, and the mixed cross entropy.
+
+  Without a mesh, of one of `config.virtual_shards` parts of the batch.
+  """
   fields.check(config)
   return make_batch_loss(config, data.info(config.data), mesh)
 
 
-def make_batch_loss(config: Any, info: data.Info, mesh: Mesh) -> Any:
+def make_batch_loss(config: Any, info: data.Info, mesh: Mesh | None) -> Any:
   """The same for images that no data set need have."""
-  model = models.create(config.model, info.num_classes)
+  if mesh is None and config.batch_norm != 'shard':
+    raise ValueError(
+      f"config.batch_norm={config.batch_norm!r} must be 'shard' with "
+      "config.determinism='elastic': every shard is computed by itself"
+    )
+  shards = config.virtual_shards
+  rows, here = config.batch_size // shards, 1 if mesh is None else shards
+  model = models.create(
+    config.model,
+    info.num_classes,
+    groups=here if config.batch_norm == 'shard' else 1,
+  )
 
   def finish(images: jax.Array) -> jax.Array:
     if not info.sample_rate:
       images = augment.normalise(images, info.mean, info.std)
     return images.astype(model.dtype)
 
-  states = functools.partial(models.states, model, info.image_shape)
+  def own(batch: Any, drawn: Any) -> Any:
+    """What was drawn of a whole batch, for the rows that are here."""
+    if mesh is not None:
+      return drawn
+    first = rows * batch['shard']
+    return jax.tree.map(
+      lambda x: jax.lax.dynamic_slice_in_dim(x, first, rows), drawn
+    )
+
   place = mixing.Place(
-    config.batch_size // mesh.size,
-    info.image_shape,
-    info.num_classes,
-    mesh,
-    finish,
-    states,
+    rows=rows,
+    image_shape=info.image_shape,
+    num_classes=info.num_classes,
+    mesh=mesh,
+    finish=finish,
+    states=functools.partial(models.states, model, info.image_shape),
+    shards=here,
   )
   mix = mixing.make(config.mix, place)
   if not 0 <= config.label_smoothing < 1:
@@ -92,19 +115,21 @@ def make_batch_loss(config: Any, info: data.Info, mesh: Mesh) -> Any:
       f'config.label_smoothing={config.label_smoothing} must lie in [0, 1)'
     )
   make_augment = _augment_sounds if info.sample_rate else _augment_pictures
-  augmented = make_augment(config.augment, info, place)
+  draw_augment, augmented = make_augment(config.augment, info, place)
   # Gathers along the batch: left to jit, each would collect it whole on every
   # device.
-  score = place.by_rows(
+  score = place.by_shards(
     functools.partial(losses.score, label_smoothing=config.label_smoothing)
   )
   # Black after the normalisation is the mean colour, as in Cutout's own code.
-  fill_box, cutout = place.by_rows(jaxmix.fill_box), config.augment.cutout
+  fill_box, cutout = place.by_shards(jaxmix.fill_box), config.augment.cutout
 
   def loss(params: Any, batch_stats: Any, batch: Any, key: jax.Array) -> Any:
     augment_key, mix_key = jax.random.split(key)
-    images = augmented(augment_key, clean.example(batch))
-    labels = batch['label']
+    # Of all rows, and then taken: those of a shard alone would be others.
+    drawn = own(batch, draw_augment(augment_key, config.batch_size))
+    images, labels = augmented(drawn, clean.example(batch)), batch['label']
+    numbers = jnp.arange(shards) if mesh else batch['shard'][None]
 
     def train(images: jax.Array, hidden: Any = None) -> Any:
       variables = {'params': params, 'batch_stats': batch_stats}
@@ -112,13 +137,16 @@ def make_batch_loss(config: Any, info: data.Info, mesh: Mesh) -> Any:
         variables, images, train=True, hidden=hidden, mutable=['batch_stats']
       )
 
-    mixed = mix(mix_key, images, labels, lambda images: train(images)[0])
+    mixed = mix(
+      mix_key, numbers, images, labels, lambda images: train(images)[0]
+    )
     images = mixed.images
     if cutout:
-      # No device has this number, which kinds of mixing fold in.
+      # No shard has this number, which kinds of mixing fold in.
       cut_key = jax.random.fold_in(mix_key, 2**31 - 1)
-      box = jaxmix.draw_cutout(cut_key, images.shape, length=cutout)
-      images = fill_box(images, box)
+      shape = (config.batch_size, *images.shape[1:])
+      box = jaxmix.draw_cutout(cut_key, shape, length=cutout)
+      images = fill_box(images, own(batch, box))
     logits, state = train(images, mixed.hidden)
     nats, accuracy, lam = score(logits, labels, mixed.targets)
     if mixed.factor is not None:
@@ -129,7 +157,10 @@ def make_batch_loss(config: Any, info: data.Info, mesh: Mesh) -> Any:
   return loss
 
 
-def _augment_pictures(options: Any, info: data.Info, place: Any) -> Augment:
+def _augment_pictures(
+  options: Any, info: data.Info, place: Any
+) -> tuple[Any, Augment]:
+  """`draw(key, B)` and `augmented(drawn, images)`."""
   if not 0 <= options.pad < min(info.image_shape[:2]):
     raise ValueError(
       f'config.augment.pad={options.pad} must be 0 or more and less than the '
@@ -141,22 +172,22 @@ def _augment_pictures(options: Any, info: data.Info, place: Any) -> Augment:
         f'config.augment.pad={options.pad} must be 0: {info.name} is cropped '
         'as it is read'
       )
-    return lambda key, images: images  # those come cropped and mirrored
-  crop_flip = place.by_rows(augment.crop_flip)
-
-  def augmented(key: jax.Array, images: jax.Array) -> jax.Array:
-    drawn = augment.draw_crop_flip(
-      key, len(images), pad=options.pad, flip=options.flip
-    )
-    return crop_flip(drawn, images)
-
-  return augmented
+    # Those come cropped and mirrored.
+    return lambda key, size: (), lambda drawn, images: images
+  draw = functools.partial(
+    augment.draw_crop_flip, pad=options.pad, flip=options.flip
+  )
+  return draw, place.by_shards(augment.crop_flip)
 
 
-def _augment_sounds(options: Any, info: data.Info, place: Any) -> Augment:
+def _augment_sounds(
+  options: Any, info: data.Info, place: Any
+) -> tuple[Any, Augment]:
+  """`draw(key, B)` and `augmented(drawn, waveforms)`."""
+
   # Noise and spectra are made by the device that has the sound: left to jit,
   # each would make those of the whole batch.
-  @place.by_rows
+  @place.by_shards
   def pictures(keys: jax.Array, waveforms: jax.Array) -> jax.Array:
     drawn = audio.draw_distortion(
       keys,
@@ -167,10 +198,7 @@ def _augment_sounds(options: Any, info: data.Info, place: Any) -> Augment:
     )
     return audio.log_mel(audio.distort(drawn, waveforms))
 
-  def augmented(key: jax.Array, waveforms: jax.Array) -> jax.Array:
-    return pictures(jax.random.split(key, len(waveforms)), waveforms)
-
-  return augmented
+  return jax.random.split, pictures
 
 
 def make_evaluators(config: Any, mesh: Mesh) -> dict[str, clean.Evaluate]:

@@ -49,7 +49,7 @@ def compiled(kind):
 
   def alone(state, key, images, labels):
     network = functools.partial(forward, state, train=True)
-    return mix(key, images, labels, network)
+    return mix(key, jnp.arange(1), images, labels, network)
 
   gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))
   key = jax.random.key(0)

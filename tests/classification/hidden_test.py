@@ -214,7 +214,9 @@ def test_a_lambda_of_1_leaves_states_and_loss_as_they_are():
 
   @jax.jit
   def run(states, logits):
-    mixed = mix(jax.random.key(0), images, labels, lambda images: logits)
+    mixed = mix(
+      jax.random.key(0), jnp.arange(1), images, labels, lambda images: logits
+    )
     assert mixed.hidden is not None and mixed.factor is None
     loss, *_ = losses.score(logits, labels, mixed.targets, label_smoothing=0.0)
     plain = -jax.nn.log_softmax(logits)[jnp.arange(4), labels]
@@ -270,7 +272,7 @@ def test_each_device_mixes_its_part_with_one_draw(method):
 
   @drawn.quick
   def run(key, images, labels, states):
-    mixed = mix(key, images, labels, lambda images: images)
+    mixed = mix(key, jnp.arange(1), images, labels, lambda images: images)
     assert mixed.hidden is not None
     return mixed.targets, [
       mixed.hidden(k, x) for k, x in zip(layers, states, strict=True)

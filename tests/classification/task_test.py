@@ -298,7 +298,7 @@ def make_mix(config, mesh):
   """`(key, images) -> Mixed` of a mixing that asks for no more."""
   place = mixing.Place(BATCH // mesh.size, (8, 8, 1), 10, mesh, halve)
   mix: Any = mixing.make(config.mix, place)
-  return lambda key, images: mix(key, images, None, None)
+  return lambda key, images: mix(key, jnp.arange(1), images, None, None)
 
 
 def collectives(function, *arguments):

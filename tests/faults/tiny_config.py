@@ -24,6 +24,13 @@ def get_config(arg=None) -> Any:
   }
   # The tiny task reads its data alone, but every field is checked before.
   images = quickstart.get_config()
-  for name in ('model', 'augment', 'mix', 'evals', 'label_smoothing'):
+  for name in (
+    'model',
+    'augment',
+    'mix',
+    'evals',
+    'label_smoothing',
+    'batch_norm',
+  ):
     config[name] = images[name]
   return config

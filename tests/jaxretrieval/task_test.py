@@ -21,7 +21,7 @@ from launch.loop import fit
 from launch.mesh import make_mesh
 from launch.optim import make_optimizer, make_schedule
 from launch.plan import Plan
-from launch.state import make_init, make_keys
+from launch.state import initial_state, make_init, make_keys
 from launch.step import make_train_steps
 from launch.writers import final_metrics, read_metrics
 from tests.jaxretrieval import planted
@@ -44,7 +44,7 @@ def train(config, steps, *, devices=None):
   schedule = make_schedule(config.optimizer, plan)
   optimizer = make_optimizer(config.optimizer, schedule)
   init_key, key = make_keys(config.seed, mesh)
-  state = make_init(task, config, optimizer, mesh)(init_key)
+  state = initial_state(make_init(task, config, optimizer), init_key, mesh)
   train_steps = make_train_steps(
     task.make_loss(config, mesh), optimizer, schedule, feed.select, mesh
   )
@@ -106,7 +106,8 @@ def test_every_loss_learns(folder, arg):
 def init(config):
   mesh = make_mesh(jax.devices()[:1])
   optimizer = make_optimizer(config.optimizer, lambda step: 1e-3)
-  return make_init(task, config, optimizer, mesh)(make_keys(0, mesh)[0])
+  init = make_init(task, config, optimizer)
+  return initial_state(init, make_keys(0, mesh)[0], mesh)
 
 
 def test_images_that_are_trained_on_twice_as_large_change_nothing(tmp_path):

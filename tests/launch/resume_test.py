@@ -19,6 +19,8 @@ OTHERS = {
   'seed': 1,
   'epochs': 6.0,
   'batch_size': 32,
+  'virtual_shards': 2,
+  'determinism': 'elastic',
   'steps_per_call': 3,
   'log_every': 9,
   'eval_every': 2.0,

@@ -11,7 +11,7 @@ from launch.feeds import resident_feed
 from launch.mesh import make_mesh
 from launch.optim import make_optimizer, make_schedule
 from launch.plan import Plan
-from launch.state import abstract_state, make_init, make_keys
+from launch.state import abstract_state, initial_state, make_init, make_keys
 from launch.step import make_train_steps
 from tests.launch import toy_task
 from tests.launch.toy_config import get_config
@@ -26,7 +26,11 @@ def parts(steps_per_call, mesh=None, loss=None, looped=None, max_skipped=0):
   schedule = make_schedule(config.optimizer, plan)
   optimizer = make_optimizer(config.optimizer, schedule)
   init_key, key = make_keys(config.seed, mesh)
-  init = make_init(toy_task, config, optimizer, mesh)
+  program = make_init(toy_task, config, optimizer)
+
+  def init(key):
+    return initial_state(program, key, mesh)
+
   loss = loss or toy_task.make_loss(config, mesh)
   train_steps = make_train_steps(
     loss,
@@ -222,9 +226,12 @@ def test_a_metric_may_not_take_the_name_of_the_loss():
 
 
 def test_the_abstract_state_is_what_init_makes():
-  init, init_key, *_ = parts(4)
-  state = init(init_key)
-  abstract = abstract_state(init, init_key, make_mesh())
+  config, mesh = get_config(), make_mesh()
+  schedule = make_schedule(config.optimizer, Plan(1.0, 100, 16, 4))
+  init = make_init(toy_task, config, make_optimizer(config.optimizer, schedule))
+  key, _ = make_keys(0, mesh)
+  state = initial_state(init, key, mesh)
+  abstract = abstract_state(init, key, mesh)
   for made, said in zip(
     jax.tree.leaves(state), jax.tree.leaves(abstract), strict=True
   ):

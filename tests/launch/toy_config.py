@@ -27,6 +27,8 @@ def get_config(arg=None) -> Any:
       'seed': 0,
       'epochs': 5.0,
       'batch_size': 16,
+      'virtual_shards': 1,
+      'determinism': 'default',
       'steps_per_call': 4,
       'log_every': 5,
       'eval_every': 1.0,

@@ -47,14 +47,13 @@ def make(mix_config: Any, place: Place) -> Mixing:
 
   Raises:
     ValueError: a field has a value that cannot be, which begins with
-      `config.mix.`, or a device has too few examples.
+      `config.mix.`, or a shard has too few examples.
   """
   options = mix_config.to_dict()
   if place.rows < 2 and set(options.get('candidates', ())) != {'identity'}:
-    devices = place.mesh.size
     raise ValueError(
-      f'config.batch_size={place.rows * devices} leaves each of {devices} '
-      'devices one example, and none to mix it with: it must be at least '
-      f'{2 * devices}'
+      f'config.batch_size={place.rows * place.shards} leaves each of '
+      f'config.virtual_shards={place.shards} one example, and none to mix it '
+      f'with: it must be at least {2 * place.shards}'
     )
   return find(options.pop('name')).make(options, place)

@@ -29,7 +29,7 @@ def make(options: dict[str, Any], place: Place) -> Mixing:
   """Makes the mixing of `config.mix`.
 
   A step passes the network twice: the unmixed images tell what is salient.
-  Groups are within a device's part of the batch, and every device draws anew.
+  Groups are within a shard of the batch, and every shard draws anew.
 
   Raises:
     ValueError: what `jaxmix.draw_co_mixup` refuses, naming config.mix.
@@ -52,9 +52,13 @@ def make(options: dict[str, Any], place: Place) -> Mixing:
   )
 
   def mix(
-    key: jax.Array, images: jax.Array, labels: jax.Array, network: Network
+    key: jax.Array,
+    shards: jax.Array,
+    images: jax.Array,
+    labels: jax.Array,
+    network: Network,
   ) -> Mixed:
     saliency = find_saliency(place, images, labels, network)
-    return Mixed(*mix_parts(key, images, labels, saliency))
+    return Mixed(*mix_parts(key, shards, images, labels, saliency))
 
   return mix

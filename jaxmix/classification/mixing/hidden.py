@@ -42,7 +42,7 @@ def make_mixing(
   place: Place,
   factor: Callable[[jaxmix.HiddenMix], jax.Array] | None = None,
 ) -> Mixing:
-  """Makes the mixing of a draw for a device's rows, which all devices share.
+  """Makes the mixing of a draw for a shard's rows, which all shards share.
 
   Args:
     draw: of a key and the number of rows.
@@ -53,14 +53,17 @@ def make_mixing(
     ValueError: what `draw` refuses, naming config.mix.
   """
   check(lambda key: draw(key, place.rows))
-  parts, same = place.mesh.shape['data'], PartitionSpec()
-  rows = PartitionSpec('data')
+  same, rows = PartitionSpec(), PartitionSpec('data')
 
   def mix(
-    key: jax.Array, images: jax.Array, labels: jax.Array, network: Network
+    key: jax.Array,
+    shards: jax.Array,
+    images: jax.Array,
+    labels: jax.Array,
+    network: Network,
   ) -> Mixed:
-    del network  # it is told what to mix, and says nothing
-    drawn = draw(key, len(images) // parts)
+    del shards, network  # all shards are mixed alike, whatever it says
+    drawn = draw(key, place.rows)
 
     def pairs(drawn: jaxmix.HiddenMix, labels: jax.Array) -> Pairs:
       del labels  # which say what the rows are
@@ -73,11 +76,11 @@ def make_mixing(
       def apply(drawn: jaxmix.HiddenMix, states: jax.Array) -> jax.Array:
         return jaxmix.apply_hidden(drawn, k, states)
 
-      return place.by_rows(apply, same, rows)(drawn, states)
+      return place.by_shards(apply, same, rows)(drawn, states)
 
     return Mixed(
       place.finish(images.astype(jnp.float32)),
-      place.by_rows(pairs, same, rows)(drawn, labels),
+      place.by_shards(pairs, same, rows)(drawn, labels),
       hidden,
       None if factor is None else factor(drawn),
     )

@@ -10,43 +10,71 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxmix.classification.losses import Targets
 
 Network = Callable[[jax.Array], jax.Array]
-Mixing = Callable[[jax.Array, jax.Array, jax.Array, Network], 'Mixed']
+Mixing = Callable[
+  [jax.Array, jax.Array, jax.Array, jax.Array, Network], 'Mixed'
+]
 
 
 class Place(NamedTuple):
   """Where a mixing is made for.
 
+  A batch is equal parts, its shards, whatever devices there are. Partners are
+  found within a shard, and counted from its beginning.
+
   Attributes:
-    rows: how many examples of a batch a device has.
+    rows: how many examples a shard has.
     image_shape: `(H, W, C)`.
     num_classes: labels are 0..num_classes-1.
-    mesh: its axis `data` shards the batch. No mixing moves pixels along it:
-      partners are found within a device's part, and counted from its beginning.
+    mesh: its axis `data` splits the batch. If every device has whole shards, no
+      mixing moves pixels along it. None: the batch is on one device.
     finish: uint8 pixels, as float32, to what the network takes.
     states: gives the shapes `(H, W, C)` of the network's states, of which 0 is
       its input.
+    shards: how many a batch has.
   """
 
   rows: int
   image_shape: tuple[int, ...]
   num_classes: int
-  mesh: Mesh
+  mesh: Mesh | None
   finish: Callable[[jax.Array], jax.Array]
   states: Callable[[], tuple[tuple[int, ...], ...]] = tuple
+  shards: int = 1
 
-  def by_rows(
+  def by_shards(
     self, function: Callable[..., Any], *specs: PartitionSpec
   ) -> Callable[..., Any]:
-    """Has each device call `function` on its rows of every argument.
+    """Has `function` called on the rows of each shard, where they are.
 
     Args:
       function: of arrays with a leading batch axis; so are its results.
       *specs: of the arguments, where not all are split: `PartitionSpec()` is
         the same everywhere.
     """
+    devices = 1 if self.mesh is None else self.mesh.size
+    whole = self.shards % devices == 0
+    count = self.shards // devices if whole else self.shards
+
+    def part(*arguments: Any) -> Any:
+      if count == 1:
+        return function(*arguments)
+      split = [spec != PartitionSpec() for spec in specs] or [True]
+      split = split * (len(arguments) // len(split))
+      shards = [
+        jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), x)
+        if s
+        else x
+        for x, s in zip(arguments, split, strict=True)
+      ]
+      axes = [0 if s else None for s in split]
+      results = jax.vmap(function, axes)(*shards)
+      return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), results)
+
+    if self.mesh is None or not whole:
+      return part
     rows = PartitionSpec('data')
     return jax.shard_map(
-      function,
+      part,
       mesh=self.mesh,
       in_specs=specs or rows,
       out_specs=rows,
@@ -56,25 +84,26 @@ class Place(NamedTuple):
   def by_key(
     self, mix: Callable[..., Any], *names: str, anew: bool
   ) -> Callable[..., Any]:
-    """Has each device mix its rows.
+    """Has the rows of each shard mixed, where they are.
 
     Args:
       mix: of a key and of arrays with a leading batch axis.
       *names: of those arrays: 'images', 'labels' or 'saliency'.
-      anew: whether every device draws by a key of its own, or all by the same.
+      anew: whether every shard draws by a key of its own, or all by the same.
+
+    Returns:
+      A function of the key, the numbers of the shards, and those arrays.
 
     Raises:
       ValueError: what `mix` refuses, naming config.mix.
     """
     check(mix, *[self._batch(name) for name in names])
 
-    def part(key: jax.Array, *rows: jax.Array) -> Any:
-      if anew:
-        key = jax.random.fold_in(key, jax.lax.axis_index('data'))
-      return mix(key, *rows)
+    def part(key: jax.Array, shards: jax.Array, *rows: jax.Array) -> Any:
+      return mix(jax.random.fold_in(key, shards[0]) if anew else key, *rows)
 
-    specs = [PartitionSpec('data')] * len(names)
-    return self.by_rows(part, PartitionSpec(), *specs)
+    rows = PartitionSpec('data')
+    return self.by_shards(part, PartitionSpec(), rows, *[rows] * len(names))
 
   def _batch(self, name: str) -> jax.ShapeDtypeStruct:
     plane = (self.rows, *self.image_shape[:2])
@@ -99,10 +128,11 @@ def check(draw: Callable[..., Any], *batch: jax.ShapeDtypeStruct) -> None:
 
 
 class Mixed(NamedTuple):
-  """What a mixing makes of `(key, images, labels, network)`.
+  """What a mixing makes of `(key, shards, images, labels, network)`.
 
-  `images` are uint8 `[B, H, W, C]`, `labels` int32 `[B]`. `network` maps
-  finished images to logits in training mode; its statistics are dropped.
+  `shards` int32 `[S]` are the numbers of the shards in the batch, `images` are
+  uint8 `[B, H, W, C]`, `labels` int32 `[B]`. `network` maps finished images to
+  logits in training mode; its statistics are dropped.
 
   Attributes:
     images: `[B, H, W, C]`, finished.

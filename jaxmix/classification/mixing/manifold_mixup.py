@@ -18,8 +18,7 @@ RULES = {
 def make(options: dict[str, Any], place: Place) -> Mixing:
   """Makes the mixing of `config.mix`.
 
-  The state, lambda and the pairs of each device's part are the same on every
-  device.
+  The state, lambda and the pairs are the same in every shard.
 
   Raises:
     ValueError: what `jaxmix.draw_manifold_mixup` refuses, naming config.mix.

@@ -24,8 +24,8 @@ RULES = {
 def make(options: dict[str, Any], place: Place) -> Mixing:
   """Makes the mixing of `config.mix`.
 
-  The state, its blocks, lambda and the pairs of each device's part are the same
-  on every device. The loss of a mixed batch is the paper's sum of two cross
+  The state, its blocks, lambda and the pairs are the same in every shard. The
+  loss of a mixed batch is the paper's sum of two cross
   entropies, which are the same: it is twice one of them.
 
   Raises:

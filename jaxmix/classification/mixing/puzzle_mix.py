@@ -29,8 +29,8 @@ def make(options: dict[str, Any], place: Place) -> Mixing:
   """Makes the mixing of `config.mix`.
 
   A step passes the network twice: the unmixed images tell what is salient. The
-  key is the same on every device, so one ratio and one size of blocks hold for
-  the whole batch; with granularity 'sample' every device has its own.
+  key is the same in every shard, so one ratio and one size of blocks hold for
+  the whole batch; with granularity 'sample' every shard has its own.
 
   Raises:
     ValueError: what `jaxmix.draw_puzzle_mix` refuses, naming config.mix.
@@ -49,10 +49,14 @@ def make(options: dict[str, Any], place: Place) -> Mixing:
   )
 
   def mix(
-    key: jax.Array, images: jax.Array, labels: jax.Array, network: Network
+    key: jax.Array,
+    shards: jax.Array,
+    images: jax.Array,
+    labels: jax.Array,
+    network: Network,
   ) -> Mixed:
     saliency = find_saliency(place, images, labels, network)
-    mixed, lam, partner = mix_parts(key, images, saliency)
+    mixed, lam, partner = mix_parts(key, shards, images, saliency)
     return Mixed(mixed, Pairs(lam, partner))
 
   return mix

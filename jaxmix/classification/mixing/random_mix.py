@@ -34,8 +34,8 @@ def make(options: dict[str, Any], place: Place) -> Mixing:
   """Makes the mixing of `config.mix`.
 
   Images come in as uint8 and go out finished: they are read and written once.
-  The key is the same on every device, so one mode and one lambda hold for the
-  whole batch; with granularity 'sample' every device has its own.
+  The key is the same in every shard, so one mode and one lambda hold for the
+  whole batch; with granularity 'sample' every shard has its own.
 
   Raises:
     ValueError: what `jaxmix.draw_random_mix` refuses, naming config.mix.
@@ -53,10 +53,14 @@ def make(options: dict[str, Any], place: Place) -> Mixing:
   )
 
   def mix(
-    key: jax.Array, images: jax.Array, labels: jax.Array, network: Network
+    key: jax.Array,
+    shards: jax.Array,
+    images: jax.Array,
+    labels: jax.Array,
+    network: Network,
   ) -> Mixed:
     del labels, network  # the pixels' shares say all
-    mixed, lam, partner = mix_parts(key, images)
+    mixed, lam, partner = mix_parts(key, shards, images)
     return Mixed(mixed, Pairs(lam, partner))
 
   return mix

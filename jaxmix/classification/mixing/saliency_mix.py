@@ -19,8 +19,8 @@ RULES = {
 def make(options: dict[str, Any], place: Place) -> Mixing:
   """Makes the mixing of `config.mix`.
 
-  The key is the same on every device, so one ratio holds for the whole batch;
-  with granularity 'sample' every device has its own.
+  The key is the same in every shard, so one ratio holds for the whole batch;
+  with granularity 'sample' every shard has its own.
 
   Raises:
     ValueError: what `jaxmix.draw_saliency_mix` refuses, naming config.mix.
@@ -39,10 +39,14 @@ def make(options: dict[str, Any], place: Place) -> Mixing:
   )
 
   def mix(
-    key: jax.Array, images: jax.Array, labels: jax.Array, network: Network
+    key: jax.Array,
+    shards: jax.Array,
+    images: jax.Array,
+    labels: jax.Array,
+    network: Network,
   ) -> Mixed:
     del labels, network  # the pixels say all
-    mixed, lam, partner = mix_parts(key, images)
+    mixed, lam, partner = mix_parts(key, shards, images)
     return Mixed(mixed, Pairs(lam, partner))
 
   return mix

@@ -16,7 +16,9 @@ FAMILIES = {
 DTYPES = {'bfloat16': jnp.bfloat16, 'float32': jnp.float32}
 
 
-def create(model_config: Any, num_classes: int) -> nn.Module:
+def create(
+  model_config: Any, num_classes: int, *, groups: int = 1
+) -> nn.Module:
   """Builds the network that `config.model` describes.
 
   Args:
@@ -24,6 +26,8 @@ def create(model_config: Any, num_classes: int) -> nn.Module:
       (parameters, statistics and logits are float32) and the fields of the
       family, e.g. `depth` and `width`.
     num_classes: the number of logits.
+    groups: equal parts of a batch, each of which BatchNorm normalises by
+      itself in training.
 
   Raises:
     ValueError: a field is unknown, missing or has a value that cannot be
@@ -41,7 +45,7 @@ def create(model_config: Any, num_classes: int) -> nn.Module:
     )
   family = FAMILIES[name]
   known = set(family.__dataclass_fields__)
-  known -= {'parent', 'name', 'dtype', 'num_classes'}
+  known -= {'parent', 'name', 'dtype', 'num_classes', 'groups'}
   if missing := sorted(known - fields.keys()):
     raise ValueError(f'config.model.{missing[0]} is missing: {name} needs it')
   for field, value in fields.items():
@@ -63,7 +67,9 @@ def create(model_config: Any, num_classes: int) -> nn.Module:
     raise ValueError(
       f'config.model.depth={fields["depth"]} must be 6n + 4 (10, 16, 22, 28)'
     )
-  return family(num_classes=num_classes, dtype=DTYPES[dtype], **fields)
+  return family(
+    num_classes=num_classes, dtype=DTYPES[dtype], groups=groups, **fields
+  )
 
 
 def states(

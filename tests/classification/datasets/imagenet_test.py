@@ -279,9 +279,7 @@ def final_state(config, workdir):
   mesh = make_mesh()
   plan = Plan(config.epochs, tiny_imagenet.TRAIN, config.batch_size, 1)
   schedule = make_schedule(config.optimizer, plan)
-  init = make_init(
-    task, config, make_optimizer(config.optimizer, schedule), mesh
-  )
+  init = make_init(task, config, make_optimizer(config.optimizer, schedule))
   target = abstract_state(init, make_keys(0, mesh)[0], mesh)
   checkpoints = Checkpoints(workdir / 'checkpoints', 9, {})
   restored = checkpoints.restore(target)
