@@ -1,0 +1,93 @@
+#!/usr/bin/env bash
+# A training on the GPUs of one or of many machines of a SLURM cluster, one
+# process a GPU; or an array of them. From the folder of the clone:
+#
+#   sbatch --nodes=4 --gpus-per-node=8 --ntasks-per-node=8 --time=24:00:00 \
+#     launch/pods/slurm.sh --config=FILE.py[:ARG] --workdir=W [FLAG...]
+#
+# The flags are those of launch.main. In an array `%a` in a flag is the number of
+# the task, such as --config.seed=%a --workdir=W/%a, and the lines of the file
+# $ROWS, counted from 0, are more flags of one task each. Other variables:
+#
+#   PYTHON=.venv/bin/python   of the environment, on every machine
+#   MAX_IDLE=3                requeues in a row that bring no newer checkpoint
+#
+# Exit codes are those of launch.main. A run that was stopped with its state
+# saved (143), lost a peer (6) or was killed (137) is queued again: the same
+# command goes on. docs/pods.md has the rest.
+#SBATCH --job-name=jaxmix
+#SBATCH --nodes=1
+#SBATCH --gpus-per-node=1
+#SBATCH --ntasks-per-node=1
+#SBATCH --signal=TERM@180
+#SBATCH --requeue
+#SBATCH --open-mode=append
+set -uo pipefail
+
+refuse() {
+  echo "slurm.sh: $1" >&2
+  exit 8
+}
+
+flags=("$@")
+array=${SLURM_ARRAY_TASK_ID:-}
+if [[ -n $array ]]; then
+  if [[ -n ${ROWS:-} ]]; then
+    mapfile -t rows <"$ROWS" || refuse "cannot read ROWS=$ROWS"
+    [[ -n ${rows[array]:-} ]] || refuse "ROWS=$ROWS has no line $array"
+    read -ra row <<<"${rows[array]}"
+    flags+=("${row[@]}")
+  fi
+  flags=("${flags[@]//%a/$array}")
+fi
+
+workdir=
+for flag in "${flags[@]}"; do
+  [[ $flag != --workdir=?* ]] || workdir=${flag#*=}
+done
+[[ -n $workdir ]] || refuse 'give the folder of the run as --workdir=FOLDER'
+tasks=${SLURM_NTASKS_PER_NODE:-1}
+gpus=${SLURM_GPUS_ON_NODE:-}
+# jax gives the i-th process of a machine the i-th GPU.
+((tasks == ${gpus:-tasks})) ||
+  refuse "--ntasks-per-node=$tasks and $gpus GPUs on a node: give as many of both"
+
+newest() { # the step of the newest checkpoint
+  local path step=-1
+  for path in "$workdir"/checkpoints/*; do
+    path=${path##*/}
+    [[ $path =~ ^[0-9]+$ ]] && ((path > step)) && step=$path
+  done
+  echo "$step"
+}
+
+before=$(newest)
+# Every process sees all GPUs of its machine, as jax expects. One that fails is
+# not a reason to kill the others: they notice, and end with a code of their own.
+srun --kill-on-bad-exit=0 --wait=0 --label \
+  ${gpus:+--gpu-bind=none} \
+  ${SLURM_CPUS_PER_TASK:+--cpus-per-task="$SLURM_CPUS_PER_TASK"} \
+  "${PYTHON:-.venv/bin/python}" -m launch.main "${flags[@]}"
+code=$?
+
+count=$workdir/idle_requeues
+case $code in
+  6 | 137 | 143) ;;
+  *)
+    rm -f "$count"
+    exit "$code"
+    ;;
+esac
+idle=0
+if [[ $(newest) == "$before" ]]; then
+  idle=$(($(cat "$count" 2>/dev/null || echo 0) + 1))
+fi
+if ((idle > ${MAX_IDLE:-3})); then
+  rm -f "$count"
+  echo "slurm.sh: not queued again, $((idle - 1)) times brought nothing" >&2
+  exit "$code"
+fi
+mkdir -p "$workdir" && echo "$idle" >"$count"
+# Not $SLURM_JOB_ID: that of one task is the id of the whole array.
+scontrol requeue "${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}${array:+_$array}"
+exit "$code"

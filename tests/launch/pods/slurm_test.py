@@ -1,0 +1,192 @@
+"""`slurm.sh` with programs that stand in for the cluster's.
+
+`sbatch` does what SLURM does with a script: reads its lines, lets options win,
+sets the environment, and runs a copy. `srun` and `scontrol` keep what they are
+asked for. No cluster has run it.
+"""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.faults import trainer
+from tests.launch.pods.files import AGAIN, FLAGS, NEVER, PODS
+from tests.launch.slurm_test import children
+
+
+@pytest.fixture
+def slurm(cluster):
+  cluster('srun', 'printf "%s\\n" "$@" > "$FAKE/srun"; eval "${STEP:-}"')
+  cluster('scontrol', 'echo "$@" >> "$FAKE/scontrol"')
+
+
+def directives():
+  head, _, _ = (PODS / 'slurm.sh').read_text().partition('\nset ')
+  lines = [x for x in head.splitlines() if x.startswith('#SBATCH --')]
+  options = [x.removeprefix('#SBATCH --') for x in lines]
+  return {name: value for name, _, value in (x.partition('=') for x in options)}
+
+
+def start_job(tmp_path, *flags, task=None, env=(), **options):
+  """Does what SLURM does for `sbatch OPTIONS slurm.sh FLAGS`."""
+  chosen = directives() | {k.replace('_', '-'): v for k, v in options.items()}
+  about = {
+    'JOB_ID': '77' if task is None else '80',
+    'NNODES': chosen['nodes'],
+    'NTASKS_PER_NODE': chosen['ntasks-per-node'],
+    'GPUS_ON_NODE': chosen['gpus-per-node'],
+  }
+  if 'cpus-per-task' in chosen:
+    about['CPUS_PER_TASK'] = chosen['cpus-per-task']
+  if task is not None:
+    about |= {'ARRAY_JOB_ID': '77', 'ARRAY_TASK_ID': str(task)}
+  variables = {f'SLURM_{k}': str(v) for k, v in about.items()} | dict(env)
+  shutil.copy(PODS / 'slurm.sh', tmp_path / 'slurm_script')
+  return subprocess.Popen(
+    ['bash', str(tmp_path / 'slurm_script'), *flags],
+    env=os.environ | variables,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+
+
+def sbatch(tmp_path, *flags, **options):
+  return trainer.wait(start_job(tmp_path, *flags, **options))
+
+
+def asked(tmp_path, program):
+  path = tmp_path / program
+  return path.read_text().splitlines() if path.exists() else []
+
+
+def test_the_job_asks_for_time_to_save_and_to_be_queued_again():
+  found = directives()
+  assert re.fullmatch(r'TERM@\d{3}', found['signal']), (
+    'the processes themselves must be told before the time is up, not the '
+    'shell alone (B:), or nothing is saved'
+  )
+  assert found.keys() >= {'requeue', 'open-mode'}, found
+
+
+def test_srun_is_given_the_flags_and_every_process_sees_all_gpus(
+  slurm, tmp_path
+):
+  shape = {'nodes': 4, 'gpus_per_node': 8, 'ntasks_per_node': 8}
+  done = sbatch(
+    tmp_path, *FLAGS, **shape, cpus_per_task=12, env={'PYTHON': 'py'}
+  )
+  assert done.code == 0 and not asked(tmp_path, 'scontrol'), done.err
+  said = asked(tmp_path, 'srun')
+  first = said.index('py')
+  assert said[first:] == ['py', '-m', 'launch.main', *FLAGS]
+  assert {'--gpu-bind=none', '--cpus-per-task=12'} <= set(said[:first]), (
+    'jax looks for the i-th GPU: each task must see all of its machine'
+  )
+
+
+@pytest.mark.parametrize('code', AGAIN)
+def test_a_run_that_can_go_on_is_queued_again(slurm, tmp_path, code):
+  done = sbatch(tmp_path, *FLAGS, env={'STEP': f'exit {code}'})
+  assert done.code == code, 'the exit code is lost'
+  assert asked(tmp_path, 'scontrol') == ['requeue 77']
+
+
+@pytest.mark.parametrize('code', [0, *NEVER, 253])
+def test_a_run_that_cannot_is_not(slurm, tmp_path, code):
+  done = sbatch(tmp_path, *FLAGS, env={'STEP': f'exit {code}'})
+  assert done.code == code, 'the exit code is lost'
+  assert not asked(tmp_path, 'scontrol'), f'{code} would only come again'
+
+
+def test_requeues_that_bring_nothing_come_to_an_end(slurm, tmp_path):
+  fails = {'STEP': 'exit 6', 'MAX_IDLE': '2'}
+  works = fails | {'STEP': 'mkdir -p w/checkpoints/1{,0}0; exit 6'}
+  for env in (fails, fails, works, fails, fails):
+    assert sbatch(tmp_path, *FLAGS, env=env).code == 6
+  assert len(asked(tmp_path, 'scontrol')) == 5, 'a checkpoint did not count'
+  done = sbatch(tmp_path, *FLAGS, env=fails)
+  assert done.code == 6 and 'not queued again, 2 times' in done.err
+  assert len(asked(tmp_path, 'scontrol')) == 5, 'it would go on for ever'
+  # Who submits it by hand has mended something: it is counted anew.
+  sbatch(tmp_path, *FLAGS, env=fails)
+  assert len(asked(tmp_path, 'scontrol')) == 6
+
+
+def test_tasks_of_an_array_are_seeds_or_rows(slurm, tmp_path):
+  flags = ('--config=c.py', '--config.seed=%a', '--workdir=w/%a')
+  sbatch(tmp_path, *flags, task=3, env={'STEP': 'exit 143'})
+  assert asked(tmp_path, 'srun')[-2:] == ['--config.seed=3', '--workdir=w/3']
+  assert asked(tmp_path, 'scontrol') == ['requeue 77_3'], (
+    'the task alone must be queued again, not the array'
+  )
+  rows = tmp_path / 'rows'
+  rows.write_text('--workdir=a\n--config.x=1 --workdir=b-%a\n')
+  for task, row in enumerate(
+    (['--workdir=a'], ['--config.x=1', '--workdir=b-1'])
+  ):
+    sbatch(tmp_path, '--config=c.py', task=task, env={'ROWS': 'rows'})
+    said = asked(tmp_path, 'srun')
+    assert said[said.index('launch.main') + 1 :] == ['--config=c.py', *row]
+  done = sbatch(tmp_path, '--config=c.py', task=2, env={'ROWS': 'rows'})
+  assert done.code == 8 and 'ROWS=rows has no line 2' in done.err
+
+
+@pytest.mark.parametrize(
+  'flags, options, said',
+  [
+    (FLAGS[:2], {}, 'as --workdir=FOLDER'),
+    (FLAGS, {'gpus_per_node': 8}, '--ntasks-per-node=1 and 8 GPUs on a node'),
+  ],
+)
+def test_what_cannot_be_meant_is_refused(slurm, tmp_path, flags, options, said):
+  done = sbatch(tmp_path, *flags, **options)
+  assert done.code == 8 and said in done.err
+  assert not asked(tmp_path, 'srun')
+
+
+def wait_for(path):
+  deadline = time.monotonic() + 60
+  while not path.exists() and time.monotonic() < deadline:
+    time.sleep(0.02)
+
+
+def test_a_job_that_is_cancelled_stays_so(slurm, tmp_path):
+  # scancel tells the shell too, and the processes end with 143 all the same.
+  step = 'touch begun; sleep 1; exit 143'
+  job = start_job(tmp_path, *FLAGS, env={'STEP': step})
+  wait_for(tmp_path / 'begun')
+  job.terminate()
+  trainer.wait(job)
+  time.sleep(1.2)
+  assert not asked(tmp_path, 'scontrol'), 'a cancelled job would come back'
+
+
+def test_a_real_run_out_of_time_saves_and_goes_on(
+  slurm, cluster, tmp_path, monkeypatch
+):
+  cluster('srun', 'while [[ $1 == --* ]]; do shift; done; exec "$@"')
+  monkeypatch.chdir(trainer.ROOT)
+  flags = (f'--config={trainer.TOY}', f'--workdir={tmp_path}/w')
+  flags += ('--config.checkpoint_every=9.0', '--config.slow_evaluation=0.5')
+  env = {'PYTHON': sys.executable}
+  job = start_job(tmp_path, *flags, env=env)
+  trainer.wait_for_step(job, tmp_path / 'w', 5)
+  # What --signal does: processes of the step, not the shell.
+  (child,) = children(job.pid)
+  os.kill(child, signal.SIGTERM)
+  done = trainer.wait(job)
+  assert done.code == 143, done.err
+  assert asked(tmp_path, 'scontrol') == ['requeue 77']
+  assert 5 <= trainer.digests(tmp_path / 'w')[0] < 31, 'it was over, or unsaved'
+  done = sbatch(tmp_path, *flags, env=env)
+  assert done.code == 0, done.err
+  steps = [row['step'] for row in trainer.rows(tmp_path / 'w')]
+  assert steps == sorted(steps) and steps[-1] == 31, 'it began anew'
+  assert len(asked(tmp_path, 'scontrol')) == 1
