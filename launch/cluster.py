@@ -137,9 +137,14 @@ def joined(member: Member, seconds: float) -> Iterator[None]:
   jax.distributed.shutdown()
 
 
+def is_joined() -> bool:
+  """Says whether this process is one of several that have found each other."""
+  return jax.distributed.is_initialized()
+
+
 def is_lost_peer(error: BaseException) -> bool:
   """Says whether an error is what a collective raises when a peer is gone."""
-  if jax.process_count() == 1:
+  if not is_joined():
     return False
   text = str(error).lower()
   words = ('gloo', 'nccl', 'rccl', 'coordination', 'connection reset by peer')

@@ -146,7 +146,7 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
       settle()
 
   def end(code: int) -> NoReturn:
-    if jax.distributed.is_initialized():
+    if cluster.is_joined():
       # Python's own end would wait for peers, which wait for this process.
       settle()
       os._exit(code)

@@ -147,7 +147,10 @@ class _Watch:
     code = self._trainer.poll()
     ended = code if code is None or code >= 0 else 128 - code
     beat = self._beat._replace(
-      number=self._beat.number + 1, mark=self._pulse.read(), ended=ended
+      number=self._beat.number + 1,
+      mark=self._pulse.read(),
+      stopped=code is None and _is_stopped(self._trainer.pid),
+      ended=ended,
     )
     for other, peer in enumerate(self._peers):
       peer.see(beat if other == rank else peers.read(self._folder, other), now)
@@ -198,3 +201,10 @@ class _Watch:
       text += f'; where it was is in {stacks}'
     say(f'error: {text}. {go_on()[0].upper()}{go_on()[1:]}')
     return Exit.PEER
+
+
+def _is_stopped(pid: int) -> bool:
+  look = os.WSTOPPED | os.WNOHANG | os.WNOWAIT
+  with contextlib.suppress(ChildProcessError):
+    return os.waitid(os.P_PID, pid, look) is not None
+  return False

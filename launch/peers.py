@@ -31,6 +31,7 @@ class Beat(NamedTuple):
     host: the machine.
     pid: of the trainer.
     mark: the last of the trainer.
+    stopped: whether a signal has stopped it, and none has had it go on.
     ended: its exit code (128 + n for signal n), None while it runs.
     verdict: of process 0: why the run ends; empty while it goes on.
   """
@@ -40,19 +41,21 @@ class Beat(NamedTuple):
   host: str
   pid: int
   mark: Mark
+  stopped: bool = False
   ended: int | None = None
   verdict: str = ''
 
 
 def write(folder: pathlib.Path, rank: int, beat: Beat) -> None:
-  """Replaces the beat of a process; not synced, as a crash makes it worthless.
+  """Writes the beat of a process over the one before.
+
+  In place, and not by way of another name, which clients of a network file
+  system may be slow to see. Half a beat is read as none.
 
   Raises:
     OSError: the folder takes no files.
   """
-  part = folder / f'{rank}.json.part'
-  part.write_text(json.dumps(beat._asdict()))
-  part.replace(folder / f'{rank}.json')
+  (folder / f'{rank}.json').write_text(json.dumps(beat._asdict()))
 
 
 def read(folder: pathlib.Path, rank: int) -> Beat | None:
@@ -127,6 +130,9 @@ def judge(
       )
     if peer.beat.ended is None:
       return rank, f'was not heard of for {timeout:g} s'
+  for rank, peer in enumerate(peers):
+    if peer.beat and peer.beat.stopped and now - peer.marked > timeout:
+      return rank, f'is stopped, and has been for {timeout:g} s'
   return _stuck(peers, now, timeout)
 
 

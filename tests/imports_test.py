@@ -102,7 +102,7 @@ ONE_PLACE = {
   'orbax': 'launch/storage.py',
   'submitit': 'launch/slurm.py',
   'tensorboardX': 'launch/writers.py',
-  'jax.distributed': 'launch/mesh.py',
+  'jax.distributed': 'launch/cluster.py',
   'transformers': 'jaxretrieval/extract/hub.py',
 }
 
@@ -182,18 +182,20 @@ def test_one_place_each(package):
   assert not places, f'{package} belongs in {ONE_PLACE[package]} alone'
 
 
-def test_meshes_are_made_in_one_place():
+def test_meshes_and_processes_are_in_one_place_each():
   # Attribute access, so that `import jax; jax.make_mesh(...)` is seen as well.
   wrong = []
   for file in FILES:
-    if file in ('launch/mesh.py',):
+    if file in ('launch/mesh.py', 'launch/cluster.py'):
       continue
     for node in ast.walk(ast.parse((ROOT / file).read_text())):
       if isinstance(node, ast.Attribute):
         name = ast.unparse(node)
-        if name in ('jax.make_mesh', 'jax.distributed'):
+        if name in ('jax.make_mesh', 'jax.distributed', 'jax.sharding.Mesh'):
           wrong.append((file, node.lineno, name))
-  assert not wrong, f'meshes and processes belong in launch/mesh.py: {wrong}'
+  assert not wrong, (
+    f'meshes belong in mesh.py, processes in cluster.py: {wrong}'
+  )
 
 
 @pytest.mark.parametrize(

@@ -355,8 +355,8 @@ def test_evaluators_may_not_take_a_name(tmp_path):
 
 
 def test_a_hidden_copy_to_the_device_is_an_error(tmp_path, monkeypatch):
-  def host_feed(source, seed, plan, mesh):
-    feed = resident_feed(source, seed, plan, mesh)
+  def host_feed(source, seed, plan, mesh, **options):
+    feed = resident_feed(source, seed, plan, mesh, **options)
     return feed._replace(
       blocks=lambda step: map(jax.device_get, feed.blocks(step))
     )
