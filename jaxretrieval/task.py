@@ -92,20 +92,19 @@ def make_batch_loss(config: Any, image_dim: int, mesh: Mesh) -> Any:
       same = anchors.image_ids[:, None] == anchors.image_ids[None, :]
       same |= caption_ids[:, None] == caption_ids[None, :]
       return compare(constants, text, image, same=same), (constants, metrics)
-    if config.mining.bank:
-      rows = batch['resident']
-      bank = models.prepare_images(rows['image'], constants)
-      gallery = mining.Items(bank, rows['image_id'])
-      picked = mine(mining_key, anchors, gallery, image)
+    rows = batch['resident'] if config.mining.bank else batch.get('whole')
+    if rows is None:
+      gallery = anchors
+      picked, neg_image, neg_text = mine.from_batch(mining_key, anchors, image)
+    else:
+      images = models.prepare_images(rows['image'], constants)
+      gallery = mining.Items(images, rows['image_id'])
+      picked = mine.from_gallery(mining_key, anchors, gallery, image)
       negative = {name: array[picked.index] for name, array in rows.items()}
       texts, ids = _draw_captions(bank_key, negative)
       neg_text = encode(texts, jax.random.fold_in(encode_key, 1))
       picked = picked._replace(valid=picked.valid & (ids != caption_ids))
-      neg_image = bank[picked.index]
-    else:
-      gallery = anchors._replace(features=image)
-      picked = mine(mining_key, anchors, gallery, image)
-      neg_image, neg_text = image[picked.index], text[picked.index]
+      neg_image = images[picked.index]
     value = compare(
       constants, text, image, neg_image, neg_text, where=picked.valid
     )
