@@ -124,11 +124,10 @@ def make_batch_loss(config: Any, image_dim: int, mesh: Mesh) -> Any:
 def make_evaluators(config: Any, mesh: Mesh) -> dict[str, Any]:
   """The retrieval evaluations of `config.evals`, by name."""
   fields.check(config)
-  del mesh  # The galleries are small, and every device ranks them all.
   training = _training(config)
   model = models.create(config.model, training.split.images.shape[1])
   return {
-    name: evaluators.make(model, split, languages)
+    name: evaluators.make(model, split, languages, mesh)
     for name, (split, languages) in training.evals.items()
   }
 
