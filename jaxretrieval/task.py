@@ -55,7 +55,14 @@ def make_batch_loss(config: Any, image_dim: int, mesh: Mesh) -> Any:
   Args:
     config: `config.model`, `config.loss` and `config.mining`; no data is read.
     image_dim: the width of the image features.
-    mesh: the devices.
+    mesh: the devices that share a batch.
+
+  Returns:
+    The loss. Negatives are those of the batch, or of `batch['resident']` with
+    `config.mining.bank`. A device that works by itself, on a part of a batch
+    and with a mesh of its own, is given the whole as well, as `batch['whole']`:
+    then they are of that, their captions drawn and encoded again as those of a
+    bank are. InfoNCE has no use for it: it needs all rows as its batch.
   """
   model = models.create(config.model, image_dim)
   text_noise, image_noise = (
