@@ -41,6 +41,7 @@ RULES = {
     'two whole numbers of 0 or more, (first, last)',
   ),
   'mining.bank': SWITCH,
+  'mining.exchange': TEXT,
   'mining.block_size': whole(1, 2**20),
   'data.name': TEXT,
   'data.source': TEXT,

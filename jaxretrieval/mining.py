@@ -13,10 +13,12 @@ deterministic and treats each row alone, so that rows may be split over devices.
 """
 
 import math
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 MINERS = ('hardest', 'semihard', 'topk_random', 'random')
 
@@ -110,6 +112,7 @@ def select(
   ranks: tuple[int, int] = (0, 10),
   positive: jax.Array | None = None,
   block_size: int = 4096,
+  visit: Callable[..., Any] | None = None,
 ) -> Negatives:
   """Picks as `mine` does, with the chance of each row in `bits`.
 
@@ -121,6 +124,7 @@ def select(
     ranks: see `mine`.
     positive: see `mine`.
     block_size: see `mine`.
+    visit: `exchange.ring`, if `gallery` is a part of that which `index` counts.
 
   Returns:
     The picks of B rows; those of a row depend on that row alone.
@@ -129,39 +133,36 @@ def select(
     ValueError: an option is out of range, or shapes do not fit.
 
   Examples:
-    >>> import jax.numpy as jnp
     >>> texts = Items(jnp.array([[2.0]]), jnp.array([1]))
     >>> images = Items(jnp.array([[0.0], [1.0], [5.0]]), jnp.arange(3))
     >>> bits = jnp.zeros(1, jnp.uint32)
     >>> select(bits, texts, images).index
     Array([0], dtype=int32)
-    >>> near = images.features[1:2]
-    >>> select(bits, texts, images, miner='semihard', positive=near).index
-    Array([0], dtype=int32)
   """
   _check(bits, anchors, gallery, miner, ranks, positive, block_size)
   first, last = ranks if miner == 'topk_random' else (0, 1)
-  last = min(last, len(gallery.features))
   rows = (bits, anchors, positive if miner == 'semihard' else None)
-  rows, gallery = jax.lax.stop_gradient((rows, gallery))
-  squares = jnp.sum(jnp.square(_wide(gallery.features)), axis=-1)
+  rows, gallery = lax.stop_gradient((rows, gallery))
 
-  def pick(rows):
-    bits, anchors, positive = rows
+  def nearest(part, offset):
+    squares = jnp.sum(jnp.square(_wide(part.features)), axis=-1)
 
-    def scores(start, size):
-      block, norms = _slice((gallery, squares), start, size)
-      return _scores(bits, anchors, positive, block, norms, start, miner)
+    def lists(rows):
+      def scores(start, size):
+        block, norms = _slice((part, squares), start, size)
+        return _scores(rows, block, norms, offset + start, miner)
 
-    lists = _least(scores, len(squares), last, block_size)
-    picks = [_pick(bits, values, index, first) for values, index in lists]
-    index, valid = picks[0]
-    for other, other_valid in picks[1:]:
-      index = jnp.where(valid, index, other)
-      valid |= other_valid
-    return Negatives(index, valid)
+      found = _least(scores, len(squares), last, block_size)
+      return [(values, offset + index) for values, index in found]
 
-  return _by_blocks(pick, rows, len(bits), block_size)
+    return _by_blocks(lists, rows, len(bits), block_size)
+
+  found = visit(nearest, gallery, last) if visit else nearest(gallery, 0)
+  picks = [_pick(bits, values, index, first) for values, index in found]
+  index, valid = picks[0]
+  for other in picks[1:]:
+    index, valid = jnp.where(valid, index, other.index), valid | other.valid
+  return Negatives(index, valid)
 
 
 def _check(bits, anchors, gallery, miner, ranks, positive, block_size):
@@ -191,8 +192,9 @@ def _check(bits, anchors, gallery, miner, ranks, positive, block_size):
       raise ValueError(f'{name} has shape {array.shape}, not {(count,)}')
 
 
-def _scores(bits, anchors, positive, gallery, squares, start, miner):
+def _scores(rows, gallery, squares, start, miner):
   """Matrices `[b, c]` of what is to be least, in order of preference."""
+  bits, anchors, positive = rows
   excluded = anchors.image_ids[:, None] == gallery.image_ids[None, :]
   if anchors.caption_ids is not None and gallery.caption_ids is not None:
     excluded |= anchors.caption_ids[:, None] == gallery.caption_ids[None, :]
@@ -203,7 +205,7 @@ def _scores(bits, anchors, positive, gallery, squares, start, miner):
   # Less |text|^2, which is the same in a row: nothing to cancel against.
   text = _wide(anchors.features)
   scores = squares[None, :] - 2 * jnp.matmul(
-    text, _wide(gallery.features).T, precision=jax.lax.Precision.HIGHEST
+    text, _wide(gallery.features).T, precision=lax.Precision.HIGHEST
   )
   # What is not a number is picked, so that the loss shows it.
   scores = jnp.where(scores < math.inf, scores, -math.inf)
@@ -226,8 +228,9 @@ def _hashed(seed: jax.Array, column: jax.Array) -> jax.Array:
 def _least(scores, columns, count, block_size):
   """The `count` least of each row of each matrix: `[(values, index)]`, sorted.
 
-  Of equal values the lower column comes first.
+  Of equal values the lower column comes first. All, where there are fewer.
   """
+  count = min(count, columns)
   size = min(max(block_size, count), columns)
 
   def block(first):
@@ -249,7 +252,7 @@ def _least(scores, columns, count, block_size):
   if size == columns:
     return best
   firsts = jnp.arange(size, columns, size, dtype=jnp.int32)
-  return jax.lax.scan(step, best, firsts)[0]
+  return lax.scan(step, best, firsts)[0]
 
 
 def _top(values, index, count):
@@ -257,7 +260,7 @@ def _top(values, index, count):
   if count == 1:
     place = jnp.argmin(values, axis=1, keepdims=True)
   else:
-    place = jax.lax.top_k(-values, count)[1]
+    place = lax.top_k(-values, count)[1]
   index = jnp.broadcast_to(index, values.shape)
   return tuple(jnp.take_along_axis(x, place, axis=1) for x in (values, index))
 
@@ -279,7 +282,7 @@ def _by_blocks(function, rows, count, block_size):
     return function(rows)
   starts = jnp.arange(-(-count // block_size), dtype=jnp.int32) * block_size
   starts = jnp.minimum(starts, count - block_size)
-  blocks = jax.lax.map(
+  blocks = lax.map(
     lambda start: function(_slice(rows, start, block_size)), starts
   )
   places = starts[:, None] + jnp.arange(block_size)
@@ -290,9 +293,7 @@ def _by_blocks(function, rows, count, block_size):
 
 
 def _slice(tree, start, size):
-  return jax.tree.map(
-    lambda x: jax.lax.dynamic_slice_in_dim(x, start, size), tree
-  )
+  return jax.tree.map(lambda x: lax.dynamic_slice_in_dim(x, start, size), tree)
 
 
 def _wide(x: jax.Array) -> jax.Array:

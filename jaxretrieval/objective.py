@@ -2,14 +2,14 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
-from jaxretrieval import losses, mining
+from jaxretrieval import exchange, losses, mining
 
 # The fields of config.loss by its name. Lengths are squared, in its unit:
 # 'mean_square' is the mean squared norm of the training images, 'raw' that of
@@ -22,6 +22,22 @@ LOSSES = {
 }
 LENGTHS = {'eta', 'margin', 'temperature'}
 UNITS = ('mean_square', 'raw')
+# How the devices see the images of each other's part of a batch.
+EXCHANGES = ('gather', 'ring')
+
+
+class Mining(NamedTuple):
+  """Two ways to find negatives.
+
+  Attributes:
+    from_batch: `(key, anchors, image)` gives the picks from the batch, which
+      is split over the devices, and their images and texts.
+    from_gallery: `(key, anchors, gallery, positive)` gives the picks from a
+      gallery that every device has whole.
+  """
+
+  from_batch: Callable[..., tuple[mining.Negatives, jax.Array, jax.Array]]
+  from_gallery: Callable[..., mining.Negatives]
 
 
 def make_comparison(loss_config: Any) -> Callable[..., jax.Array]:
@@ -84,14 +100,14 @@ def make_comparison(loss_config: Any) -> Callable[..., jax.Array]:
   return compare
 
 
-def make_mining(mining_config: Any, mesh: Mesh) -> Callable[..., Any]:
-  """Makes `(key, anchors, gallery, positive) -> Negatives` of `config.mining`.
+def make_mining(mining_config: Any, mesh: Mesh) -> Mining:
+  """Makes what finds the negatives of `config.mining`.
 
-  Each device picks for its own anchors, from the whole gallery, which is small
-  beside the distances to it. The picks are those of one device.
+  Each device picks for its own anchors, and the picks are those of one device.
 
   Raises:
-    ValueError: what `mining.select` refuses, naming config.mining.
+    ValueError: what `mining.select` refuses, naming config.mining; there is no
+      such exchange, or nothing that it could exchange.
   """
   options = {
     'miner': mining_config.miner,
@@ -111,21 +127,52 @@ def make_mining(mining_config: Any, mesh: Mesh) -> Callable[..., Any]:
     )
   except ValueError as error:
     raise ValueError(f'config.mining.{error}') from error
+  how = mining_config.exchange
+  if how not in EXCHANGES:
+    raise ValueError(
+      f'config.mining.exchange={how!r} must be one of {", ".join(EXCHANGES)}'
+    )
+  if how == 'ring' and mining_config.bank:
+    raise ValueError(
+      "config.mining.exchange='ring' and config.mining.bank=True: every device "
+      "has the bank, there is nothing to exchange; set exchange='gather'"
+    )
 
-  def select(bits: Any, anchors: Any, gallery: Any, positive: Any) -> Any:
+  def from_gallery(bits: Any, anchors: Any, gallery: Any, positive: Any) -> Any:
     return mining.select(bits, anchors, gallery, positive=positive, **options)
 
+  def from_batch(bits: Any, anchors: Any, image: Any) -> Any:
+    part, text = anchors._replace(features=image), anchors.features
+    if mesh.size == 1:
+      picked = from_gallery(bits, anchors, part, image)
+      return picked, image[picked.index], text[picked.index]
+    if how == 'ring':
+      visit = exchange.ring('data')
+      picked = mining.select(
+        bits, anchors, part, positive=image, visit=visit, **options
+      )
+      neg_image = exchange.take(image, picked.index, 'data')
+    else:
+      whole = jax.lax.all_gather(part, 'data', tiled=True)
+      picked = from_gallery(bits, anchors, whole, image)
+      neg_image = whole.features[picked.index]
+    return picked, neg_image, exchange.take(text, picked.index, 'data')
+
   rows, everywhere = PartitionSpec('data'), PartitionSpec()
-  select_rows = jax.shard_map(
-    select,
-    mesh=mesh,
-    in_specs=(rows, rows, everywhere, rows),
-    out_specs=rows,
-    check_vma=False,
+
+  def on_each_device(function: Any, *in_specs: Any) -> Any:
+    if mesh.size > 1:
+      function = jax.shard_map(
+        function, mesh=mesh, in_specs=in_specs, out_specs=rows
+      )
+
+    def mine(key: Any, anchors: Any, *args: Any) -> Any:
+      bits = jax.random.bits(key, (len(anchors.features),), jnp.uint32)
+      return function(bits, anchors, *args)
+
+    return mine
+
+  return Mining(
+    from_batch=on_each_device(from_batch, rows, rows, rows),
+    from_gallery=on_each_device(from_gallery, rows, rows, everywhere, rows),
   )
-
-  def mine(key: Any, anchors: Any, gallery: Any, positive: Any) -> Any:
-    bits = jax.random.bits(key, (len(positive),), jnp.uint32)
-    return select_rows(bits, anchors, gallery, positive)
-
-  return mine

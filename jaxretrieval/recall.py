@@ -25,6 +25,7 @@ def ranks(
   gallery_ids: ArrayLike,
   *,
   block_size: int = 1024,
+  axis: str | None = None,
 ) -> jax.Array:
   """How many items of other ids are at most as far as the nearest own item.
 
@@ -42,6 +43,8 @@ def ranks(
     query_ids: `[Q]` what each query is about; several may share one.
     gallery_ids: `[N]` the same of items. Up to 64 bits, but 32 under jit.
     block_size: queries and items that are compared at once.
+    axis: within `shard_map`, the axis over which the gallery is split; ranks
+      are those in the whole, and items of an id below 0 only fill up parts.
 
   Returns:
     int32 `[Q]` in 0..N-1. Under jit, a query without own item gets N.
@@ -61,13 +64,8 @@ def ranks(
     query_ids, gallery_ids = _dense_ids(query_ids, gallery_ids)
   if not np.shape(queries)[0]:
     return jnp.zeros(0, jnp.int32)
-  return _ranks(
-    jnp.asarray(queries),
-    jnp.asarray(gallery),
-    jnp.asarray(query_ids),
-    jnp.asarray(gallery_ids),
-    block_size=block_size,
-  )
+  arrays = map(jnp.asarray, (queries, gallery, query_ids, gallery_ids))
+  return _ranks(*arrays, block_size=block_size, axis=axis)
 
 
 def _check_shapes(queries, gallery, query_ids, gallery_ids, block_size):
@@ -104,14 +102,15 @@ def _dense_ids(query_ids, gallery_ids) -> tuple[np.ndarray, np.ndarray]:
   )
 
 
-@partial(jax.jit, static_argnames='block_size')
-def _ranks(queries, gallery, query_ids, gallery_ids, *, block_size):
+@partial(jax.jit, static_argnames=('block_size', 'axis'))
+def _ranks(queries, gallery, query_ids, gallery_ids, *, block_size, axis):
   count, items = len(queries), len(gallery)
+  # For the types of loops: what devices count of their parts differs.
+  queries, query_ids = lax.pcast((queries, query_ids), axis or (), to='varying')
   # The items of an id are neighbours in this order.
   order = jnp.argsort(gallery_ids).astype(jnp.int32)
   first = jnp.searchsorted(gallery_ids[order], query_ids, side='left')
   last = jnp.searchsorted(gallery_ids[order], query_ids, side='right')
-
   width = min(block_size, items)
   starts = jnp.arange(0, items, width)
 
@@ -119,6 +118,7 @@ def _ranks(queries, gallery, query_ids, gallery_ids, *, block_size):
     query, query_id, first, last = block
     query = query.astype(jnp.float32)
     own = _nearest_own(query, gallery, order, first, last)
+    own = lax.pmin(own, axis) if axis else own
 
     def count_ahead(ahead, start):
       # The last block begins early and leaves out what was counted before.
@@ -126,11 +126,12 @@ def _ranks(queries, gallery, query_ids, gallery_ids, *, block_size):
       index = begin + jnp.arange(width)
       item_id = lax.dynamic_slice_in_dim(gallery_ids, begin, width)
       other = (query_id[:, None] != item_id) & (index >= start)
+      other &= (item_id >= 0) | (not axis)
       item = lax.dynamic_slice_in_dim(gallery, begin, width)
       return ahead + _count_ahead(query, item, own, other), None
 
-    zeros = jnp.zeros(len(query), jnp.int32)
-    return lax.scan(count_ahead, zeros, starts)[0]
+    zeros = jnp.zeros_like(query_id, jnp.int32)
+    return lax.psum(lax.scan(count_ahead, zeros, starts)[0], axis or ())
 
   rows = min(block_size, count)
   blocks = jax.tree.map(
@@ -156,7 +157,7 @@ def _nearest_own(query, gallery, order, first, last):
     distance = _distance(query, gallery[order[row]])
     return jnp.where(first < last, jnp.minimum(nearest, distance), nearest)
 
-  nearest = jnp.full(len(query), jnp.inf)
+  nearest = jnp.full_like(query[:, 0], jnp.inf)
   return lax.fori_loop(0, jnp.max(last - first), nearer, nearest)
 
 

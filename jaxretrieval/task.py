@@ -55,7 +55,14 @@ def make_batch_loss(config: Any, image_dim: int, mesh: Mesh) -> Any:
   Args:
     config: `config.model`, `config.loss` and `config.mining`; no data is read.
     image_dim: the width of the image features.
-    mesh: the devices.
+    mesh: the devices that share a batch.
+
+  Returns:
+    The loss. Negatives are those of the batch, or of `batch['resident']` with
+    `config.mining.bank`. A device that works by itself, on a part of a batch
+    and with a mesh of its own, is given the whole as well, as `batch['whole']`:
+    then they are of that, their captions drawn and encoded again as those of a
+    bank are. InfoNCE has no use for it: it needs all rows as its batch.
   """
   model = models.create(config.model, image_dim)
   text_noise, image_noise = (
@@ -92,20 +99,19 @@ def make_batch_loss(config: Any, image_dim: int, mesh: Mesh) -> Any:
       same = anchors.image_ids[:, None] == anchors.image_ids[None, :]
       same |= caption_ids[:, None] == caption_ids[None, :]
       return compare(constants, text, image, same=same), (constants, metrics)
-    if config.mining.bank:
-      rows = batch['resident']
-      bank = models.prepare_images(rows['image'], constants)
-      gallery = mining.Items(bank, rows['image_id'])
-      picked = mine(mining_key, anchors, gallery, image)
+    rows = batch['resident'] if config.mining.bank else batch.get('whole')
+    if rows is None:
+      gallery = anchors
+      picked, neg_image, neg_text = mine.from_batch(mining_key, anchors, image)
+    else:
+      images = models.prepare_images(rows['image'], constants)
+      gallery = mining.Items(images, rows['image_id'])
+      picked = mine.from_gallery(mining_key, anchors, gallery, image)
       negative = {name: array[picked.index] for name, array in rows.items()}
       texts, ids = _draw_captions(bank_key, negative)
       neg_text = encode(texts, jax.random.fold_in(encode_key, 1))
       picked = picked._replace(valid=picked.valid & (ids != caption_ids))
-      neg_image = bank[picked.index]
-    else:
-      gallery = anchors._replace(features=image)
-      picked = mine(mining_key, anchors, gallery, image)
-      neg_image, neg_text = image[picked.index], text[picked.index]
+      neg_image = images[picked.index]
     value = compare(
       constants, text, image, neg_image, neg_text, where=picked.valid
     )
@@ -125,11 +131,10 @@ def make_batch_loss(config: Any, image_dim: int, mesh: Mesh) -> Any:
 def make_evaluators(config: Any, mesh: Mesh) -> dict[str, Any]:
   """The retrieval evaluations of `config.evals`, by name."""
   fields.check(config)
-  del mesh  # The galleries are small, and every device ranks them all.
   training = _training(config)
   model = models.create(config.model, training.split.images.shape[1])
   return {
-    name: evaluators.make(model, split, languages)
+    name: evaluators.make(model, split, languages, mesh)
     for name, (split, languages) in training.evals.items()
   }
 

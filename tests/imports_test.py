@@ -55,6 +55,7 @@ RULES = {
   'jaxretrieval/losses.py': (CORE, set()),
   'jaxretrieval/mining.py': (CORE, set()),
   'jaxretrieval/recall.py': (CORE, set()),
+  'jaxretrieval/exchange.py': (CORE, set()),
   # Everything with torch, imported when an encoder is made.
   'jaxretrieval/extract/encoders.py': (
     TRAINER

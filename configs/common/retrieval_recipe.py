@@ -80,6 +80,7 @@ def retrieval(
     'miner': 'topk_random',
     'ranks': (0, 10),
     'bank': False,
+    'exchange': 'gather',
     'block_size': 4096,
   }
 

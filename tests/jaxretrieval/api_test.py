@@ -50,7 +50,7 @@ def test_key_comes_first(name):
 def test_the_pure_parts_bring_jax_alone():
   code = (
     'import sys\n'
-    'from jaxretrieval import losses, mining, recall\n'
+    'from jaxretrieval import exchange, losses, mining, recall\n'
     "heavy = ['flax', 'optax', 'tensorflow_datasets', 'grain', 'torch']\n"
     "heavy += ['sklearn', 'ml_collections', 'orbax', 'PIL', 'tqdm']\n"
     'print([name for name in heavy if name in sys.modules])'

@@ -46,6 +46,7 @@ BAD = {
   'mining.miner': [*NO_TEXT, 'softest'],
   'mining.ranks': [None, 3, (), (0,), (5, 2), (-1, 3), (0, 2.5), (0, 10**12)],
   'mining.bank': NO_SWITCH,
+  'mining.exchange': [*NO_TEXT, 'mail'],
   'mining.block_size': [*NO_COUNT, 0],
   'data': [None, {}],
   'data.name': [*NO_TEXT, 'imagenet'],

@@ -5,6 +5,7 @@ import functools
 import jax
 import numpy as np
 import pytest
+from jax.sharding import AxisType, PartitionSpec
 
 from jaxretrieval import recall
 
@@ -139,6 +140,55 @@ def test_same_ranks_under_jit_from_half_precision():
   query_ids[4] = 99
   found = ranks(queries, gallery, query_ids, gallery_ids)
   assert found[4] == ITEMS, 'without own item all must be ahead'
+
+
+# Eight devices.
+
+
+def _shared(axis, in_specs):
+  mesh = jax.make_mesh((8,), ('data',), axis_types=(AxisType.Auto,))
+  ranks = functools.partial(recall.ranks, block_size=BLOCK, axis=axis)
+  return jax.jit(
+    jax.shard_map(ranks, mesh=mesh, in_specs=in_specs, out_specs=in_specs[0])
+  )
+
+
+@pytest.mark.devices
+def test_devices_share_the_queries():
+  split, whole = PartitionSpec('data'), PartitionSpec()
+  ranks = _shared(None, (split, whole, split, whole))
+  for seed in range(2):
+    arguments = _planted(seed)
+    expected = _ranks(*arguments)
+    queries, gallery, query_ids, gallery_ids = arguments
+    found = jax.block_until_ready(
+      ranks(queries[:72], gallery, query_ids[:72], gallery_ids)
+    )
+    np.testing.assert_array_equal(found, expected[:72])
+
+
+@pytest.mark.devices
+def test_devices_share_the_gallery():
+  split, whole = PartitionSpec('data'), PartitionSpec()
+  ranks = _shared('data', (whole, split, whole, split))
+  for seed in range(3):
+    queries, gallery, query_ids, gallery_ids = _planted(seed)
+    if seed == 1:  # Whole numbers: ties across devices.
+      queries, gallery = np.round(queries / 4), np.round(gallery / 4)
+    if seed == 2:  # Who has no distance has all others ahead, and no more.
+      queries[::3, 1] = np.nan
+      gallery[gallery_ids == 7] = np.nan
+    expected = _ranks(queries, gallery, query_ids, gallery_ids)
+    # 50 items and six that are none, and would be the nearest of all.
+    more = np.resize(queries, (6, DIM))
+    gallery = np.concatenate([gallery, more])
+    gallery_ids = np.append(gallery_ids, np.full(6, -1))
+    found = jax.block_until_ready(
+      ranks(queries, gallery, query_ids, gallery_ids)
+    )
+    np.testing.assert_array_equal(
+      found, expected, 'parts of a gallery must add up to the whole'
+    )
 
 
 def test_no_matrix_of_all_distances_is_in_memory():
