@@ -30,9 +30,9 @@ class Mining(NamedTuple):
   """Two ways to find negatives.
 
   Attributes:
-    from_batch: `(key, anchors, image)` gives the picks from the batch, which
+    from_batch: `(bits, anchors, image)` gives the picks from the batch, which
       is split over the devices, and their images and texts.
-    from_gallery: `(key, anchors, gallery, positive)` gives the picks from a
+    from_gallery: `(bits, anchors, gallery, positive)` gives the picks from a
       gallery that every device has whole.
   """
 
@@ -100,7 +100,7 @@ def make_comparison(loss_config: Any) -> Callable[..., jax.Array]:
   return compare
 
 
-def make_mining(mining_config: Any, mesh: Mesh) -> Mining:
+def make_mining(mining_config: Any, mesh: Mesh | None) -> Mining:
   """Makes what finds the negatives of `config.mining`.
 
   Each device picks for its own anchors, and the picks are those of one device.
@@ -138,12 +138,14 @@ def make_mining(mining_config: Any, mesh: Mesh) -> Mining:
       "has the bank, there is nothing to exchange; set exchange='gather'"
     )
 
+  many = mesh is not None and mesh.size > 1
+
   def from_gallery(bits: Any, anchors: Any, gallery: Any, positive: Any) -> Any:
     return mining.select(bits, anchors, gallery, positive=positive, **options)
 
   def from_batch(bits: Any, anchors: Any, image: Any) -> Any:
     part, text = anchors._replace(features=image), anchors.features
-    if mesh.size == 1:
+    if not many:
       picked = from_gallery(bits, anchors, part, image)
       return picked, image[picked.index], text[picked.index]
     if how == 'ring':
@@ -161,16 +163,9 @@ def make_mining(mining_config: Any, mesh: Mesh) -> Mining:
   rows, everywhere = PartitionSpec('data'), PartitionSpec()
 
   def on_each_device(function: Any, *in_specs: Any) -> Any:
-    if mesh.size > 1:
-      function = jax.shard_map(
-        function, mesh=mesh, in_specs=in_specs, out_specs=rows
-      )
-
-    def mine(key: Any, anchors: Any, *args: Any) -> Any:
-      bits = jax.random.bits(key, (len(anchors.features),), jnp.uint32)
-      return function(bits, anchors, *args)
-
-    return mine
+    if not many:
+      return function
+    return jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=rows)
 
   return Mining(
     from_batch=on_each_device(from_batch, rows, rows, rows),

@@ -43,27 +43,35 @@ def init(config: Any, key: jax.Array) -> tuple[Any, Any]:
   return params, jax.tree.map(jnp.asarray, training.constants)
 
 
-def make_loss(config: Any, mesh: Mesh) -> Any:
-  """A caption of each image through the head, negatives, and the loss."""
+def make_loss(config: Any, mesh: Mesh | None) -> Any:
+  """A caption of each image through the head, negatives, and the loss.
+
+  Without a mesh, of one of `config.virtual_shards` parts of the batch.
+  """
   fields.check(config)
   return make_batch_loss(config, _training(config).split.images.shape[1], mesh)
 
 
-def make_batch_loss(config: Any, image_dim: int, mesh: Mesh) -> Any:
+def make_batch_loss(config: Any, image_dim: int, mesh: Mesh | None) -> Any:
   """Makes the loss of `make_loss` for images of a known width.
 
   Args:
     config: `config.model`, `config.loss` and `config.mining`; no data is read.
     image_dim: the width of the image features.
-    mesh: the devices that share a batch.
+    mesh: the devices that share a batch. None: a device has a part of a batch,
+      number `batch['shard']`, and the rows of all as `batch['whole']`.
 
   Returns:
-    The loss. Negatives are those of the batch, or of `batch['resident']` with
-    `config.mining.bank`. A device that works by itself, on a part of a batch
-    and with a mesh of its own, is given the whole as well, as `batch['whole']`:
-    then they are of that, their captions drawn and encoded again as those of a
-    bank are. InfoNCE has no use for it: it needs all rows as its batch.
+    The loss. Negatives are those of the whole batch, or of `batch['resident']`
+    with `config.mining.bank`. Of other parts of the batch and of a bank their
+    captions are encoded again.
   """
+  if mesh is None and config.loss.name == 'info_nce':
+    raise ValueError(
+      "config.loss.name='info_nce' compares all pairs of a batch, and "
+      "config.determinism='elastic' has each part of it computed by itself: "
+      "choose another loss, or determinism='default'"
+    )
   model = models.create(config.model, image_dim)
   text_noise, image_noise = (
     _check_noise(config.model, field) for field in ('text_noise', 'image_noise')
@@ -75,6 +83,20 @@ def make_batch_loss(config: Any, image_dim: int, mesh: Mesh) -> Any:
     caption_key, bank_key, encode_key, image_key, mining_key = jax.random.split(
       key, 5
     )
+    count, whole = len(batch['image']), batch
+    if mesh is None:
+      whole = batch['whole']
+      bank_key = jax.random.fold_in(bank_key, batch['shard'])
+      encode_key = jax.random.fold_in(encode_key, batch['shard'])
+
+    def own(rows: Any) -> Any:
+      """What was made of all rows of the batch, for those that are here."""
+      if mesh is not None:
+        return rows
+      first = count * batch['shard']
+      return jax.tree.map(
+        lambda x: jax.lax.dynamic_slice_in_dim(x, first, count), rows
+      )
 
     def encode(texts: Any, key: jax.Array) -> Any:
       noise_key, dropout_key = jax.random.split(key)
@@ -86,32 +108,39 @@ def make_batch_loss(config: Any, image_dim: int, mesh: Mesh) -> Any:
         {'params': params}, inputs, train=True, rngs={'dropout': dropout_key}
       )
 
-    texts, caption_ids = _draw_captions(caption_key, batch)
-    text = encode(texts, jax.random.fold_in(encode_key, 0))
-    image = models.prepare_images(batch['image'], constants)
+    texts, all_ids = _draw_captions(caption_key, whole)
+    text = encode(own(texts), jax.random.fold_in(encode_key, 0))
+    images = models.prepare_images(whole['image'], constants)
     if image_noise:
       length = image_noise * jnp.sqrt(constants['image_mean_square'])
       length /= constants['image_scale']
-      image = _add_noise(image_key, image, length)
+      images = _add_noise(image_key, images, length)
+    image, caption_ids = own(images), own(all_ids)
     anchors = mining.Items(text, batch['image_id'], caption_ids)
     metrics = {'positive': jnp.mean(losses.squared_distance(text, image))}
     if config.loss.name == 'info_nce':
       same = anchors.image_ids[:, None] == anchors.image_ids[None, :]
       same |= caption_ids[:, None] == caption_ids[None, :]
       return compare(constants, text, image, same=same), (constants, metrics)
-    rows = batch['resident'] if config.mining.bank else batch.get('whole')
-    if rows is None:
-      gallery = anchors
-      picked, neg_image, neg_text = mine.from_batch(mining_key, anchors, image)
-    else:
+    bits = own(jax.random.bits(mining_key, (len(all_ids),), jnp.uint32))
+    if config.mining.bank:
+      rows = batch['resident']
       images = models.prepare_images(rows['image'], constants)
       gallery = mining.Items(images, rows['image_id'])
-      picked = mine.from_gallery(mining_key, anchors, gallery, image)
+      picked = mine.from_gallery(bits, anchors, gallery, image)
       negative = {name: array[picked.index] for name, array in rows.items()}
       texts, ids = _draw_captions(bank_key, negative)
-      neg_text = encode(texts, jax.random.fold_in(encode_key, 1))
       picked = picked._replace(valid=picked.valid & (ids != caption_ids))
+    elif mesh is None:
+      gallery = mining.Items(images, whole['image_id'], all_ids)
+      picked = mine.from_gallery(bits, anchors, gallery, image)
+      texts = texts[picked.index]
+    if config.mining.bank or mesh is None:
+      neg_text = encode(texts, jax.random.fold_in(encode_key, 1))
       neg_image = images[picked.index]
+    else:
+      gallery = anchors
+      picked, neg_image, neg_text = mine.from_batch(bits, anchors, image)
     value = compare(
       constants, text, image, neg_image, neg_text, where=picked.valid
     )

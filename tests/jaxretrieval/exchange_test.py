@@ -5,6 +5,7 @@ import re
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
@@ -130,12 +131,12 @@ def test_eight_devices_pick_as_one(miner, how, ranks):
   # With two pictures most rows have few negatives, or none.
   for seed, ids in ((0, 90), (1, 90), (2, 2)):
     anchors, image = integers(seed, ids)
-    key = jax.random.key(seed)
+    bits = jax.random.bits(jax.random.key(seed), (ROWS,), jnp.uint32)
     one = jax.block_until_ready(
-      miner_of(1, miner, 'gather', ranks)(key, anchors, image)
+      miner_of(1, miner, 'gather', ranks)(bits, anchors, image)
     )
     many = miner_of(DEVICES, miner, how, ranks)(
-      key, *jax.block_until_ready(split((anchors, image)))
+      *jax.block_until_ready(split((bits, anchors, image)))
     )
     many = jax.block_until_ready(many)
     np.testing.assert_array_equal(
@@ -183,7 +184,7 @@ def gradient_of(config, devices):
 
 def results_of(config, devices, batch):
   mesh = mesh_of(devices)
-  rest = {name: batch[name] for name in batch if name in ('resident', 'whole')}
+  rest = {name: batch[name] for name in batch if name == 'resident'}
   rows = {name: batch[name] for name in batch if name not in rest}
   batch = jax.device_put(rows, NamedSharding(mesh, SPLIT))
   batch |= jax.device_put(rest, NamedSharding(mesh, WHOLE))
@@ -275,20 +276,41 @@ def test_one_device_exchanges_nothing():
     assert not traffic(config_of(**{'mining.exchange': how}), 1)
 
 
-# Rows that every device has.
+# The parts of a batch, each by itself.
 
 
-def test_a_part_of_a_batch_with_the_whole_beside_it():
-  # Its own rows alone, and negatives of all: as from a bank of the batch.
-  config = config_of(**{'mining.miner': 'hardest', 'mining.bank': True})
-  whole = batch_of()
-  part = {name: rows[16:32] for name, rows in whole.items()}
-  want = results_of(config, 1, {**part, 'resident': whole})
-  config = config_of(**{'mining.miner': 'hardest'})
-  got = results_of(config, 1, {**part, 'whole': whole})
-  for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
-    np.testing.assert_array_equal(a, b)
-  assert got[0]['valid'] == 1
+@pytest.mark.parametrize('case', CASES)
+def test_the_mean_of_the_parts_is_the_batch(case):
+  """Loss and gradient, where nothing random is of a row alone."""
+  config = config_of(**CASES[case], **{'model.dropout': (0.0, 0.0, 0.0)})
+  resident = {'resident': batch_of(seed=1)} if case == 'bank' else {}
+  want, slope = results_of(config, 1, batch_of() | resident)
+  loss = task.make_batch_loss(config, IMAGE_DIM, None)
+  gradient = jit(jax.value_and_grad(loss, has_aux=True))
+  state, whole, parts = state_of(config), batch_of(), 4
+  rows, found = ROWS // parts, []
+  for shard in range(parts):
+    own = slice(shard * rows, (shard + 1) * rows)
+    batch = {name: array[own] for name, array in whole.items()} | resident
+    batch |= {'whole': whole, 'shard': np.int32(shard)}
+    found.append(gradient(*state, batch, jax.random.key(1)))
+  found = jax.device_get(found)
+  if case == 'bank':  # The captions of its negatives are drawn by each part.
+    assert np.isfinite([value for (value, _), _ in found]).all()
+    return
+  value = np.mean([value for (value, _), _ in found])
+  np.testing.assert_allclose(value, want['loss'], rtol=1e-4)
+  for *mine, theirs in zip(
+    *(jax.tree.leaves(grads) for _, grads in found),
+    jax.tree.leaves(slope),
+    strict=True,
+  ):
+    np.testing.assert_allclose(np.mean(mine, 0), theirs, rtol=1e-3, atol=1e-4)
+
+
+def test_all_pairs_of_a_batch_are_not_parts_of_it():
+  with pytest.raises(ValueError, match=r"config\.loss\.name='info_nce'.*elast"):
+    task.make_batch_loss(config_of(loss='info_nce'), IMAGE_DIM, None)
 
 
 def test_what_cannot_be_exchanged_is_refused():

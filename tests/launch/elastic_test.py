@@ -45,9 +45,7 @@ def train(devices, shards=None, source=None, loss: Any = plain_loss, steps=12):
       loss, optimizer, schedule, feed, mesh, batch_size=16, shards=shards
     )
   else:
-    train_steps = make_train_steps(
-      loss, optimizer, schedule, feed.select, mesh
-    )
+    train_steps = make_train_steps(loss, optimizer, schedule, feed.select, mesh)
   losses = []
   for block in feed.blocks(0):
     with jax.transfer_guard('allow'):
