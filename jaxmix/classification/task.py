@@ -79,7 +79,7 @@ def make_batch_loss(config: Any, info: data.Info, mesh: Mesh | None) -> Any:
       "config.determinism='elastic': every shard is computed by itself"
     )
   shards = config.virtual_shards
-  rows, here = config.batch_size // shards, 1 if mesh is None else shards
+  here = 1 if mesh is None else shards
   model = models.create(
     config.model,
     info.num_classes,
@@ -95,13 +95,14 @@ def make_batch_loss(config: Any, info: data.Info, mesh: Mesh | None) -> Any:
     """What was drawn of a whole batch, for the rows that are here."""
     if mesh is not None:
       return drawn
-    first = rows * batch['shard']
+    count = len(batch['label'])
+    first = count * batch['shard']
     return jax.tree.map(
-      lambda x: jax.lax.dynamic_slice_in_dim(x, first, rows), drawn
+      lambda x: jax.lax.dynamic_slice_in_dim(x, first, count), drawn
     )
 
   place = mixing.Place(
-    rows=rows,
+    rows=config.batch_size // shards,
     image_shape=info.image_shape,
     num_classes=info.num_classes,
     mesh=mesh,
@@ -122,12 +123,13 @@ def make_batch_loss(config: Any, info: data.Info, mesh: Mesh | None) -> Any:
     functools.partial(losses.score, label_smoothing=config.label_smoothing)
   )
   # Black after the normalisation is the mean colour, as in Cutout's own code.
-  fill_box, cutout = place.by_shards(jaxmix.fill_box), config.augment.cutout
+  fill_box, cutout = place.by_rows(jaxmix.fill_box), config.augment.cutout
 
   def loss(params: Any, batch_stats: Any, batch: Any, key: jax.Array) -> Any:
     augment_key, mix_key = jax.random.split(key)
     # Of all rows, and then taken: those of a shard alone would be others.
-    drawn = own(batch, draw_augment(augment_key, config.batch_size))
+    total = len(batch['label']) * (shards if mesh is None else 1)
+    drawn = own(batch, draw_augment(augment_key, total))
     images, labels = augmented(drawn, clean.example(batch)), batch['label']
     numbers = jnp.arange(shards) if mesh else batch['shard'][None]
 
@@ -144,7 +146,7 @@ def make_batch_loss(config: Any, info: data.Info, mesh: Mesh | None) -> Any:
     if cutout:
       # No shard has this number, which kinds of mixing fold in.
       cut_key = jax.random.fold_in(mix_key, 2**31 - 1)
-      shape = (config.batch_size, *images.shape[1:])
+      shape = (total, *images.shape[1:])
       box = jaxmix.draw_cutout(cut_key, shape, length=cutout)
       images = fill_box(images, own(batch, box))
     logits, state = train(images, mixed.hidden)
@@ -177,7 +179,7 @@ def _augment_pictures(
   draw = functools.partial(
     augment.draw_crop_flip, pad=options.pad, flip=options.flip
   )
-  return draw, place.by_shards(augment.crop_flip)
+  return draw, place.by_rows(augment.crop_flip)
 
 
 def _augment_sounds(
@@ -187,7 +189,7 @@ def _augment_sounds(
 
   # Noise and spectra are made by the device that has the sound: left to jit,
   # each would make those of the whole batch.
-  @place.by_shards
+  @place.by_rows
   def pictures(keys: jax.Array, waveforms: jax.Array) -> jax.Array:
     drawn = audio.draw_distortion(
       keys,

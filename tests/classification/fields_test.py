@@ -19,6 +19,7 @@ NO_NUMBER = [None, -1.0, math.nan, math.inf, '3', True, 1e300, 10**400]
 
 BAD = {
   'label_smoothing': [*NO_NUMBER, 1.0, -0.1],
+  'batch_norm': [*NO_TEXT, 'local'],
   'model': [None, 3, 'wide_resnet', {}],
   'model.name': [*NO_TEXT, 'vgg'],
   'model.dtype': [*NO_TEXT, 'float16'],
@@ -98,6 +99,7 @@ def test_the_config_itself_is_fine():
 
 def test_no_field_is_forgotten():
   theirs = {'optimizer', 'task', 'seed', 'epochs', 'batch_size', 'tensorboard'}
+  theirs |= {'virtual_shards', 'determinism'}
   ours = {
     field
     for field in flatten(get_config())

@@ -17,6 +17,7 @@ from tests.classification.task_test import (
   collectives,
   cross_entropy,
   forward,
+  in_shards,
   make_config,
   one_device,
   some_batch,
@@ -176,7 +177,7 @@ def test_puzzle_mix_is_guided_by_the_gradient_of_the_network():
 @pytest.mark.devices
 @every_kind
 def test_a_step_moves_sums_but_no_pixels(kind):
-  config, mesh = config_of(kind), make_mesh()
+  config, mesh = in_shards(config_of(kind)), make_mesh()
   state = jax.device_put(some_state(config), replicated(mesh))
   batch = jax.device_put(some_batch(), batch_sharded(mesh))
   key = jax.device_put(jax.random.key(0), replicated(mesh))

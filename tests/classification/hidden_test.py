@@ -16,6 +16,7 @@ from tests.classification.task_test import (
   BATCH,
   by_hand,
   collectives,
+  in_shards,
   make_config,
   one_device,
   some_batch,
@@ -255,7 +256,7 @@ def test_a_mistake_is_told_by_its_field(method, field, values):
 @pytest.mark.devices
 @every_kind
 def test_a_step_moves_sums_but_no_states(method):
-  config, mesh = config_of(method), make_mesh()
+  config, mesh = in_shards(config_of(method)), make_mesh()
   state = jax.device_put(some_state(config), replicated(mesh))
   batch = jax.device_put(some_batch(), batch_sharded(mesh))
   key = jax.device_put(jax.random.key(0), replicated(mesh))
@@ -265,14 +266,15 @@ def test_a_step_moves_sums_but_no_states(method):
 
 @pytest.mark.devices
 @every_kind
-def test_each_device_mixes_its_part_with_one_draw(method):
+def test_each_shard_is_mixed_with_one_draw(method):
   mesh = make_mesh()
-  mix = mixing.make(config_of(method).mix, make_place(mesh, 4))
+  place = make_place(mesh, 4)._replace(shards=8)
+  mix = mixing.make(config_of(method).mix, place)
   layers = config_of(method).mix.layers
 
   @drawn.quick
   def run(key, images, labels, states):
-    mixed = mix(key, jnp.arange(1), images, labels, lambda images: images)
+    mixed = mix(key, jnp.arange(8), images, labels, lambda images: images)
     assert mixed.hidden is not None
     return mixed.targets, [
       mixed.hidden(k, x) for k, x in zip(layers, states, strict=True)

@@ -111,7 +111,7 @@ def test_a_run_ends_with_its_evaluation_and_comes_out_the_same_again(
 def test_on_eight_devices_each_makes_the_pictures_of_its_own_sounds(
   make_config,
 ):
-  config = make_config('none', batch_size=16)
+  config = make_config('none', batch_size=16, virtual_shards=8)
   params, stats, batch = state_and_batch(config)
   batch = {name: np.concatenate([x, x]) for name, x in batch.items()}
   losses = []

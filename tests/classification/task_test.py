@@ -257,7 +257,7 @@ def test_one_example_has_none_to_be_mixed_with(method):
   if method in ('none', 'cutout'):
     task.make_loss(config, one_device())
     return
-  with pytest.raises(ValueError, match='config.batch_size=1 leaves each of 1 '):
+  with pytest.raises(ValueError, match='config.batch_size=1 leaves each of '):
     task.make_loss(config, one_device())
 
 
@@ -290,15 +290,25 @@ def test_evaluation_is_on_the_plain_test_images():
 # --- Eight devices ---
 
 
+SHARDS = 8
+
+
+def in_shards(config):
+  """The same, of a shard for each of eight devices."""
+  config = config.copy_and_resolve_references()
+  config.virtual_shards = SHARDS
+  return config.lock()
+
+
 def halve(images):
   return images / 2
 
 
 def make_mix(config, mesh):
   """`(key, images) -> Mixed` of a mixing that asks for no more."""
-  place = mixing.Place(BATCH // mesh.size, (8, 8, 1), 10, mesh, halve)
+  place = mixing.Place(2, (8, 8, 1), 10, mesh, halve, shards=SHARDS)
   mix: Any = mixing.make(config.mix, place)
-  return lambda key, images: mix(key, jnp.arange(1), images, None, None)
+  return lambda key, images: mix(key, jnp.arange(SHARDS), images, None, None)
 
 
 def collectives(function, *arguments):
@@ -327,7 +337,7 @@ def test_mixing_moves_nothing_between_devices():
 
 @pytest.mark.devices
 def test_a_step_moves_sums_but_no_pixels():
-  config, mesh = make_config(), make_mesh()
+  config, mesh = in_shards(make_config()), make_mesh()
   state = jax.device_put(some_state(config), replicated(mesh))
   batch = jax.device_put(some_batch(), batch_sharded(mesh))
   key = jax.device_put(jax.random.key(0), replicated(mesh))
@@ -336,7 +346,7 @@ def test_a_step_moves_sums_but_no_pixels():
 
 
 @pytest.mark.devices
-def test_each_device_mixes_its_part_with_one_draw():
+def test_each_shard_is_mixed_with_one_draw():
   config, mesh = make_config(), make_mesh()
   mix_all = jax.jit(make_mix(config, mesh))
   draw = jax.jit(

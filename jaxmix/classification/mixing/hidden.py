@@ -63,7 +63,7 @@ def make_mixing(
     network: Network,
   ) -> Mixed:
     del shards, network  # all shards are mixed alike, whatever it says
-    drawn = draw(key, place.rows)
+    drawn = draw(key, len(images) // place.shards)
 
     def pairs(drawn: jaxmix.HiddenMix, labels: jax.Array) -> Pairs:
       del labels  # which say what the rows are

@@ -41,10 +41,21 @@ class Place(NamedTuple):
   states: Callable[[], tuple[tuple[int, ...], ...]] = tuple
   shards: int = 1
 
+  def by_rows(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Has each device call `function`, which is of single rows, on its own."""
+    if self.mesh is None:
+      return function
+    rows = PartitionSpec('data')
+    return jax.shard_map(
+      function, mesh=self.mesh, in_specs=rows, out_specs=rows, check_vma=False
+    )
+
   def by_shards(
     self, function: Callable[..., Any], *specs: PartitionSpec
   ) -> Callable[..., Any]:
-    """Has `function` called on the rows of each shard, where they are.
+    """Has `function` called on the rows of each shard.
+
+    Where no device has whole shards, jit collects them.
 
     Args:
       function: of arrays with a leading batch axis; so are its results.
