@@ -5,8 +5,9 @@
 
 Needs the extra `extract`. With the default encoders, which ship inside PyPI
 packages, it runs without a network. Killed, it goes on where it was when the
-same command is run again; with `--process_index I --process_count N` on N
-machines that share `--out`, each does its part, and the last writes the set.
+same command is run again; with `--process_index I --process_count N`, or as
+the tasks of a SLURM array, on N machines that share `--out`, each does its
+part, and the last writes the set.
 Pictures that cannot be read are left out, with their captions, and listed in
 `bad_images.txt` beside the features.
 """
