@@ -21,7 +21,7 @@ def grown(side: Side, call: str) -> float:
   return json.loads(done.stdout)
 
 
-def _field(name: str) -> float:
+def status(name: str) -> float:
   """MB of this process. Not `ru_maxrss`: that begins with the parent's."""
   status = pathlib.Path('/proc/self/status').read_text()
   (line,) = (x for x in status.splitlines() if x.startswith(f'{name}:'))
@@ -34,9 +34,9 @@ def main() -> None:
   module, _, function = target.partition(':')
   make: Any = getattr(importlib.import_module(module), function)
   calls, _ = make(**json.loads(options))
-  before = _field('VmRSS')
+  before = status('VmRSS')
   calls[name]()
-  print(json.dumps(_field('VmHWM') - before))
+  print(json.dumps(status('VmHWM') - before))
 
 
 if __name__ == '__main__':

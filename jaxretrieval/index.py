@@ -8,6 +8,11 @@ id it names: `gallery.npy`, image features divided by the head's scale, float32
 [N, D]; `ids.npy` and `names.json`; `head/`, the exported head; `gallery.faiss`,
 an exact FAISS index, if faiss is installed (pip install faiss-cpu); and
 `index.json`: encoders, scale, licence, counts and the sha256 of each file.
+
+With `--gallery galleries/web` in place of `--split` the images are those of a
+gallery, and stay as they are: `shards/` has its files, as hard links where that
+can be. They are searched from the disk, and no file or list of all of them is
+made. `--features` is then any set by the encoders that the head was trained on.
 """
 
 import argparse
@@ -22,9 +27,18 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from jaxretrieval import features, inputs, stored, trained
+from jaxretrieval import (
+  features,
+  gallery,
+  inputs,
+  rows,
+  sharded,
+  stored,
+  trained,
+)
 
 VERSION = 1
+SHARDED = 2  # the version of an index of a gallery
 RECORD = 'index.json'
 GALLERY = 'gallery.npy'
 FAISS = 'gallery.faiss'
@@ -32,43 +46,47 @@ HEAD = ('arrays.npz', 'export.json')
 
 
 class Index(NamedTuple):
-  """An index in RAM; N images.
+  """An index; N images.
 
   Attributes:
-    gallery: float32 [N, D], divided by `head.scale`.
-    ids: int64 [N], as in the feature set.
+    gallery: float32 [N, D], divided by `head.scale`; in RAM, or read by slices.
+    ids: int64 [N], as in the feature set or the gallery.
     names: [N] of the images.
     head: maps text features into the gallery's space.
     info: what `index.json` says.
     flat: FAISS' own index of the gallery; None without.
   """
 
-  gallery: np.ndarray
-  ids: np.ndarray
-  names: list[str]
+  gallery: np.ndarray | rows.Features
+  ids: np.ndarray | rows.Column
+  names: list[str] | rows.Column
   head: trained.Head
   info: Mapping[str, Any]
   flat: Any
 
 
 def write(
-  run: pathlib.Path, folder: pathlib.Path, split: str, out: pathlib.Path
+  run: pathlib.Path,
+  folder: pathlib.Path,
+  images: str | pathlib.Path,
+  out: pathlib.Path,
 ) -> pathlib.Path:
   """Writes an index, whole or not at all.
 
   Args:
     run: an exported head, as `python -m launch.export` writes it.
-    folder: of the feature set that holds the gallery.
-    split: of it.
-    out: where the index goes; must not be there yet.
+    folder: of a feature set by the encoders that the head was trained on.
+    images: a split of that set; or the folder of a gallery.
+    out: where the index goes; must not be there yet. On the file system of the
+      gallery, it takes no space.
 
   Returns:
     `out`.
 
   Raises:
-    FileNotFoundError: there is no such head or feature set.
+    FileNotFoundError: there is no such head, feature set or gallery.
     ValueError: head and features are of other encoders, `out` is there, or as
-      `features.read`.
+      `features.read` or `sharded.link`.
   """
   if out.exists():
     raise ValueError(f'{out} is there: remove it, or choose another --out')
@@ -79,39 +97,23 @@ def write(
       )
   head = trained.load(run)
   info = features.read_info(folder)
-  whole = features.read(folder, split)
   head.check_encoders(info.encoders)
-  gallery = whole.images.astype(np.float32) / np.float32(head.scale)
   out.parent.mkdir(parents=True, exist_ok=True)
   with tempfile.TemporaryDirectory(prefix='.index_', dir=out.parent) as work:
     made = pathlib.Path(work, 'index')
     (made / 'head').mkdir(parents=True)
     for name in HEAD:
       shutil.copy(run / name, made / 'head')
-    np.save(made / GALLERY, gallery, allow_pickle=False)
-    np.save(made / 'ids.npy', whole.captions.image_ids, allow_pickle=False)
-    (made / 'names.json').write_text(
-      json.dumps(whole.captions.image_names, ensure_ascii=False), 'utf-8'
-    )
-    faiss = load_faiss()
-    if faiss is not None:
-      flat = faiss.IndexFlatL2(gallery.shape[1])
-      flat.add(gallery)
-      faiss.write_index(flat, str(made / FAISS))
-    described = {
-      'version': VERSION,
-      'name': info.name,
-      'split': split,
-      'split_sha256': info.splits[split]['sha256'],
-      'namespace': info.namespace,
-      'licence': info.licence,
+    if isinstance(images, str):
+      described = _save_split(made, folder, images, info, head.scale)
+    else:
+      described = _link_gallery(made, images, info)
+    described |= {
       'encoders': info.encoders._asdict(),
       'scale': head.scale,
-      'images': len(gallery),
       'image_dim': info.image_dim,
       'text_dim': info.text_dim,
       'step': head.step,
-      'files': _sums(made),
     }
     (made / RECORD).write_text(
       json.dumps(described, indent=2, ensure_ascii=False) + '\n', 'utf-8'
@@ -120,8 +122,59 @@ def write(
   return out
 
 
+def _save_split(
+  made: pathlib.Path,
+  folder: pathlib.Path,
+  split: str,
+  info: features.Info,
+  scale: float,
+) -> dict[str, Any]:
+  whole = features.read(folder, split)
+  images = whole.images.astype(np.float32) / np.float32(scale)
+  np.save(made / GALLERY, images, allow_pickle=False)
+  np.save(made / 'ids.npy', whole.captions.image_ids, allow_pickle=False)
+  (made / 'names.json').write_text(
+    json.dumps(whole.captions.image_names, ensure_ascii=False), 'utf-8'
+  )
+  faiss = load_faiss()
+  if faiss is not None:
+    flat = faiss.IndexFlatL2(images.shape[1])
+    flat.add(images)
+    faiss.write_index(flat, str(made / FAISS))
+  return {
+    'version': VERSION,
+    'name': info.name,
+    'split': split,
+    'split_sha256': info.splits[split]['sha256'],
+    'namespace': info.namespace,
+    'licence': info.licence,
+    'images': len(images),
+    'files': _sums(made),
+  }
+
+
+def _link_gallery(
+  made: pathlib.Path, images: pathlib.Path, info: features.Info
+) -> dict[str, Any]:
+  about = gallery.read_info(images)
+  files = _sums(made)
+  shards = sharded.link(images, made, info.encoders.image)
+  return {
+    'version': SHARDED,
+    'name': about.namespace,
+    'namespace': about.namespace,
+    'licence': about.licence,
+    'images': sum(count for count, _ in shards.values()),
+    'files': files,
+    'shards': shards,
+  }
+
+
 def load(folder: pathlib.Path) -> Index:
   """Reads an index, after the sha256 of all its files.
+
+  Of the shards of a gallery, only that they are there: each record is checked
+  when it is read, features are as large as they were or refused.
 
   Raises:
     FileNotFoundError: it is none.
@@ -135,10 +188,10 @@ def load(folder: pathlib.Path) -> Index:
       'makes one'
     )
   info = _object(path)
-  if info.get('version') != VERSION:
+  if info.get('version') not in (VERSION, SHARDED):
     raise ValueError(
-      f'{path}: version {info.get("version")}, this program reads {VERSION}: '
-      'make the index again'
+      f'{path}: version {info.get("version")}, this program reads {VERSION} '
+      f'and {SHARDED}: make the index again'
     )
   for name in info['files']:
     inputs.check_file_name(path, name)
@@ -148,28 +201,38 @@ def load(folder: pathlib.Path) -> Index:
       raise ValueError(
         f'{file} is missing or not what was written: make the index again'
       )
-  gallery = inputs.load_array(folder / GALLERY)
+  head = trained.load(folder / 'head')
+  if info['version'] == SHARDED:
+    shards = info.get('shards', {})
+    images = sharded.read(folder, shards, info['image_dim'], head.scale)
+    _check_fits(path, info, head, *images)
+    return Index(images.features, images.ids, images.names, head, info, None)
+  whole = inputs.load_array(folder / GALLERY)
   names = inputs.read_json(folder / 'names.json', inputs.MAX_CAPTIONS)
   ids = inputs.load_array(folder / 'ids.npy')
-  head = trained.load(folder / 'head')
-  shape = info['images'], info['image_dim']
+  _check_fits(path, info, head, whole, ids, names)
+  faiss = load_faiss() if FAISS in info['files'] else None
+  flat = faiss.read_index(str(folder / FAISS)) if faiss else None
+  return Index(whole, ids, names, head, info, flat)
+
+
+def _check_fits(path, info, head, images, ids, names) -> None:
+  count = info['images']
   if (
-    gallery.shape != shape
-    or len(names) != shape[0]
-    or ids.shape != shape[:1]
+    images.shape != (count, info['image_dim'])
+    or {len(names), len(ids)} != {count}
     or head.scale != info['scale']
   ):
     raise ValueError(f'{path} does not fit the files beside it: make it again')
-  faiss = load_faiss() if FAISS in info['files'] else None
-  flat = faiss.read_index(str(folder / FAISS)) if faiss else None
-  return Index(gallery, ids, names, head, info, flat)
 
 
 def _object(path: pathlib.Path) -> dict[str, Any]:
   try:
-    info = inputs.read_json(path)
+    # It names every shard of a gallery.
+    info = inputs.read_json(path, inputs.MAX_CAPTIONS)
     if isinstance(info, dict) and isinstance(info.get('files'), dict):
-      return info
+      if isinstance(info.get('shards', {}), dict):
+        return info
   except ValueError as error:
     raise ValueError(f'{path} is broken: {error}') from error
   raise ValueError(f'{path} is broken: make the index again')
@@ -200,16 +263,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
   add = parser.add_argument
   add('--run', type=pathlib.Path, required=True, help='an exported head')
   add('--features', type=pathlib.Path, required=True, help='a feature set')
-  add('--split', required=True, help='of the feature set')
+  either = parser.add_mutually_exclusive_group(required=True)
+  either.add_argument('--split', help='of the feature set')
+  either.add_argument('--gallery', type=pathlib.Path, help='or its images')
   add('--out', type=pathlib.Path, required=True, help='the folder to write')
   options = parser.parse_args(arguments)
   try:
-    out = write(options.run, options.features, options.split, options.out)
+    images = options.gallery or options.split
+    out = write(options.run, options.features, images, options.out)
   except (OSError, ValueError) as error:
     print(f'error: {error}', file=sys.stderr)
     return 2
   info = _object(out / RECORD)
   exact = 'with FAISS' if FAISS in info['files'] else 'without FAISS'
+  if info['version'] == SHARDED:
+    exact = f'searched from {len(info["shards"])} shards on disk'
   print(f'{out}: {info["images"]} images, {exact}')
   return 0
 

@@ -16,11 +16,15 @@ import sys
 from collections.abc import Sequence
 
 import numpy as np
+from tqdm import tqdm
 
 from jaxretrieval import index, inputs
-from jaxretrieval.extract import encoders, images
+from jaxretrieval.extract import encoders, images, shards
 from jaxretrieval.report import sheet
+from jaxretrieval.rows import Features
 
+BLOCK = 2**14  # rows of the gallery in memory, if it is on disk
+QUERIES = 256  # compared with a block at once
 _HALF_ULP = 2.0**-24  # relative rounding error of float32
 
 
@@ -57,34 +61,80 @@ def search(
 
 
 def nearest(
-  gallery: np.ndarray, queries: np.ndarray, k: int, flat: object = None
+  gallery: np.ndarray | Features,
+  queries: np.ndarray,
+  k: int,
+  flat: object = None,
 ) -> tuple[np.ndarray, np.ndarray]:
   """The k rows of `gallery` nearest to each of `queries`; see `search`.
 
   Fast distances, |q|^2 - 2 q.g + |g|^2, choose candidates: all that could be
   among the k nearest if every rounding error were as large as it can get.
   Their distances are then taken again as sums of squared differences in
-  float64.
+  float64. The gallery is read once, by blocks; the k nearest so far are kept.
   """
   k = min(k, len(gallery))
-  squares = np.einsum('nd,nd->n', gallery, gallery)
+  if isinstance(gallery, np.ndarray) and flat is not None:
+    found = _nearest_of_faiss(gallery, queries, k, flat)
+  else:
+    found = [(np.empty(0), np.empty(0, np.int64)) for _ in queries]
+    for start in tqdm(range(0, len(gallery), BLOCK), 'search', delay=5):
+      block = gallery[start : start + BLOCK]
+      squares = np.einsum('nd,nd->n', block, block)
+      for first in range(0, len(queries), QUERIES):
+        some = queries[first : first + QUERIES]
+        for i, product in enumerate(some @ block.T, first):
+          fast = squares - 2 * product + queries[i] @ queries[i]
+          slack = _slack(queries[i], squares)
+          near, exact = _nearest_in(block, fast, slack, queries[i], k, found[i])
+          found[i] = _first(
+            k,
+            np.concatenate([found[i][0], exact]),
+            np.concatenate([found[i][1], start + near]),
+          )
   distances = np.empty((len(queries), k), np.float32)
-  rows = np.empty((len(queries), k), np.int64)
-  for i, query in enumerate(queries):
-    size = float(query @ query + squares.max())
-    # Twice: the k-th and the candidate may both be wrong, in opposite ways.
-    slack = 2 * 4 * (gallery.shape[1] + 8) * _HALF_ULP * size
-    if flat is None:
-      fast = squares - 2 * (gallery @ query) + query @ query
-      limit = np.partition(fast, k - 1)[k - 1] + slack
-      candidates = np.flatnonzero(fast <= limit)
-    else:
-      candidates = _ask_faiss(flat, query, k, len(gallery), slack)
-    difference = gallery[candidates].astype(np.float64) - query
-    exact = np.einsum('nd,nd->n', difference, difference)
-    order = np.lexsort((candidates, exact))[:k]
-    distances[i], rows[i] = exact[order], candidates[order]
-  return distances, rows
+  places = np.empty((len(queries), k), np.int64)
+  for i, (exact, where) in enumerate(found):
+    distances[i], places[i] = exact, where
+  return distances, places
+
+
+def _slack(query: np.ndarray, squares: np.ndarray) -> float:
+  """By how much two fast distances can be in the wrong order."""
+  size = float(query @ query + squares.max())
+  # Twice: the k-th and the candidate may both be wrong, in opposite ways.
+  return 2 * 4 * (len(query) + 8) * _HALF_ULP * size
+
+
+def _nearest_in(block, fast, slack, query, k, best):
+  """Rows of a block that may be among the k nearest, and their distances."""
+  worst = best[0][-1] if len(best[0]) == k else np.inf
+  near = np.flatnonzero(fast <= worst + slack)
+  if len(near) > k:
+    limit = np.partition(fast[near], k - 1)[k - 1] + slack
+    near = near[fast[near] <= limit]
+  return near, _exact(block[near], query)
+
+
+def _exact(items: np.ndarray, query: np.ndarray) -> np.ndarray:
+  difference = items.astype(np.float64) - query
+  return np.einsum('nd,nd->n', difference, difference)
+
+
+def _first(k: int, distances: np.ndarray, places: np.ndarray):
+  order = np.lexsort((places, distances))[:k]
+  return distances[order], places[order]
+
+
+def _nearest_of_faiss(gallery, queries, k: int, flat):
+  squares = np.einsum('nd,nd->n', gallery, gallery)
+  found = []
+  for query in queries:
+    slack = _slack(query, squares)
+    candidates = _ask_faiss(flat, query, k, len(gallery), slack)
+    exact = _exact(gallery[candidates], query)
+    found.append(_first(k, exact, candidates))
+  return found
 
 
 def _ask_faiss(flat, query, k: int, images: int, slack: float) -> np.ndarray:
@@ -166,12 +216,13 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _draw(opened, texts, distances, rows, options) -> None:
-  listed = images.list_images(options.images)
+  names = [[opened.names[row] for row in where] for where in rows]
+  # All at once: it lists the folder.
+  found = iter(shards.find(options.images, [n for some in names for n in some]))
   drawn = []
-  for text, near, where in zip(texts, distances, rows, strict=True):
-    names = [opened.names[row] for row in where]
-    files = images.match(names, listed)
-    for name, file in zip(names, files, strict=True):
+  for text, near, some in zip(texts, distances, names, strict=True):
+    files = [next(found) for _ in some]
+    for name, file in zip(some, files, strict=True):
       if file is None:
         raise ValueError(f'{name} is not in {options.images}')
     drawn.append(

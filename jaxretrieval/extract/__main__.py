@@ -5,8 +5,9 @@
 
 Needs the extra `extract`. With the default encoders, which ship inside PyPI
 packages, it runs without a network. Killed, it goes on where it was when the
-same command is run again; with `--process_index I --process_count N` on N
-machines that share `--out`, each does its part, and the last writes the set.
+same command is run again; with `--process_index I --process_count N`, or as
+the tasks of a SLURM array, on N machines that share `--out`, each does its
+part, and the last writes the set.
 Pictures that cannot be read are left out, with their captions, and listed in
 `bad_images.txt` beside the features.
 """
@@ -25,6 +26,7 @@ from jaxretrieval.extract import (
   encoding,
   images,
   parts,
+  processes,
 )
 from jaxretrieval.extract.caption_files import Said
 
@@ -94,16 +96,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.error('--licence: say on what terms captions and pictures are yours')
   if min(options.batch_size, options.shard_size, options.workers) < 1:
     parser.error('--batch_size, --shard_size and --workers are 1 or more')
-  if not 0 <= options.process_index < options.process_count:
-    parser.error('--process_index is from 0 to --process_count - 1')
   try:
-    return _run(options)
+    process = processes.find(
+      options.process_index, options.process_count, os.environ
+    )
+  except ValueError as error:
+    parser.error(str(error))
+  try:
+    return _run(options, process)
   except (ImportError, OSError, ValueError) as error:
     print(f'error: {error}', file=sys.stderr)
     return 2
 
 
-def _run(options: argparse.Namespace) -> int:
+def _run(options: argparse.Namespace, process: processes.Process) -> int:
   # Now, not when all is encoded.
   stored.check_name('--name', options.name)
   if options.dataset:
@@ -160,12 +166,11 @@ def _run(options: argparse.Namespace) -> int:
     folder,
     batch_size=options.batch_size,
     workers=options.workers,
-    process_index=options.process_index,
-    process_count=options.process_count,
+    process=process,
   )
   if finish(plan, said, options.out, options.name) is None:
     print(
-      f'process {options.process_index} is done; the process that ends last '
+      f'process {process.index} is done; the process that ends last '
       'writes the set (if none has, run any of them again)'
     )
     return 0
@@ -238,8 +243,8 @@ def _parser() -> argparse.ArgumentParser:
   add('--batch_size', type=int, default=32)
   add('--shard_size', type=int, default=1024, help='images in a part')
   add('--workers', type=int, default=min(16, os.cpu_count() or 1))
-  add('--process_index', type=int, default=0)
-  add('--process_count', type=int, default=1)
+  add('--process_index', type=int, help=processes.INDEX)
+  add('--process_count', type=int, help=processes.COUNT)
   return parser
 
 

@@ -12,7 +12,7 @@ import hashlib
 import io
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from jaxretrieval import captions, inputs, stored
@@ -93,9 +93,7 @@ def read(
       line), or as `captions.check`.
   """
   path = pathlib.Path(path).expanduser()
-  number = {'coco': captions.coco_id, 'flickr': captions.flickr_id}.get(
-    namespace, name_id
-  )
+  number = numbering(namespace)
   images: dict[str, dict[str, int]] = {}
   said: dict[str, list[tuple[int, str, str]]] = {}
   for line, row in _rows(path):
@@ -119,13 +117,21 @@ def read(
   }
 
 
+def numbering(namespace: str) -> Callable[[str], int]:
+  """How the ids of a namespace follow from file names; see `read`."""
+  known = {'coco': captions.coco_id, 'flickr': captions.flickr_id}
+  return known.get(namespace, name_id)
+
+
 def name_id(name: str) -> int:
   """A number for a file name: 63 bits of its BLAKE2b hash.
 
   >>> name_id('a/1.jpg') == name_id('a/1.jpg') != name_id('a/2.jpg')
   True
   """
-  digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
+  digest = hashlib.blake2b(
+    name.encode(errors='surrogateescape'), digest_size=8
+  ).digest()
   return int.from_bytes(digest, 'little') >> 1
 
 

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from jaxretrieval.extract import images, parts
 from jaxretrieval.extract.encoders import Encoder
+from jaxretrieval.extract.processes import ALONE, Process
 
 
 def encode(
@@ -21,8 +22,7 @@ def encode(
   *,
   batch_size: int = 32,
   workers: int = 4,
-  process_index: int = 0,
-  process_count: int = 1,
+  process: Process = ALONE,
 ) -> None:
   """Encodes the shards of this process that are not done yet.
 
@@ -37,9 +37,7 @@ def encode(
     folder: of the parts.
     batch_size: pictures encoded at once, and captions.
     workers: threads that read and decode pictures.
-    process_index: which of `process_count` this is; shard i is of process
-      i % process_count.
-    process_count: how many share the work.
+    process: which of those that share the work this is.
 
   Raises:
     ValueError: `folder` has parts of another plan, or a caption's features are
@@ -47,7 +45,7 @@ def encode(
     OSError: a file cannot be read.
   """
   digest = parts.start(plan, folder)
-  mine = parts.shards(plan, folder)[process_index::process_count]
+  mine = process.share(parts.shards(plan, folder))
   todo = [s for s in mine if parts.load(s.path, digest) is None]
   total = sum(shard.stop - shard.start for shard in mine)
   left = sum(shard.stop - shard.start for shard in todo)
@@ -58,10 +56,7 @@ def encode(
     bar.update(total - left)
     for shard in todo:
       files = plan.files[shard.split][shard.start : shard.stop]
-      decoded = _ahead(pool, _try_read, files, 2 * batch_size)
-      pictures, bad = _encode_images(
-        image_encoder, decoded, len(files), batch_size, bar
-      )
+      pictures, bad = encode_images(image_encoder, files, batch_size, pool, bar)
       said = plan.captions[shard.split]
       rows = parts.caption_rows(plan, shard)
       texts = _encode_texts(
@@ -76,17 +71,34 @@ def encode(
       parts.save(shard.path, digest, part)
 
 
-def _encode_images(
+def encode_images(
   encoder: Encoder,
-  decoded: Iterator[Any],
-  count: int,
+  files: Sequence[images.File | None],
   batch_size: int,
+  pool: concurrent.futures.Executor,
   bar: tqdm,
 ) -> tuple[np.ndarray, dict[int, str]]:
+  """Reads, decodes and encodes pictures.
+
+  Args:
+    encoder: of PIL images.
+    files: of n pictures; None where there is none.
+    batch_size: pictures encoded at once; twice as many are decoded ahead.
+    pool: whose threads read and decode.
+    bar: told of each picture.
+
+  Returns:
+    Features float16 [n, D], zero for bad pictures; and by row, why.
+
+  Raises:
+    OSError: a file cannot be read.
+  """
+  count = len(files)
   out = np.zeros((count, encoder.dim), np.float16)
   bad: dict[int, str] = {}
   batch: list[Any] = []
   rows: list[int] = []
+  decoded = _ahead(pool, _try_read, files, 2 * batch_size)
   for row, picture in enumerate(decoded):
     if isinstance(picture, str):
       bad[row] = picture

@@ -7,14 +7,13 @@ it was, and parts of other encoders, captions or pictures are never mixed in.
 
 import hashlib
 import json
-import os
 import pathlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxretrieval import inputs
+from jaxretrieval import inputs, stored
 from jaxretrieval.captions import Captions
 from jaxretrieval.extract.images import File
 from jaxretrieval.features import Encoders, Split
@@ -136,8 +135,7 @@ def save(path: pathlib.Path, plan_digest: str, part: Part) -> None:
   Not forced to the disk, which can take a second: what a power cut leaves
   half-written has not its digest, and is done again.
   """
-  beside = path.with_name(f'{path.name}.{os.getpid()}')
-  with beside.open('wb') as file:
+  with stored.whole(path) as file:
     np.savez(
       file,
       allow_pickle=False,
@@ -145,7 +143,6 @@ def save(path: pathlib.Path, plan_digest: str, part: Part) -> None:
       sha256=np.array(_part_digest(part)),
       **part._asdict(),
     )
-  beside.replace(path)
 
 
 def load(path: pathlib.Path, plan_digest: str) -> Part | None:
@@ -220,9 +217,8 @@ def gather(
 
 def write_bytes(path: pathlib.Path, content: bytes) -> None:
   """Writes a file, whole or not at all."""
-  beside = path.with_name(f'{path.name}.{os.getpid()}')
-  beside.write_bytes(content)
-  beside.replace(path)
+  with stored.whole(path) as file:
+    file.write(content)
 
 
 def _part_digest(part: Part) -> str:

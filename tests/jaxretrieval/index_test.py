@@ -68,8 +68,8 @@ def test_a_description_that_does_not_fit_is_refused(made, change):
 
 def test_an_index_of_another_version_is_refused(made):
   path = made / index.RECORD
-  path.write_text(json.dumps(json.loads(path.read_text()) | {'version': 2}))
-  with pytest.raises(ValueError, match='version 2, this program reads 1'):
+  path.write_text(json.dumps(json.loads(path.read_text()) | {'version': 3}))
+  with pytest.raises(ValueError, match='version 3, this program reads 1 and 2'):
     index.load(made)
 
 

@@ -57,6 +57,7 @@ def test_text_queries_rank_as_the_evaluation_does(tmp_path):
   made = index.load(index.write(run, folder, 'test', tmp_path / 'index'))
   whole = features.read(folder, 'test')
   ids = whole.captions.image_ids[whole.captions.image_index]
+  assert isinstance(made.ids, np.ndarray)
   _, rows = search.search(made, whole.texts, len(made.ids))
   places = (made.ids[rows] == ids[:, None]).argmax(axis=1)
   ranks = recall.ranks(

@@ -16,6 +16,7 @@ from jaxretrieval.extract import __main__ as extract
 from jaxretrieval.extract import encoders, parts
 from jaxretrieval.extract.encoders import Encoder
 from tests.jaxretrieval.extract import tiny_models
+from tests.jaxretrieval.extract.fakes import Fakes
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 SHARED = ROOT.parent / 'shared' / 'data' / 'flickr8k'
@@ -38,34 +39,6 @@ def pictures(tmp_path):
   path = tmp_path / 'captions.jsonl'
   path.write_text(''.join(json.dumps(row) + '\n' for row in rows))
   return folder
-
-
-class Fakes:
-  """Encoders without torch, and what they were given."""
-
-  def __init__(self):
-    self.images = self.texts = 0
-    self.stop_at = None
-
-  def image_encoder(self, name, **options):
-    def encode(batch):
-      if self.stop_at is not None and self.images >= self.stop_at:
-        raise OSError('stopped')
-      self.images += len(batch)
-      return np.stack(
-        [np.asarray(i.resize((2, 2)), np.float32).ravel() for i in batch]
-      )
-
-    return Encoder(f'{name} 1', 12, encode)
-
-  def text_encoder(self, name, **options):
-    def encode(batch):
-      self.texts += len(batch)
-      return np.array(
-        [[len(t), ord(t[0]), ord(t[-1])] for t in batch], np.float32
-      )
-
-    return Encoder(f'{name} 1', 3, encode)
 
 
 @pytest.fixture
@@ -145,6 +118,18 @@ def test_processes_share_the_work(pictures, fakes, capsys):
   assert fakes.images == 10
   assert extract.main(arguments(pictures, 'whole')) == 0
   assert content(the_set(pictures)) == content(the_set(pictures, 'whole'))
+
+
+def test_the_tasks_of_an_array_share_the_work(pictures, fakes, monkeypatch):
+  for key, value in {'MIN': 4, 'MAX': 6, 'COUNT': 3}.items():
+    monkeypatch.setenv(f'SLURM_ARRAY_TASK_{key}', str(value))
+  encoded = []
+  for task in (6, 4, 5):
+    monkeypatch.setenv('SLURM_ARRAY_TASK_ID', str(task))
+    assert extract.main(arguments(pictures)) == 0
+    encoded.append(fakes.images)
+  assert encoded == [2, 6, 10], 'a task did what is not its own'
+  assert features.read_info(the_set(pictures)).splits['test']['images'] == 10
 
 
 def test_a_damaged_part_is_done_again(pictures, fakes):

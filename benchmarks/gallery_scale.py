@@ -1,0 +1,299 @@
+"""The bookkeeping of a gallery at its full number of images, without pictures.
+
+  python -m benchmarks.gallery_scale --work /scratch/scale     # 100 million
+
+All is as in an extraction but the pictures: each shard is an empty tar file;
+what would be its list and its features are made up from row numbers, four
+features to an image. Rounds of processes encode them, as arrays of several
+sizes; some are killed (SIGKILL) at any moment. Then every id must be there
+once, and images must be found by their features, with their names. Each phase
+is a process of its own and tells its time and by how much it grew at most. 100
+million take 10 GB of disk and half an hour of two cores; run again, it goes on.
+"""
+
+import argparse
+import collections
+import json
+import multiprocessing
+import os
+import pathlib
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from typing import Any
+
+import numpy as np
+
+from benchmarks.memory import status
+from jaxretrieval import gallery, sharded
+from jaxretrieval.extract import caption_files, encoders, encoding, shards
+from jaxretrieval.extract import gallery as extract
+from jaxretrieval.extract.processes import Process
+from jaxretrieval.rows import Features, Layout
+
+# Shards for each of the processes of a round, and how many of these are killed.
+ROUNDS = ((10, 0.5), (200, 0.5), (1500, 0.3), (5000, 0.0))
+DIGITS = 2048  # float16 holds every whole number up to it
+DIM = 1280  # of the features that are as large as real ones
+ENCODER = encoders.Encoder('made up 1', 4, lambda rows: np.zeros((0, 4)))
+
+
+def features_of(rows: np.ndarray) -> np.ndarray:
+  """Features that tell the row, float16 [n, 4]: its digits."""
+  digits = [rows // DIGITS**i % DIGITS for i in range(4)]
+  return np.stack(digits, -1).astype(np.float16)
+
+
+def name_of(row: int, size: int) -> str:
+  """The picture of a row, named as img2dataset does."""
+  return f'{row // size:05d}.tar/{row // size:05d}{row % size:06d}.jpg'
+
+
+def near(row: int, total: int) -> list[int]:
+  """The rows at distance 1, in order: one digit is another by one."""
+  others = {row + sign * DIGITS**i for i in range(4) for sign in (-1, 1)}
+  rows = np.array(sorted(r for r in others if 0 <= r < total))
+  apart = features_of(rows).astype(int) - features_of(np.array(row))
+  return rows[(apart**2).sum(1) == 1].tolist()
+
+
+def make_up(size: int) -> None:
+  """Puts row numbers in the place of pictures, in this process."""
+
+  def list_files(shard: shards.Shard) -> dict[str, Any]:
+    number = int(shard.name)
+    rows = range(number * size, (number + 1) * size)
+    return {name_of(row, size): row for row in rows}
+
+  def encode_images(encoder, files, batch_size, pool, bar):
+    bar.update(len(files))
+    return features_of(np.array(files, np.int64)), {}
+
+  # The loop of the extraction finds them there.
+  shards.list_files = list_files
+  encoding.encode_images = encode_images
+
+
+def plan(work: pathlib.Path, size: int) -> dict[str, Any]:
+  """What a process does before its first picture, and after its last."""
+  del size
+  cut = shards.cut(work / 'tars', 1)
+  names = [shard.name for shard in cut]
+  gallery.start(work / 'gallery', gallery.Gallery('made up 1', 'x', 'x', names))
+  mine = Process(17, 1000).share(cut)
+  left = gallery.missing(work / 'gallery', names)
+  return {'shards': len(cut), 'own': len(mine), 'not there': len(left)}
+
+
+def encode(work: pathlib.Path, size: int) -> dict[str, Any]:
+  """Rounds of processes, some of them killed; two at once."""
+  make_up(size)
+  rng = random.Random(0)
+  killed = 0
+  cut = shards.cut(work / 'tars', 1)
+  for each, share in ROUNDS:
+    count, took = len(cut) // each + 2, time.perf_counter()
+    tasks = rng.sample(range(count), count)
+    running: list[tuple[Any, float]] = []
+    while tasks or running:
+      if tasks and len(running) < 2:
+        process = Process(tasks.pop(), count)
+        fork = multiprocessing.get_context('fork')
+        child = fork.Process(target=_task, args=(work, cut, process))
+        child.start()
+        own = max(len(process.share(cut)) * size * 5e-6, 0.02)
+        ends = rng.random() * own if rng.random() < share else np.inf
+        if share and len(tasks) == count - 1:
+          ends = 0  # one for certain, however fast the machine
+        running.append((child, time.perf_counter() + ends))
+      for child, ends in list(running):
+        if child.exitcode is None and time.perf_counter() > ends:
+          os.kill(child.pid, signal.SIGKILL)
+          child.join()
+        if child.exitcode is not None:
+          if child.exitcode not in (0, -signal.SIGKILL):
+            raise ChildProcessError(f'a task ended with {child.exitcode}')
+          killed += child.exitcode != 0
+          running.remove((child, ends))
+      time.sleep(0.002)
+    there = len(cut) - len(gallery.missing(work / 'gallery', _names(cut)))
+    print(
+      f'  {count} processes: {there} of {len(cut)} shards, '
+      f'{time.perf_counter() - took:.0f} s',
+      file=sys.stderr,
+    )
+  return {'killed': killed, 'litter': _litter(work)}
+
+
+def _task(work: pathlib.Path, cut: list[shards.Shard], process: Process):
+  save = gallery.save
+
+  def logged(folder, name, record, features):
+    save(folder, name, record, features)
+    with (work / 'saved').open('a') as log:
+      log.write(f'{name}\n')
+
+  gallery.save = logged
+  sys.stderr = open(os.devnull, 'w')  # no bars
+  extract.encode(
+    cut, ENCODER, work / 'gallery', namespace='x', licence='x', process=process
+  )
+
+
+def _names(cut: list[shards.Shard]) -> list[str]:
+  return [shard.name for shard in cut]
+
+
+def _litter(work: pathlib.Path) -> int:
+  """Files that killed processes left half-written."""
+  names = os.listdir(work / 'gallery' / gallery.SHARDS)
+  return sum(not name.endswith(('.npy', '.json')) for name in names)
+
+
+def check(work: pathlib.Path, size: int) -> dict[str, Any]:
+  """Every id in exactly one shard, every shard what it must be."""
+  about = gallery.read_info(work / 'gallery')
+  ids = np.empty(len(about.shards) * size, np.int64)
+  for i, name in enumerate(about.shards):
+    _, path = gallery.paths(work / 'gallery', name)
+    record = gallery.read_record(path)
+    rows = range(i * size, (i + 1) * size)
+    expected = [name_of(row, size) for row in rows]
+    assert record.names == expected, f'shard {name} has other pictures'
+    ids[rows.start : rows.stop] = record.ids
+  for row in np.linspace(0, len(ids) - 1, 999).astype(np.int64).tolist():
+    number = caption_files.name_id(name_of(row, size))
+    assert ids[row] == number, f'row {row} has another id'
+  ids.sort()
+  assert (np.diff(ids) > 0).all(), 'an id is there twice'
+  saved = collections.Counter((work / 'saved').read_text().split())
+  assert set(saved) <= set(about.shards) and max(saved.values()) == 1, (
+    'a shard that was done was done again'
+  )
+  return {'ids': len(ids), 'largest id': int(ids[-1])}
+
+
+def index(work: pathlib.Path, size: int) -> dict[str, Any]:
+  """Links the shards into an index, after their sha256."""
+  del size
+  shutil.rmtree(work / 'index', ignore_errors=True)
+  (work / 'index').mkdir()
+  counts = sharded.link(work / 'gallery', work / 'index', ENCODER.id)
+  (work / 'index' / 'counts.json').write_text(json.dumps(counts))
+  return {'rows': sum(count for count, _ in counts.values())}
+
+
+def find(work: pathlib.Path, size: int) -> dict[str, Any]:
+  """Opens the index and finds images by their features."""
+  from jaxretrieval import search
+
+  counts = json.loads((work / 'index' / 'counts.json').read_text())
+  begin = time.perf_counter()
+  opened = sharded.read(work / 'index', counts, 4, 1.0)
+  took = time.perf_counter() - begin
+  total = len(opened.features)
+  rows = np.linspace(0, total - 1, 8).astype(np.int64)
+  queries = features_of(rows).astype(np.float32)
+  distances, found = search.nearest(opened.features, queries, 3)
+  assert (distances == [0, 1, 1]).all(), distances
+  for row, nearest in zip(rows.tolist(), found.tolist(), strict=True):
+    assert nearest == [row, *near(row, total)[:2]], f'row {row}: {nearest}'
+    name = name_of(row, size)
+    assert opened.names[row] == name, f'row {row} is named {opened.names[row]}'
+    assert opened.ids[row] == caption_files.name_id(name)
+  return {'rows': total, 'queries': len(rows), 'seconds to open': took}
+
+
+def offsets(work: pathlib.Path, size: int) -> dict[str, Any]:
+  """Rows as long as real ones, in files without blocks."""
+  count = len(gallery.read_info(work / 'gallery').shards)
+  place = work / 'sparse'
+  (place / gallery.SHARDS).mkdir(parents=True, exist_ok=True)
+  layout = Layout.of({f'{i:05d}': size for i in range(count)})
+  marked = np.linspace(0, layout.size - 1, 50).astype(np.int64).tolist()
+  marks = collections.defaultdict(list)
+  for number, row in enumerate(marked, 1):
+    marks[row // size].append((row % size, number))
+  for i, name in enumerate(layout.names):
+    path, _ = gallery.paths(place, name)
+    array = np.lib.format.open_memmap(path, 'w+', np.float16, (size, DIM))
+    for row, number in marks.get(i, ()):
+      array[row] = number
+  found = Features(place, layout, DIM, 1.0)
+  for number, row in enumerate(marked, 1):
+    block = found[row : row + 2]
+    assert (block[0] == number).all(), f'row {row} is another'
+    assert not block[1:].any() or row + 1 in marked
+  return {'rows': layout.size, 'bytes': 2 * layout.size * DIM}
+
+
+def one(work: pathlib.Path, size: int) -> dict[str, Any]:
+  """What a process holds beside its encoder, with features as large as real."""
+  make_up(size)
+  encoding.encode_images = lambda encoder, files, *rest: (
+    np.ones((len(files), DIM), np.float16),
+    {},
+  )
+  cut = shards.cut(work / 'tars', 1)[:2]
+  place = work / 'one'
+  extract.encode(cut, ENCODER, place, namespace='x', licence='x')
+  shutil.rmtree(place)
+  return {'images': len(cut) * size}
+
+
+def scan(work: pathlib.Path, size: int) -> dict[str, Any]:
+  """GB of features that a search goes through in a second, by queries."""
+  from jaxretrieval import search
+
+  place = work / 'scan'
+  (place / gallery.SHARDS).mkdir(parents=True, exist_ok=True)
+  layout = Layout.of({f'{i}': size for i in range(20)})
+  rng = np.random.default_rng(0)
+  for name in layout.names:
+    features = rng.random((size, DIM), np.float32).astype(np.float16)
+    np.save(gallery.paths(place, name)[0], features)
+  found, rates = Features(place, layout, DIM, 1.0), {}
+  for count in (1, 64):
+    queries = rng.random((count, DIM), np.float32)
+    begin = time.perf_counter()
+    search.nearest(found, queries, 10)
+    took = time.perf_counter() - begin
+    rates[f'GB/s, {count} queries'] = 2 * layout.size * DIM / took / 1e9
+  return rates
+
+
+PHASES = {
+  f.__name__: f for f in (plan, encode, check, index, find, offsets, one, scan)
+}
+
+
+def main() -> None:
+  """Runs the command."""
+  parser = argparse.ArgumentParser(prog='python -m benchmarks.gallery_scale')
+  parser.add_argument('--work', type=pathlib.Path, required=True)
+  parser.add_argument('--shards', type=int, default=10_000)
+  parser.add_argument('--size', type=int, default=10_000, help='of a shard')
+  parser.add_argument('--phase', help='this one alone')
+  options = parser.parse_args()
+  work, size = options.work, options.size
+  if options.phase:
+    before, begin = status('VmRSS'), time.perf_counter()
+    result = PHASES[options.phase](work, size)
+    took, grown = time.perf_counter() - begin, status('VmHWM') - before
+    print(json.dumps(result | {'seconds': took, 'MB': grown}))
+    return
+  (work / 'tars').mkdir(parents=True, exist_ok=True)
+  for i in range(options.shards):
+    (work / 'tars' / f'{i:05d}.tar').touch()
+  for phase in PHASES:
+    command = [sys.executable, '-m', 'benchmarks.gallery_scale']
+    command += [f'--work={work}', f'--size={size}', f'--phase={phase}']
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE)
+    print(phase, done.stdout.decode().strip(), flush=True)
+
+
+if __name__ == '__main__':
+  main()
