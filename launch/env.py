@@ -60,6 +60,7 @@ def _environment() -> dict[str, Any]:
     'time': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
     'command': command(),
     'devices': [device.device_kind for device in jax.devices()],
+    'processes': jax.process_count(),
     'cpu': _cpu(),
     'cores': _cores(),
     'versions': versions(),

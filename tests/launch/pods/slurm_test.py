@@ -5,6 +5,7 @@ sets the environment, and runs a copy. `srun` and `scontrol` keep what they are
 asked for. No cluster has run it.
 """
 
+import json
 import os
 import re
 import shutil
@@ -15,7 +16,7 @@ import time
 
 import pytest
 
-from tests.faults import trainer
+from tests.faults import processes, trainer
 from tests.launch.pods.files import AGAIN, FLAGS, NEVER, PODS
 from tests.launch.slurm_test import children
 
@@ -168,19 +169,36 @@ def test_a_job_that_is_cancelled_stays_so(slurm, tmp_path):
   assert not asked(tmp_path, 'scontrol'), 'a cancelled job would come back'
 
 
-def test_a_real_run_out_of_time_saves_and_goes_on(
+# Two tasks of one machine, with what SLURM tells them; the highest code.
+TWO_TASKS = """
+while [[ $1 == --* ]]; do shift; done
+export SLURM_NTASKS=2 SLURM_STEP_NODELIST=localhost highest=0
+for i in 0 1; do SLURM_PROCID=$i SLURM_LOCALID=$i "$@" & pids+=($!); done
+for pid in "${pids[@]}"; do
+  wait "$pid"; code=$?; ((code <= highest)) || highest=$code
+done
+exit "$highest"
+"""
+
+
+def test_a_real_run_of_two_tasks_out_of_time_saves_and_goes_on(
   slurm, cluster, tmp_path, monkeypatch
 ):
-  cluster('srun', 'while [[ $1 == --* ]]; do shift; done; exec "$@"')
+  cluster('srun', TWO_TASKS)
   monkeypatch.chdir(trainer.ROOT)
   flags = (f'--config={trainer.TOY}', f'--workdir={tmp_path}/w')
   flags += ('--config.checkpoint_every=9.0', '--config.slow_evaluation=0.5')
   env = {'PYTHON': sys.executable}
+  env['JAX_COORDINATOR_PORT'] = str(processes.free_port())
   job = start_job(tmp_path, *flags, env=env)
   trainer.wait_for_step(job, tmp_path / 'w', 5)
-  # What --signal does: processes of the step, not the shell.
-  (child,) = children(job.pid)
-  os.kill(child, signal.SIGTERM)
+  # What --signal does: all processes of the step, not the shell.
+  (step,) = children(job.pid)
+  tasks = children(step)
+  assert len(tasks) == 2
+  for task in tasks:
+    for process in (task, *children(task)):
+      os.kill(process, signal.SIGTERM)
   done = trainer.wait(job)
   assert done.code == 143, done.err
   assert asked(tmp_path, 'scontrol') == ['requeue 77']
@@ -190,3 +208,5 @@ def test_a_real_run_out_of_time_saves_and_goes_on(
   steps = [row['step'] for row in trainer.rows(tmp_path / 'w')]
   assert steps == sorted(steps) and steps[-1] == 31, 'it began anew'
   assert len(asked(tmp_path, 'scontrol')) == 1
+  (*_, start) = json.loads((tmp_path / 'w' / 'env.json').read_text())
+  assert len(start['devices']) == 2, 'SLURM was not found: one trained alone'
