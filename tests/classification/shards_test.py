@@ -1,6 +1,7 @@
 """Virtual shards: a batch is the same whatever devices have its parts."""
 
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -65,6 +66,18 @@ def test_a_step_is_the_same_on_one_and_on_eight_devices(method, shards, norm):
     assert abs(loss - other) < 1e-5, f'{loss} on one, {other} on eight'
     np.testing.assert_allclose(metrics['lambda'], others['lambda'], 1e-6)
     assert_close(many, one, 'another gradient on eight devices')
+
+
+@pytest.mark.devices
+def test_a_shard_over_many_devices_is_gathered_as_bytes():
+  config, mesh = config_of('random_mix', 1), make_mesh()
+  state = jax.device_put(some_state(config), replicated(mesh))
+  batch = jax.device_put(some_batch(), batch_sharded(mesh))
+  key = jax.device_put(jax.random.key(0), replicated(mesh))
+  program = gradient_of(config, mesh).lower(*state, batch, key).compile()
+  gathered = re.findall(r'= (\w+)\[[\d,]*\]\S* all-gather', program.as_text())
+  assert 'u8' in gathered, 'the images'
+  assert set(gathered) <= {'u8', 's32', 'pred'}, 'floats are moved to be mixed'
 
 
 SINGLY = {
