@@ -52,6 +52,7 @@ PROCESS_ID = flags.DEFINE_integer(
 NUM_PROCESSES = flags.DEFINE_integer(
   'num_processes', None, 'How many processes train; with --coordinator.'
 )
+CLUSTER = (COORDINATOR, PROCESS_ID, NUM_PROCESSES)
 PEER_TIMEOUT = flags.DEFINE_float(
   'peer_timeout',
   300.0,
@@ -73,9 +74,7 @@ def train(argv: Sequence[str]) -> None:
   refuse_arguments(argv)
   workdir = open_workdir()
   check_config(CONFIG.value)
-  member = cluster.find(
-    COORDINATOR.value, PROCESS_ID.value, NUM_PROCESSES.value
-  )
+  member = cluster.find(*(flag.value for flag in CLUSTER))
   if member and not has_guard():
     sys.exit(guarded(member, workdir, PEER_TIMEOUT.value))
   with contextlib.ExitStack() as leaving:
@@ -97,6 +96,15 @@ def refuse_arguments(argv: Sequence[str]) -> None:
       f'unknown argument {argv[1]!r}: flags begin with --, and a variant of '
       'the config follows a colon, --config=FILE.py:method=cutmix'
     )
+
+
+def _refuse_cluster() -> None:
+  for flag in CLUSTER:
+    if flag.value is not None:
+      raise ValueError(
+        f'--{flag.name}={flag.value}: only launch.main is one of several '
+        'processes that do one thing; leave it out'
+      )
 
 
 def open_workdir() -> pathlib.Path:
@@ -135,6 +143,8 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
       keep_freed_memory()
     keep_programs(CACHE.value)
     try:
+      if main is not train:
+        _refuse_cluster()
       main(argv)
     except Exception as error:
       if DEBUG.value:

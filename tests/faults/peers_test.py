@@ -135,6 +135,25 @@ def test_a_signal_to_one_process_has_all_save_the_same_step(whole, tmp_path):
   trainer.assert_same_run(tmp_path, whole)
 
 
+@full
+def test_all_go_on_from_the_checkpoint_before_a_damaged_one(whole, tmp_path):
+  started = processes.start(tmp_path, 2, LONG, *FLAGS)
+  processes.wait_for_checkpoint(started, tmp_path)
+  processes.wait_for_checkpoint(
+    started, tmp_path, max(manifest.steps(tmp_path / 'checkpoints'))
+  )
+  for process in started:
+    process.send_signal(signal.SIGTERM)
+  assert {one.code for one in processes.wait(started)} == {143}
+  newest = max(manifest.steps(tmp_path / 'checkpoints'))
+  path = tmp_path / 'checkpoints' / str(newest) / manifest.NAME
+  path.write_bytes(path.read_bytes()[:-9])
+  done = processes.train(tmp_path, 2, LONG, *FLAGS)
+  assert f'checkpoint {newest} is damaged' in done[0].err
+  assert len(list((tmp_path / 'damaged').iterdir())) == 1
+  trainer.assert_same_run(tmp_path, whole)
+
+
 # --- Other numbers of devices ---
 
 ELASTIC = {'determinism': 'elastic', 'virtual_shards': 4}

@@ -81,3 +81,36 @@ def test_help_is_no_failure_and_shows_the_flags(program, flag):
 def test_an_argument_that_is_no_flag_is_refused():
   with pytest.raises(ValueError, match="unknown argument 'method=cutmix'"):
     refuse_arguments(['launch.main', 'method=cutmix'])
+
+
+@pytest.mark.parametrize('program', ['sweep', 'evaluate'])
+def test_only_training_is_done_by_several_processes(program, tmp_path):
+  done = subprocess.run(
+    [sys.executable, '-m', f'launch.{program}', f'--config={trainer.TOY}']
+    + [f'--workdir={tmp_path}', '--coordinator=here:1234'],
+    cwd=trainer.ROOT,
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  (line,) = done.stderr.splitlines()
+  assert done.returncode == 8, line
+  assert line.startswith('error: --coordinator=here:1234: only launch.main')
+
+
+@pytest.mark.parametrize(
+  'flags, said',
+  [
+    (['--process_id=0'], '--coordinator is missing'),
+    (['--peer_timeout=0'], 'peer_timeout'),
+    (
+      ['--coordinator=here', '--process_id=0', '--num_processes=2'],
+      "--coordinator='here' must be HOST:PORT",
+    ),
+  ],
+)
+def test_flags_of_a_cluster_that_cannot_be(flags, said, tmp_path):
+  code, _, err = trainer.train(tmp_path / 'w', None, *flags)
+  (line,) = err.splitlines()
+  assert code == 8 and line.startswith('error: ') and said in line
+  assert not (tmp_path / 'w').exists(), 'a run was begun'
