@@ -36,6 +36,7 @@ def find(
   coordinator: str | None,
   process_id: int | None,
   num_processes: int | None,
+  seconds: float,
 ) -> Member | None:
   """Finds out which process this is, by the flags or by the cluster.
 
@@ -43,6 +44,7 @@ def find(
     coordinator: HOST:PORT of process 0, or None.
     process_id: the rank of this process, or None.
     num_processes: how many there are, or None.
+    seconds: how long a cluster may take to know the name of process 0.
 
   Returns:
     The member; None where there is but one process.
@@ -57,7 +59,7 @@ def find(
     '--num_processes': num_processes,
   }
   if all(value is None for value in given.values()):
-    member = _detect()
+    member = _detect(round(seconds))
   else:
     if missing := [name for name, value in given.items() if value is None]:
       raise ValueError(
@@ -70,7 +72,7 @@ def find(
   return _checked(member) if member else None
 
 
-def _detect() -> Member | None:
+def _detect(seconds: int) -> Member | None:
   # The only way to ask without joining. `jax.distributed.initialize` asks the
   # same, and joins.
   from jax._src.clusters import ClusterEnv
@@ -78,7 +80,12 @@ def _detect() -> Member | None:
   try:
     coordinator, count, rank, devices = (
       ClusterEnv.auto_detect_unset_distributed_params(
-        os.environ.get('JAX_COORDINATOR_ADDRESS'), None, None, None, None, None
+        os.environ.get('JAX_COORDINATOR_ADDRESS'),
+        None,
+        None,
+        None,
+        None,
+        seconds,
       )
     )
   except (KeyError, RuntimeError, ValueError) as error:

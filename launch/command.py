@@ -74,7 +74,8 @@ def train(argv: Sequence[str]) -> None:
   refuse_arguments(argv)
   workdir = open_workdir()
   check_config(CONFIG.value)
-  member = cluster.find(*(flag.value for flag in CLUSTER))
+  given = (flag.value for flag in CLUSTER)
+  member = cluster.find(*given, PEER_TIMEOUT.value)
   if member and not has_guard():
     sys.exit(guarded(member, workdir, PEER_TIMEOUT.value))
   with contextlib.ExitStack() as leaving:

@@ -27,43 +27,62 @@ def set_variables(monkeypatch, variables):
 
 def test_without_flags_or_a_cluster_a_process_is_alone(monkeypatch):
   set_variables(monkeypatch, {})
-  assert find(None, None, None) is None
+  assert find(None, None, None, 9) is None
 
 
 def test_slurm_says_who_this_is(monkeypatch):
   set_variables(monkeypatch, SLURM)
-  found = find(None, None, None)
+  found = find(None, None, None, 9)
   # The port is one of the last 4,096, by the number of the job.
   assert found == Member(11, 16, f'node007:{65535 - 4095 + 1}', [3])
 
 
 def test_open_mpi_says_who_this_is(monkeypatch):
   set_variables(monkeypatch, OPEN_MPI)
-  found = find(None, None, None)
+  found = find(None, None, None, 9)
   assert found == Member(2, 4, f'10.96.0.1:{65535 - 4095 + 2}', [0])
+
+
+def test_a_worker_of_a_tpu_slice_is_one_of_them(monkeypatch):
+  from jax._src.clusters import cloud_tpu_cluster
+  from jax._src.clusters import cluster as base
+
+  set_variables(monkeypatch, {})
+  for module in (cloud_tpu_cluster, base):
+    monkeypatch.setattr(module, 'running_in_cloud_tpu_vm', True)
+  # As GKE sets them; a VM is asked for the same.
+  monkeypatch.setenv('TPU_SKIP_MDS_QUERY', '1')
+  monkeypatch.setenv('TPU_WORKER_ID', '1')
+  monkeypatch.setenv('TPU_WORKER_HOSTNAMES', 'localhost,other')
+  monkeypatch.setenv('MEGASCALE_NUM_SLICES', '2')
+  monkeypatch.setenv('MEGASCALE_SLICE_ID', '1')
+  monkeypatch.setenv('MEGASCALE_COORDINATOR_ADDRESS', 'localhost')
+  found = find(None, None, None, 9)
+  assert found is not None
+  assert (found.rank, found.count, found.local_devices) == (3, 4, None)
 
 
 def test_one_task_of_slurm_is_alone(monkeypatch):
   set_variables(monkeypatch, SLURM | {'SLURM_NTASKS': '1', 'SLURM_PROCID': '0'})
-  assert find(None, None, None) is None, 'a job of one would wait for others'
+  assert find(None, None, None, 9) is None, 'a job of one would wait for others'
 
 
 def test_sbatch_without_srun_is_alone(monkeypatch):
   """The batch script itself is no task, though the job has many."""
   variables = {k: v for k, v in SLURM.items() if 'STEP' not in k}
   set_variables(monkeypatch, variables)
-  assert find(None, None, None) is None
+  assert find(None, None, None, 9) is None
 
 
 def test_flags_are_stronger_than_the_cluster(monkeypatch):
   set_variables(monkeypatch, SLURM)
-  assert find('here:1234', 0, 2) == Member(0, 2, 'here:1234')
-  assert find('here:1234', 0, 1) is None
+  assert find('here:1234', 0, 2, 9) == Member(0, 2, 'here:1234')
+  assert find('here:1234', 0, 1, 9) is None
 
 
 def test_a_coordinator_of_the_environment_is_taken(monkeypatch):
   set_variables(monkeypatch, SLURM | {'JAX_COORDINATOR_ADDRESS': 'here:99'})
-  found = find(None, None, None)
+  found = find(None, None, None, 9)
   assert found is not None and found.coordinator == 'here:99'
 
 
@@ -85,7 +104,7 @@ def test_a_coordinator_of_the_environment_is_taken(monkeypatch):
 def test_flags_that_cannot_be(flags, said, monkeypatch):
   set_variables(monkeypatch, {})
   with pytest.raises(ValueError) as error:
-    find(*flags)
+    find(*flags, 9)
   assert said in str(error.value)
 
 
@@ -93,7 +112,7 @@ def test_flags_that_cannot_be(flags, said, monkeypatch):
 def test_a_cluster_that_does_not_make_sense(name, monkeypatch):
   set_variables(monkeypatch, SLURM | {name: 'many'})
   with pytest.raises(ValueError, match='give --coordinator=HOST:PORT'):
-    find(None, None, None)
+    find(None, None, None, 9)
 
 
 def test_alone_no_error_is_that_of_a_peer():
