@@ -129,8 +129,8 @@ class _Watch:
         deadline = deadline or self._clock() + 1.5 * self._timeout
         if self._clock() > deadline:
           return self._lost('a collective failed', stacks)
-      end = self._clock() + pause
-      while self._clock() < end and self._trainer.poll() == code:
+      end, before = self._clock() + pause, self._trainer.returncode
+      while self._clock() < end and self._trainer.poll() == before:
         if stop() and not told:
           self._trainer.send_signal(stop() or signal.SIGTERM)
           told = True
@@ -159,7 +159,9 @@ class _Watch:
       if found:
         beat = beat._replace(verdict=self._sentence(*found))
     self._beat = beat
-    peers.write(self._folder, rank, beat)
+    # A disk that takes no beat for long makes this process a lost one.
+    with contextlib.suppress(OSError):
+      peers.write(self._folder, rank, beat)
     if rank == 0:
       return beat.verdict
     first = self._peers[0]

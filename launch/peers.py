@@ -16,6 +16,7 @@ from typing import NamedTuple
 from launch.exits import Exit
 from launch.pulse import Mark
 
+_SIZE = 1024  # bytes of a beat, or a few more
 # Ends that need no culprit: done, or stopped as all are.
 _FINE = {0, *(128 + n for n in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP))}
 # Ends that a lost peer brings about, also by way of jax, which aborts.
@@ -50,12 +51,18 @@ def write(folder: pathlib.Path, rank: int, beat: Beat) -> None:
   """Writes the beat of a process over the one before.
 
   In place, and not by way of another name, which clients of a network file
-  system may be slow to see. Half a beat is read as none.
+  system may be slow to see; and of one size, which a full disk still takes.
 
   Raises:
     OSError: the folder takes no files.
   """
-  (folder / f'{rank}.json').write_text(json.dumps(beat._asdict()))
+  text = json.dumps(beat._asdict()).ljust(_SIZE).encode()
+  file = os.open(folder / f'{rank}.json', os.O_WRONLY | os.O_CREAT, 0o644)
+  try:
+    os.pwrite(file, text, 0)
+    os.ftruncate(file, len(text))
+  finally:
+    os.close(file)
 
 
 def read(folder: pathlib.Path, rank: int) -> Beat | None:

@@ -162,6 +162,13 @@ def test_beats_are_read_as_they_are_written(tmp_path):
   assert peers.read(folder, 3) == written
 
 
+def test_a_short_beat_covers_a_long_one(tmp_path):
+  folder = peers.folder_of(tmp_path)
+  peers.write(folder, 0, beat(10**9, 10**9, verdict='a long one ' * 200))
+  peers.write(folder, 0, beat(1))
+  assert peers.read(folder, 0) == beat(1)
+
+
 @pytest.mark.parametrize(
   'text', ['', '{"token": "a", "num', '[]', '{"mark": [1]}', 'null', '{}']
 )
