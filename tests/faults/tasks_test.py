@@ -18,12 +18,19 @@ CLASSIFICATION = {
 # More processes than `make test` has time for.
 full = pytest.mark.skipif(not trainer.FULL, reason='of `make faults`')
 TASKS = ['classification', 'retrieval']
-PROCESSES = [
-  pytest.param(1, 4, marks=full),
-  (2, 1),
-  pytest.param(2, 2, marks=full),
-  pytest.param(4, 1, marks=full),
-]
+PROCESSES = [(1, 4), (2, 1), (2, 2), (4, 1)]
+
+
+def every(few):
+  """The names of tasks and numbers of processes; in `make test` one of them."""
+  return pytest.mark.parametrize(
+    'name, count, devices',
+    [
+      pytest.param(name, *both, marks=[] if (name, *both) == few else full)
+      for name in TASKS
+      for both in PROCESSES
+    ],
+  )
 
 
 @pytest.fixture(scope='session')
@@ -56,8 +63,7 @@ def task(features, made_once):
   return made
 
 
-@pytest.mark.parametrize('count, devices', PROCESSES)
-@pytest.mark.parametrize('name', TASKS)
+@every(('classification', 2, 1))
 def test_elastic_runs_have_the_same_bits(name, count, devices, task, tmp_path):
   config, fields, alone = task(name, 'elastic')
   processes.train(
@@ -70,8 +76,7 @@ def test_elastic_runs_have_the_same_bits(name, count, devices, task, tmp_path):
     assert one == pytest.approx(other, abs=1e-5), 'an example counts twice'
 
 
-@pytest.mark.parametrize('count, devices', PROCESSES)
-@pytest.mark.parametrize('name', TASKS)
+@every(('retrieval', 2, 1))
 def test_runs_have_the_same_examples_and_draws_and_nearly_the_same_loss(
   name, count, devices, task, tmp_path
 ):
@@ -98,3 +103,17 @@ def test_streamed_examples_are_read_by_the_process_that_needs_them(tmp_path):
     trainer.rows(tmp_path / name) for name in ('run', 'runstreamed')
   )
   assert resident == streamed, 'another order, or a row of another process'
+
+
+def test_photographs_are_read_and_evaluated_once_by_two_processes(
+  imagenet, tmp_path
+):
+  """Training and evaluation are streamed, each by the process that needs it."""
+  fields = {'data.dir': imagenet, 'epochs': 2.0, 'eval_every': 1.0}
+  config = 'tests/faults/tiny_config.py:imagenet'
+  for count in (1, 2):
+    processes.train(tmp_path / str(count), count, fields, *FLAGS, config=config)
+  one, two = (trainer.rows(tmp_path / count) for count in '12')
+  assert len(one) == len(two) > 2
+  for row, other in zip(one, two, strict=True):
+    assert row == pytest.approx(other, rel=1e-5, abs=1e-5)
