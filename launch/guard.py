@@ -150,6 +150,7 @@ class _Watch:
       number=self._beat.number + 1,
       mark=self._pulse.read(),
       stopped=code is None and _is_stopped(self._trainer.pid),
+      cpu=_cpu_seconds(self._trainer.pid),
       ended=ended,
     )
     for other, peer in enumerate(self._peers):
@@ -210,3 +211,13 @@ def _is_stopped(pid: int) -> bool:
   with contextlib.suppress(ChildProcessError):
     return os.waitid(os.P_PID, pid, look) is not None
   return False
+
+
+def _cpu_seconds(pid: int) -> float:
+  """Of a process with all its threads; 0 where nobody says."""
+  with contextlib.suppress(OSError, ValueError, IndexError):
+    stat = pathlib.Path(f'/proc/{pid}/stat').read_text()
+    # The name before it may have spaces.
+    fields = stat.rpartition(')')[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf('SC_CLK_TCK')
+  return 0.0

@@ -16,6 +16,9 @@ from typing import NamedTuple
 from launch.exits import Exit
 from launch.pulse import Mark
 
+# Whoever uses so much of a core compiles or reads, and may be behind the others
+# for so many timeouts.
+_BUSY, _LONGER = 0.1, 10
 _SIZE = 1024  # bytes of a beat, or a few more
 # Ends that need no culprit: done, or stopped as all are.
 _FINE = {0, *(128 + n for n in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP))}
@@ -33,6 +36,7 @@ class Beat(NamedTuple):
     pid: of the trainer.
     mark: the last of the trainer.
     stopped: whether a signal has stopped it, and none has had it go on.
+    cpu: seconds of processor time that the trainer has used.
     ended: its exit code (128 + n for signal n), None while it runs.
     verdict: of process 0: why the run ends; empty while it goes on.
   """
@@ -43,6 +47,7 @@ class Beat(NamedTuple):
   pid: int
   mark: Mark
   stopped: bool = False
+  cpu: float = 0.0
   ended: int | None = None
   verdict: str = ''
 
@@ -81,7 +86,7 @@ class Peer:
     self._first: Beat | None = None
     self._looked = False
     self.beat: Beat | None = None
-    self.last = self.marked = self.ended = now
+    self.last = self.marked = self.ended = self.busy = now
     self.longest = 0.0
     self.anew = False
 
@@ -101,6 +106,10 @@ class Peer:
       self.marked = now
     if self.beat is None or beat.ended != self.beat.ended:
       self.ended = now
+    # Not by a thread that looks after something now and then.
+    used = beat.cpu - self.beat.cpu if self.beat else 0.0
+    if used > _BUSY * (now - self.last):
+      self.busy = now
     self.anew |= self.beat is not None and beat.token != self.beat.token
     self.beat, self.last = beat, now
 
@@ -159,9 +168,13 @@ def _stuck(
     return None
   ahead = max(beat.mark.count for _, _, beat in running)
   rank, peer, beat = min(running, key=lambda x: (x[2].mark.count, x[0]))
-  still = now - peer.marked
-  if beat.mark.count < ahead and still > timeout:
-    return rank, f'is asleep: it did nothing for {still:.0f} s, others wait'
+  if beat.mark.count < ahead:
+    still = now - max(peer.marked, peer.busy)
+    if still > timeout:
+      return rank, f'is asleep: it did nothing for {still:.0f} s, others wait'
+    still = now - peer.marked
+    if still > _LONGER * timeout:
+      return rank, f'is behind the others for {still:.0f} s'
   longest = max(peer.longest for _, peer, _ in running)
   still = now - max(peer.marked for _, peer, _ in running)
   timed = all(beat.mark.timed for _, _, beat in running)

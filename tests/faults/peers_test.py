@@ -9,7 +9,7 @@ import pytest
 from launch import manifest
 from tests.faults import processes, trainer
 
-TIMEOUT = 8.0
+TIMEOUT = 10.0
 FLAGS = (f'--peer_timeout={TIMEOUT}',)
 # Seconds that a process takes to end, beside the timeout: it is given five to
 # write where it was, and the machine is busy.
@@ -59,7 +59,7 @@ def test_a_machine_that_is_gone_ends_the_others(tmp_path):
   begun = time.monotonic()
   done = processes.wait(started[:1], 2 * TIMEOUT + SLACK)[0]
   took = time.monotonic() - begun
-  survivor(done, 'rank 1 ', 'was not heard of for 8 s', 'done step ')
+  survivor(done, 'rank 1 ', 'was not heard of for 10 s', 'done step ')
   assert took < 2 * TIMEOUT, f'it took {took:.1f} s'
   pid = processes.trainer_of(tmp_path, 1)
   with pytest.raises(ProcessLookupError):
@@ -102,7 +102,7 @@ def test_a_peer_that_never_joins_ends_the_others(rank, tmp_path):
   begun = time.monotonic()
   started = processes.start(tmp_path, 2, LONG, *FLAGS, missing=[rank])
   (done,) = processes.wait(started, 2 * TIMEOUT + SLACK)
-  survivor(done, f'rank {rank} ', 'has not joined in 8 s', 'share')
+  survivor(done, f'rank {rank} ', 'has not joined in 10 s', 'share')
   assert time.monotonic() - begun < 2 * TIMEOUT + SLACK
   assert not (tmp_path / 'config.json').exists(), 'a run was begun'
 
@@ -127,8 +127,7 @@ def test_a_signal_to_one_process_has_all_save_the_same_step(whole, tmp_path):
   started = processes.start(tmp_path, 2, LONG, *FLAGS)
   processes.wait_for_checkpoint(started, tmp_path)
   started[1].send_signal(signal.SIGTERM)
-  done = processes.wait(started)
-  assert [one.code for one in done] == [143, 143], [one.err for one in done]
+  done = processes.stopped(started)
   step, _ = trainer.digests(tmp_path)
   assert f'step {step} of ' in done[0].err and 'is saved' in done[0].err
   processes.train(tmp_path, 2, LONG, *FLAGS)
@@ -144,7 +143,7 @@ def test_all_go_on_from_the_checkpoint_before_a_damaged_one(whole, tmp_path):
   )
   for process in started:
     process.send_signal(signal.SIGTERM)
-  assert {one.code for one in processes.wait(started)} == {143}
+  processes.stopped(started)
   newest = max(manifest.steps(tmp_path / 'checkpoints'))
   path = tmp_path / 'checkpoints' / str(newest) / manifest.NAME
   path.write_bytes(path.read_bytes()[:-9])
@@ -196,7 +195,7 @@ def test_an_elastic_run_goes_on_with_the_same_bits_on_other_devices(tmp_path):
     processes.wait_for_checkpoint(started, tmp_path / 'parts', before)
     for process in started:
       process.send_signal(signal.SIGTERM)
-    assert {one.code for one in processes.wait(started)} == {143}
+    processes.stopped(started)
   processes.train(tmp_path / 'parts', 1, fields)
   trainer.assert_same_run(tmp_path / 'parts', tmp_path / 'whole')
 
@@ -208,7 +207,7 @@ def test_a_run_goes_on_with_other_devices_and_nearly_the_same_loss(
   started = processes.start(tmp_path, 1, LONG)
   processes.wait_for_checkpoint(started, tmp_path)
   started[0].send_signal(signal.SIGTERM)
-  assert processes.wait(started)[0].code == 143
+  processes.stopped(started)
   processes.train(tmp_path, 2, LONG, *FLAGS, devices=2)
   found, expected = trainer.rows(tmp_path), trainer.rows(whole)
   assert len(found) == len(expected)

@@ -76,6 +76,14 @@ def train(
   return done
 
 
+def stopped(processes: Sequence[subprocess.Popen[str]]) -> list[Ended]:
+  """Waits until all have been stopped by SIGTERM."""
+  done = wait(processes)
+  for rank, one in enumerate(done):
+    assert one.code == 143, f'rank {rank} ended with {one.code}: {one.err}'
+  return done
+
+
 def trainer_of(workdir: pathlib.Path, rank: int) -> int:
   """The process id of a trainer, which its guard tells."""
   beat = peers.read(workdir / 'peers', rank)

@@ -71,6 +71,30 @@ def test_who_lives_and_does_nothing_is_asleep():
   assert watch(30, waiting, asleep, waiting) is None
 
 
+def test_who_is_behind_and_computes_may_take_longer():
+  """One has to compile what the others have in a cache."""
+
+  def compiling(now):
+    return beat(now, min(now, 20), cpu=0.5 * now)
+
+  def waiting(now):
+    return beat(now, min(now, 21))
+
+  assert watch(119, waiting, compiling) is None
+  rank, reason = watch(121, waiting, compiling) or (None, '')
+  assert rank == 1 and 'is behind the others for 101 s' in reason
+
+
+def test_a_little_now_and_then_is_sleep():
+  def dozing(now):
+    return beat(now, min(now, 20), cpu=0.05 * now)
+
+  def waiting(now):
+    return beat(now, min(now, 21))
+
+  assert watch(31, waiting, dozing) is not None
+
+
 def test_who_is_stopped_is_lost_even_if_nobody_is_ahead():
   def stopped(now):
     return beat(now, min(now, 20), stopped=now > 20)
