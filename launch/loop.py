@@ -97,14 +97,15 @@ def fit(
         here, ended = step, step == plan.total_steps
         kept = evaluation = None
         evaluating = ended or plan.due_epochs(here, config.eval_every)
+        run.pulse.mark(here, timed=log.settled and not evaluating)
         if evaluating:
           evaluation = votes.or_none(
             partial(begin, run.evaluators, state.params, state.model_state)
           )
         signal = votes()
         leaving = ended or signal
-        only_steps = not evaluating and not leaving
-        run.pulse.mark(here, timed=log.settled and only_steps)
+        if leaving:
+          run.pulse.mark(here)  # A last save takes what it takes.
         saving = leaving or plan.due_epochs(here, config.checkpoint_every)
         saving = saving and checkpoints.latest_step() != here
         if saving or evaluating:
