@@ -47,6 +47,13 @@ def _digest(value: Any) -> np.ndarray:
   return np.frombuffer(digest, np.uint32)
 
 
+def of_rank_0(number: int) -> int:
+  """Returns the number that process 0 gives; all must call it."""
+  if jax.process_count() == 1:
+    return number
+  return int(multihost_utils.broadcast_one_to_all(np.int32(number)))
+
+
 @contextlib.contextmanager
 def rank_0_first(place: str) -> Iterator[None]:
   """Has process 0 do something before the others do it.

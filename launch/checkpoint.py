@@ -175,6 +175,7 @@ class Checkpoints:
     self, step: int, state: TrainState, before: Callable[[], None]
   ) -> None:
     if jax.process_index():  # All hold the same state.
+      self._pending = None
       return
     try:
       host = jax.device_get(state)

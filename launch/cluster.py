@@ -4,8 +4,10 @@ SLURM, Open MPI, Kubernetes and Cloud TPU are found as jax finds them, and
 everything between processes is jax's own: its coordinator, its collectives.
 """
 
+import collections
 import contextlib
 import os
+import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -75,8 +77,10 @@ def find(
 def _detect(seconds: int) -> Member | None:
   # The only way to ask without joining. `jax.distributed.initialize` asks the
   # same, and joins.
-  from jax._src.clusters import ClusterEnv
-
+  try:
+    from jax._src.clusters import ClusterEnv
+  except ImportError:  # another version of jax
+    return None
   try:
     coordinator, count, rank, devices = (
       ClusterEnv.auto_detect_unset_distributed_params(
@@ -88,11 +92,11 @@ def _detect(seconds: int) -> Member | None:
         seconds,
       )
     )
-  except (KeyError, RuntimeError, ValueError) as error:
+  except Exception as error:  # each cluster has its own
     raise ValueError(
       f'this looks like a process of a cluster, but it does not say which '
       f'({type(error).__name__}: {error}); give --coordinator=HOST:PORT, '
-      '--process_id and --num_processes'
+      '--process_id and --num_processes (localhost:1, 0 and 1 if it is alone)'
     ) from error
   if coordinator is None or count is None or rank is None:
     return None
@@ -125,23 +129,44 @@ def joined(member: Member, seconds: float) -> Iterator[None]:
   Args:
     member: who this is.
     seconds: how long `launch.guard` waits for a peer; jax waits longer.
+
+  Raises:
+    ValueError: they cannot meet, or one has more devices than another.
   """
   # It would have SIGTERM for itself, which `launch.signals` listens to.
   jax.config.update('jax_enable_preemption_service', False)
   patience = round(_PATIENCE * seconds)
-  jax.distributed.initialize(
-    member.coordinator,
-    member.count,
-    member.rank,
-    member.local_devices,
-    cluster_detection_method='deactivate',
-    initialization_timeout=patience,
-    heartbeat_timeout_seconds=patience,
-    shutdown_timeout_seconds=patience,
-  )
+  try:
+    jax.distributed.initialize(
+      member.coordinator,
+      member.count,
+      member.rank,
+      member.local_devices,
+      cluster_detection_method='deactivate',
+      initialization_timeout=patience,
+      heartbeat_timeout_seconds=patience,
+      shutdown_timeout_seconds=patience,
+    )
+  except RuntimeError as error:
+    raise ValueError(
+      f'--coordinator={member.coordinator}: process {member.rank} cannot meet '
+      f'the others there ({" ".join(str(error).split())}); choose a port that '
+      'nobody uses (or set JAX_COORDINATOR_PORT) and a host that all reach'
+    ) from error
+  _check_devices()
   yield
   # Not after an error: there it would wait for peers that wait for this one.
   jax.distributed.shutdown()
+
+
+def _check_devices() -> None:
+  counts = collections.Counter(x.process_index for x in jax.devices())
+  if len(set(counts.values())) > 1:
+    found = ', '.join(f'rank {rank}: {n}' for rank, n in sorted(counts.items()))
+    raise ValueError(
+      f'the processes have unequal numbers of devices ({found}): each has its '
+      'rows of a batch, and must have as many as the others'
+    )
 
 
 def is_joined() -> bool:
@@ -151,9 +176,11 @@ def is_joined() -> bool:
 
 def is_lost_peer(error: BaseException) -> bool:
   """Says whether an error is what a collective raises when a peer is gone."""
-  if not is_joined():
-    return False
+  # XLA's begin with a code; gloo's come as ValueError.
   text = str(error).lower()
-  words = ('gloo', 'nccl', 'rccl', 'coordination', 'connection reset by peer')
-  runtime = isinstance(error, ValueError | RuntimeError)
-  return runtime and any(word in text for word in words)
+  return (
+    is_joined()
+    and isinstance(error, ValueError | RuntimeError)
+    and re.match(r'[a-z_]+: ', text) is not None
+    and re.search('gloo|nccl|rccl|coordination', text) is not None
+  )

@@ -74,8 +74,12 @@ def train(argv: Sequence[str]) -> None:
   refuse_arguments(argv)
   workdir = open_workdir()
   check_config(CONFIG.value)
-  given = (flag.value for flag in CLUSTER)
-  member = cluster.find(*given, PEER_TIMEOUT.value)
+  member = cluster.find(
+    COORDINATOR.value,
+    PROCESS_ID.value,
+    NUM_PROCESSES.value,
+    PEER_TIMEOUT.value,
+  )
   if member and not has_guard():
     sys.exit(guarded(member, workdir, PEER_TIMEOUT.value))
   with contextlib.ExitStack() as leaving:
@@ -150,9 +154,13 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
     except Exception as error:
       if DEBUG.value:
         traceback.print_exc()
-      lost = cluster.is_lost_peer(error)
-      # Of lost peers the guard tells, which knows more.
-      end(Exit.PEER if lost else tell(error, pathlib.Path(WORKDIR.value)))
+      if cluster.is_lost_peer(error):
+        # Who that is, the guard will tell.
+        say(f'a collective failed: {" ".join(str(error).split())}')
+        end(Exit.PEER)
+      rank = jax.process_index() if cluster.is_joined() else 0
+      crash = f'crash-{rank}.txt' if rank else 'crash.txt'
+      end(tell(error, pathlib.Path(WORKDIR.value, crash)))
     finally:
       settle()
 

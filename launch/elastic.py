@@ -19,7 +19,7 @@ import optax
 from jax.sharding import Mesh, PartitionSpec
 
 from launch.feeds import Feed
-from launch.mesh import batch_sharded, replicated
+from launch.mesh import batch_sharded, on_cpu, replicated
 from launch.state import TrainState
 from launch.step import TrainSteps, cpu_options, make_update
 from launch.task import Loss, PyTree
@@ -73,8 +73,7 @@ def make_elastic_steps(
   devices = [device for _, device in places]
   gradient = jax.value_and_grad(loss, has_aux=True)
   update = make_update(optimizer, schedule, max_skipped=max_skipped)
-  on_cpu = mesh.devices.flat[0].platform == 'cpu'
-  options: Any = cpu_options() if on_cpu else None
+  options: Any = cpu_options() if on_cpu(mesh) else None
   # Which leaves of what a shard gives are added, known once it is traced.
   form: dict[str, Any] = {}
 
@@ -87,6 +86,14 @@ def make_elastic_steps(
       batch |= {'resident': data, 'whole': feed.select(data, item)}
     key = jax.random.fold_in(jax.random.wrap_key_data(key), state.step)
     found = gradient(state.params, state.model_state, batch, key)
+    (_, (_, metrics)), _ = found
+    for name, value in metrics.items():
+      if not jnp.issubdtype(value.dtype, jnp.floating):
+        raise ValueError(
+          f'the metric {name!r} of config.task is {value.dtype}: with '
+          "config.determinism='elastic' it must be the mean of floating point "
+          'numbers over the rows, of which the mean over shards is taken'
+        )
     return _pack(found, form)
 
   def apply(state, total, rest):
@@ -146,7 +153,8 @@ def make_elastic_steps(
 def _pack(tree: PyTree, form: dict[str, Any]) -> tuple[jax.Array, list[Any]]:
   """Numbers to be added, as one float32 vector; and the other leaves.
 
-  What is no floating point, such as a count, is the same of every shard.
+  What of the model state is no floating point, such as a count of steps, must
+  be the same of every shard.
   """
   leaves, form['tree'] = jax.tree.flatten(tree)
   form['leaves'] = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in leaves]

@@ -67,10 +67,10 @@ def exit_code(error: BaseException) -> Exit:
   return getattr(error, 'exit_code', otherwise)
 
 
-def tell(error: BaseException, workdir: pathlib.Path | None = None) -> Exit:
+def tell(error: BaseException, crash: pathlib.Path | None = None) -> Exit:
   """Prints one line about an error on stderr; returns the exit code.
 
-  The traceback of a bug goes to `workdir/crash.txt`, if there is the folder.
+  The traceback of a bug goes to the file `crash`, if there is its folder.
   """
   code, text = exit_code(error), ' '.join(str(error).split())
   if code == Exit.BUG:
@@ -78,9 +78,8 @@ def tell(error: BaseException, workdir: pathlib.Path | None = None) -> Exit:
     where = f'{os.path.basename(frame.filename)}:{frame.lineno}'
     text = f'{type(error).__name__} at {where}: {text}. This is a bug; '
     text += 'run it with --debug for the traceback'
-    if workdir is not None and workdir.is_dir():
+    if crash is not None and crash.parent.is_dir():
       with contextlib.suppress(OSError):
-        crash = workdir / 'crash.txt'
         write_text(crash, ''.join(traceback.format_exception(error)))
         text += f', which is in {crash} too'
   say(f'error: {text}')

@@ -9,8 +9,10 @@ guards how the trainer does, and ends it when process 0 says that one is lost.
 import contextlib
 import ctypes
 import faulthandler
+import functools
 import os
 import pathlib
+import resource
 import signal
 import socket
 import subprocess
@@ -21,7 +23,8 @@ from collections.abc import Callable, Iterator
 
 from launch import peers
 from launch.cluster import Member
-from launch.exits import Exit
+from launch.exits import Exit, blame
+from launch.lock import hold_lock
 from launch.peers import Beat, Peer
 from launch.pulse import Pulse, open_pulse, shared
 from launch.signals import Stops, go_on, stop_requests
@@ -31,7 +34,7 @@ from launch.streams import say
 _LOOKS = 1 / 40
 _SECONDS = (0.1, 5.0)
 _SIGNALS = 0.1  # seconds between two looks at signals
-_DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
+_PR_SET_PDEATHSIG = 1
 _OWN_END = 2  # seconds that a trainer has to end by itself
 _DUMPING = 5  # and to write where it is
 
@@ -49,20 +52,31 @@ def guarded(member: Member, workdir: pathlib.Path, timeout: float) -> int:
     The exit code: that of the trainer, or `Exit.PEER`.
 
   Raises:
+    ValueError: another process is of this rank, or trains here.
     OSError: the workdir takes no files.
   """
-  folder = peers.folder_of(workdir)
-  stacks = _stacks(folder, member.rank)
-  stacks.unlink(missing_ok=True)
-  descriptor, variables = shared()
-  with stop_requests() as stop:
-    stop.hold()
+  with contextlib.ExitStack() as closing:
+    if member.rank == 0:
+      closing.enter_context(hold_lock(workdir))
+    with blame(Exit.DISK):
+      folder = peers.folder_of(workdir)
+    if member.rank:
+      # One whose peers are gone may still be about to see that.
+      name = f'{member.rank}.lock'
+      closing.enter_context(hold_lock(folder, name=name, seconds=timeout))
+    stacks = _stacks(folder, member.rank)
+    stacks.unlink(missing_ok=True)
+    descriptor, variables = shared()
+    closing.callback(os.close, descriptor)
+    stop = closing.enter_context(stop_requests())
+    stop.hold(silent=True)  # The trainer tells.
     trainer = subprocess.Popen(
       [sys.executable, *sys.orig_argv[1:]],
       env=os.environ | variables,
       pass_fds=[descriptor],
       # Ctrl-C in a terminal comes once: by way of this process.
       start_new_session=True,
+      preexec_fn=functools.partial(_die_with, os.getpid()),
     )
     try:
       watch = _Watch(member, folder, timeout, trainer, Pulse(descriptor))
@@ -70,14 +84,19 @@ def guarded(member: Member, workdir: pathlib.Path, timeout: float) -> int:
     finally:
       trainer.kill()
       trainer.wait()
-      os.close(descriptor)
+
+
+def _die_with(guard: int) -> None:
+  """Has this process end with its parent, as far as the system can."""
+  with contextlib.suppress(OSError, AttributeError):  # Linux alone has it.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
+  if os.getppid() != guard:
+    os._exit(128 + signal.SIGKILL)
 
 
 @contextlib.contextmanager
 def watched(member: Member, workdir: pathlib.Path) -> Iterator[Pulse]:
-  """Has a trainer end with its guard, and leave traces if the guard ends it."""
-  with contextlib.suppress(OSError, AttributeError):  # Linux alone has it.
-    ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, int(signal.SIGKILL))
+  """Has a trainer leave traces if its guard ends it."""
   with _stacks(peers.folder_of(workdir), member.rank).open('w') as file:
     faulthandler.enable(file)
     try:
@@ -104,11 +123,19 @@ class _Watch:
   ):
     self._member, self._folder, self._timeout = member, folder, timeout
     self._trainer, self._pulse, self._clock = trainer, pulse, clock
-    now = clock()
-    ranks = range(member.count) if member.rank == 0 else range(1)
-    self._peers = [Peer(now) for _ in ranks]
+    self._begun = clock()
+    # Process 0 watches all, and all others watch it.
+    self._peers = [Peer(self._begun, known=False)]
+    if member.rank == 0:
+      self._peers = [Peer(self._begun) for _ in range(member.count)]
+    token = uuid.uuid4().hex
     self._beat = Beat(
-      uuid.uuid4().hex, 0, socket.gethostname(), trainer.pid, pulse.read()
+      token=token,
+      run='' if member.rank else token,
+      number=0,
+      host=socket.gethostname(),
+      pid=trainer.pid,
+      mark=pulse.read(),
     )
 
   def until_the_end(self, stop: Stops, stacks: pathlib.Path) -> int:
@@ -120,24 +147,29 @@ class _Watch:
       code = self._beat.ended
       # How it went is known; or that of a peer is what it died of.
       if code is not None and code not in (Exit.PEER, 128 + signal.SIGABRT):
-        if self._member.rank or not self._others_run() or verdict:
+        if verdict or stop() or not self._is_waited_for():
           return code
       if verdict:
         return self._lost(verdict, stacks)
-      if code is not None and self._member.rank:
+      if code is not None:
+        if stop():
+          return Exit.PEER
         # Process 0 may be what was lost, and then nobody gives a verdict.
         deadline = deadline or self._clock() + 1.5 * self._timeout
-        if self._clock() > deadline:
+        if self._member.rank and self._clock() > deadline:
           return self._lost('a collective failed', stacks)
       end, before = self._clock() + pause, self._trainer.returncode
       while self._clock() < end and self._trainer.poll() == before:
-        if stop() and not told:
+        if stop() and not told and before is None:
           self._trainer.send_signal(stop() or signal.SIGTERM)
           told = True
         time.sleep(min(_SIGNALS, pause))
 
-  def _others_run(self) -> bool:
-    """Whether process 0 has to stay, as others wait for its verdict."""
+  def _is_waited_for(self) -> bool:
+    """Whether others have yet to learn how the trainer has ended."""
+    if self._member.rank:
+      late = self._clock() - self._begun > self._timeout
+      return not (self._beat.run or late)
     beats = [peer.beat for peer in self._peers[1:]]
     return any(beat is None or beat.ended is None for beat in beats)
 
@@ -154,21 +186,25 @@ class _Watch:
       ended=ended,
     )
     for other, peer in enumerate(self._peers):
-      peer.see(beat if other == rank else peers.read(self._folder, other), now)
+      there = beat if other == rank else peers.read(self._folder, other)
+      if rank == 0 and there is not None and there.run != beat.run:
+        there = None  # It is of a run before.
+      peer.see(there, now)
+    first = self._peers[0]
     if rank == 0 and not beat.verdict:
       found = peers.judge(self._peers, now, self._timeout)
-      if found:
-        beat = beat._replace(verdict=self._sentence(*found))
+      beat = beat._replace(verdict=self._sentence(*found) if found else '')
+    elif not beat.run and first.beat is not None:
+      beat = beat._replace(run=first.beat.token)
     self._beat = beat
     # A disk that takes no beat for long makes this process a lost one.
     with contextlib.suppress(OSError):
       peers.write(self._folder, rank, beat)
     if rank == 0:
       return beat.verdict
-    first = self._peers[0]
-    if first.beat is not None and first.beat.verdict:
+    if first.beat is not None and first.beat.verdict and not first.anew:
       return first.beat.verdict
-    if now - first.last > self._timeout:
+    if first.anew or now - first.last > self._timeout:
       found = peers.judge(self._peers, now, self._timeout)
       return self._sentence(*found or (0, 'has ended, and others have not'))
     return ''
@@ -189,10 +225,12 @@ class _Watch:
       if self._trainer.wait(_OWN_END) not in (Exit.PEER, -signal.SIGABRT):
         self._look()
         return self._beat.ended or 0
-    text = f'{verdict}. Rank {self._member.rank} was at step '
-    text += str(self._beat.mark.step)
+    step = self._pulse.read().step
+    text = f'{verdict}. Rank {self._member.rank} was at step {step}'
     if self._trainer.poll() is None:
-      # faulthandler writes where all threads are.
+      # faulthandler writes where all threads are; that is enough of it.
+      with contextlib.suppress(OSError, ValueError, AttributeError):
+        resource.prlimit(self._trainer.pid, resource.RLIMIT_CORE, (0, 0))
       self._trainer.send_signal(signal.SIGCONT)
       self._trainer.send_signal(signal.SIGABRT)
       try:

@@ -58,11 +58,6 @@ class TrainLog:
     self._pending: dict[int, Mapping[str, jax.Array]] = {}
     self._opened: float | None = time.perf_counter()
 
-  @property
-  def settled(self) -> bool:
-    """Whether a call was read: the next ones take as long."""
-    return self._opened is None
-
   def calling(self, steps: int) -> bool:
     """A call of so many steps is about to be made; True if it compiles."""
     first = steps not in self._lengths

@@ -9,7 +9,7 @@ from typing import NoReturn
 import jax
 
 from launch import manifest
-from launch.agreement import Votes
+from launch.agreement import Votes, of_rank_0
 from launch.config import Config, check_config
 from launch.evaluation import begin
 from launch.resume import check_workdir
@@ -68,10 +68,10 @@ def fit(
   check_config(config)
   changes = check_workdir(config, workdir, allow_resume_change)
   before = final_metrics(workdir)
-  if before is not None and 'epochs' not in changes:
+  if of_rank_0(before is not None and 'epochs' not in changes):
     say(f'{workdir}: finished before', sys.stdout)
     _warn_of_damage(workdir)
-    return before
+    return before or {}
   with stop_requests() as stop, open_run(task, config, workdir) as run:
     plan, log, checkpoints = run.plan, run.log, run.checkpoints
     for change in changes.values():
@@ -97,7 +97,7 @@ def fit(
         here, ended = step, step == plan.total_steps
         kept = evaluation = None
         evaluating = ended or plan.due_epochs(here, config.eval_every)
-        run.pulse.mark(here, timed=log.settled and not evaluating)
+        run.pulse.mark(here, calling=not evaluating)
         if evaluating:
           evaluation = votes.or_none(
             partial(begin, run.evaluators, state.params, state.model_state)

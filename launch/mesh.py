@@ -30,6 +30,11 @@ def make_mesh(devices: Sequence[Any] | None = None) -> Mesh:
   return Mesh(np.array(devices), ('data',), axis_types=(AxisType.Auto,))
 
 
+def on_cpu(mesh: Mesh) -> bool:
+  """Says whether the devices of a mesh are CPUs."""
+  return mesh.devices.flat[0].platform == 'cpu'
+
+
 def replicated(mesh: Mesh) -> NamedSharding:
   """Returns the sharding of an array that every device holds whole."""
   return NamedSharding(mesh, PartitionSpec())

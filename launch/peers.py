@@ -31,6 +31,7 @@ class Beat(NamedTuple):
 
   Attributes:
     token: another for each start of the process.
+    run: the token of process 0, whose run this is; empty until it is known.
     number: counts on as long as the guard lives.
     host: the machine.
     pid: of the trainer.
@@ -42,6 +43,7 @@ class Beat(NamedTuple):
   """
 
   token: str
+  run: str
   number: int
   host: str
   pid: int
@@ -81,37 +83,51 @@ def read(folder: pathlib.Path, rank: int) -> Beat | None:
 class Peer:
   """What one process has seen of another since it began to look."""
 
-  def __init__(self, now: float):
-    """Begins to look, at `now` seconds by any clock."""
-    self._first: Beat | None = None
-    self._looked = False
+  def __init__(self, now: float, *, known: bool = True):
+    """Begins to look, at `now` seconds by any clock.
+
+    Args:
+      now: seconds.
+      known: whether all beats are of this run. If not, what is there first may
+        be of one before, until it changes.
+    """
+    self._known, self._first, self._looked = known, None, False
     self.beat: Beat | None = None
     self.last = self.marked = self.ended = self.busy = now
-    self.longest = 0.0
+    self.calls, self.longest = 0, 0.0
     self.anew = False
 
   def see(self, beat: Beat | None, now: float) -> None:
-    """Takes in what was read at `now`.
-
-    What was there from the beginning may be of a run before this one, until it
-    changes.
-    """
+    """Takes in what was read at `now`."""
     if not self._looked:
-      self._first, self._looked = beat, True
+      self._first, self._looked = None if self._known else beat, True
     if beat is None or beat in (self.beat, self._first):
       return
-    if self.beat is None or beat.mark.count != self.beat.mark.count:
-      if self.beat is not None and self.beat.mark.timed:
-        self.longest = max(self.longest, now - self.marked)
-      self.marked = now
-    if self.beat is None or beat.ended != self.beat.ended:
-      self.ended = now
-    # Not by a thread that looks after something now and then.
-    used = beat.cpu - self.beat.cpu if self.beat else 0.0
-    if used > _BUSY * (now - self.last):
-      self.busy = now
-    self.anew |= self.beat is not None and beat.token != self.beat.token
+    before = self.beat
+    if before is None:
+      if not self._known and (beat.verdict or beat.ended is not None):
+        return  # The run before comes to its end.
+      self.marked = self.ended = now
+    else:
+      if beat.mark.count != before.mark.count:
+        if before.mark.calling:
+          self.calls += 1
+          self.longest = max(self.longest, now - self.marked)
+        self.marked = now
+      if beat.ended != before.ended:
+        self.ended = now
+      # Not by a thread that looks after something now and then.
+      if beat.cpu - before.cpu > _BUSY * (now - self.last):
+        self.busy = now
+      self.anew |= beat.token != before.token
     self.beat, self.last = beat, now
+
+  def patience(self, timeout: float) -> float:
+    """Seconds that it may be at one place, by how long its calls were."""
+    # The first call has to be compiled, and the second waits for the first.
+    if self.calls < 2:
+      return _LONGER * timeout
+    return max(timeout, 3 * self.longest)
 
 
 def judge(
@@ -141,8 +157,8 @@ def judge(
       continue
     if peer.beat is None:
       return rank, (
-        f'has not joined in {timeout:g} s. Was it started, and is --workdir '
-        'one folder that all processes share?'
+        f'has not joined in {timeout:g} s; see that it is started, and that '
+        '--workdir is one folder that all processes share'
       )
     if peer.beat.ended is None:
       return rank, f'was not heard of for {timeout:g} s'
@@ -161,6 +177,8 @@ def _stuck(
       return None
     ended = peer.beat.ended is not None
     (gone if ended else running).append((rank, peer, peer.beat))
+  # Who was lost first, and not who has told so.
+  gone.sort(key=lambda x: (x[2].ended == Exit.PEER, x[1].ended))
   for rank, peer, beat in gone:
     if now - peer.ended > timeout and (running or beat.ended in _VICTIM):
       return rank, f'ended with {_code(beat.ended or 0)}, and others did not'
@@ -170,15 +188,15 @@ def _stuck(
   rank, peer, beat = min(running, key=lambda x: (x[2].mark.count, x[0]))
   if beat.mark.count < ahead:
     still = now - max(peer.marked, peer.busy)
-    if still > timeout:
+    if still > peer.patience(timeout):
       return rank, f'is asleep: it did nothing for {still:.0f} s, others wait'
     still = now - peer.marked
-    if still > _LONGER * timeout:
+    if still > _LONGER * peer.patience(timeout):
       return rank, f'is behind the others for {still:.0f} s'
-  longest = max(peer.longest for _, peer, _ in running)
+    return None
   still = now - max(peer.marked for _, peer, _ in running)
-  timed = all(beat.mark.timed for _, _, beat in running)
-  if timed and still > max(timeout, 3 * longest):
+  calling = all(p.calls > 1 and beat.mark.calling for _, p, beat in running)
+  if calling and still > max(p.patience(timeout) for _, p, _ in running):
     return -1, (
       f'no process has done a step for {still:.0f} s: a device or the network '
       'hangs'

@@ -20,12 +20,12 @@ class Mark(NamedTuple):
   Attributes:
     count: how many were passed, this one too.
     step: the number of steps done.
-    timed: whether what comes next is a call of the device like those before.
+    calling: whether what comes next is a call of the device, and nothing else.
   """
 
   count: int = 0
   step: int = 0
-  timed: bool = False
+  calling: bool = False
 
 
 class Pulse:
@@ -35,10 +35,10 @@ class Pulse:
     """Opens the memory behind a file descriptor; -1: of this process alone."""
     self._memory = mmap.mmap(descriptor, _FORMAT.size)
 
-  def mark(self, step: int, *, timed: bool = False) -> None:
+  def mark(self, step: int, *, calling: bool = False) -> None:
     """The trainer passes a place."""
     count = self.read().count + 1
-    self._memory[:] = _FORMAT.pack(count, step, timed)
+    self._memory[:] = _FORMAT.pack(count, step, calling)
 
   def read(self) -> Mark:
     """Returns the last mark."""

@@ -1,19 +1,27 @@
 """Everything a run is made of, put together before the first step."""
 
 import contextlib
+import os
 import pathlib
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 from jax.sharding import Mesh
 
 from launch import env
-from launch.agreement import check_same, rank_0_first
+from launch.agreement import check_same, of_rank_0, rank_0_first
 from launch.checkpoint import Checkpoints
 from launch.compiles import Compiles
-from launch.config import Config, config_digest, write_config
+from launch.config import (
+  Config,
+  config_digest,
+  flatten,
+  is_place,
+  write_config,
+)
 from launch.disk import check_space
 from launch.elastic import check_shards, make_elastic_steps
 from launch.exits import Exit, blame
@@ -21,10 +29,10 @@ from launch.feeds import Feed, count_examples, make_feed
 from launch.inputs import check_inputs, record_inputs
 from launch.lock import hold_lock
 from launch.log import TrainLog
-from launch.mesh import check_batch_size, make_mesh
+from launch.mesh import check_batch_size, make_mesh, on_cpu
 from launch.optim import make_optimizer, make_schedule
 from launch.plan import Plan
-from launch.pulse import Pulse, open_pulse
+from launch.pulse import Pulse, has_guard, open_pulse
 from launch.state import (
   TrainState,
   abstract_state,
@@ -37,6 +45,9 @@ from launch.step import TrainSteps, make_train_steps, values_of
 from launch.task import Evaluate, Task
 from launch.timing import Progress
 from launch.writers import MetricWriter, keep_rows
+
+# Seconds that a network file system may hide what another machine wrote.
+_SLOW_FOLDER = 120
 
 
 class Run(NamedTuple):
@@ -95,7 +106,7 @@ def open_run(
   ):
     mesh, pulse = make_mesh(), open_pulse()
     pulse.mark(0)
-    if jax.process_index() == 0:
+    if not has_guard():  # else it has the lock
       closing.enter_context(hold_lock(workdir))
     check_batch_size(config.batch_size, mesh)
     with blame(Exit.DATA):
@@ -123,8 +134,8 @@ def open_run(
     init_key, key = make_keys(config.seed, mesh)
     init = make_init(task, config, optimizer)
     target = abstract_state(init, init_key, mesh)
-    identity = _identity(config, plan, digest)
-    check_same(identity | env.versions())
+    identity = _identity(config, plan, digest, mesh)
+    check_same(_facts(config) | identity | env.versions())
     folder = workdir / 'checkpoints'
     check_space(folder, config.keep_checkpoints, target)
     progress = Progress(plan, shown=jax.process_index() == 0)
@@ -137,10 +148,10 @@ def open_run(
       tell=progress.note,
     )
     closing.callback(checkpoints.close)
-    with rank_0_first('restore'):  # It puts damaged ones aside.
-      restored = checkpoints.restore(target)
-    step, state = restored or (0, initial_state(init, init_key, mesh))
-    check_same({'the newest checkpoint': step})
+    step, state = _restore(checkpoints, target) or (
+      0,
+      initial_state(init, init_key, mesh),
+    )
     if step > plan.total_steps:
       raise ValueError(
         f'config.epochs={config.epochs} are {plan.total_steps} steps, and '
@@ -212,6 +223,34 @@ def open_run(
     )
 
 
+def _restore(
+  checkpoints: Checkpoints, target: TrainState
+) -> tuple[int, TrainState] | None:
+  """The newest good checkpoint, which is that of process 0."""
+  with rank_0_first('restore'):  # It puts damaged ones aside.
+    restored = checkpoints.restore(target)
+  wanted = of_rank_0(restored[0] if restored else -1)
+  deadline = time.monotonic() + _SLOW_FOLDER
+  while (restored[0] if restored else -1) != wanted:
+    if time.monotonic() > deadline:
+      raise OSError(
+        f'checkpoint {wanted} of process 0 is not seen here: is --workdir one '
+        'folder that all processes share?'
+      )
+    time.sleep(1)
+    restored = checkpoints.restore(target)
+  return restored
+
+
+def _facts(config: Config) -> dict[str, Any]:
+  """What of the config all processes must have: all but where data lie."""
+  return {
+    f'config.{name}': value
+    for name, value in flatten(config).items()
+    if not name.startswith('data.') and not is_place(name)
+  }
+
+
 def _settled(config: Config, plan: Plan) -> int:
   """Steps until everything has happened once, and so been compiled."""
   epochs = max(1, config.eval_every, config.checkpoint_every)
@@ -220,14 +259,19 @@ def _settled(config: Config, plan: Plan) -> int:
 
 
 def _identity(
-  config: Config, plan: Plan, digest: str | None
+  config: Config, plan: Plan, digest: str | None, mesh: Mesh
 ) -> dict[str, str | int | None]:
   # The batch size and the number of examples fix what a step means: with
   # others, the order of the examples would silently be another one.
-  return {
+  found = {
     'seed': config.seed,
     'batch_size': config.batch_size,
     'examples': plan.examples,
     'data': digest,
     'config': config_digest(config),
   }
+  if config.determinism == 'elastic' and on_cpu(mesh):
+    # A convolution is cut into as many parts, which are added up.
+    threads = os.environ.get('NPROC') or len(os.sched_getaffinity(0))
+    found['threads (NPROC)'] = int(threads)
+  return found

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from launch import command, resolved
+from launch import cluster, command, resolved
 from launch.config import Config, check_config
 from launch.evaluation import Results, begin
 from launch.evaluations import add_evaluations, by_evaluator
@@ -24,6 +24,11 @@ from launch.timing import show_metrics
 def evaluate(argv: Sequence[str]) -> None:
   """Evaluates the newest checkpoint of the run that the flags name."""
   command.refuse_arguments(argv)
+  if cluster.find(None, None, None, 1):
+    raise ValueError(
+      'launch.evaluate is one process: start it once (srun -n 1), not on every '
+      'task of a job'
+    )
   config, workdir = command.CONFIG.value, command.open_workdir()
   check_config(config)
   results = evaluate_saved(load_task(config.task), config, workdir)

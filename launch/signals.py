@@ -35,16 +35,16 @@ class Stops:
   def __init__(self, at_once: bool):
     self._at_once = at_once
     self._received: list[signal.Signals] = []
-    self._holding = self._interrupting = False
+    self._holding = self._interrupting = self._silent = False
     self._closed = threading.Event()
 
   def __call__(self) -> signal.Signals | None:
     """Returns the first signal that came, or None."""
     return self._received[0] if self._received else None
 
-  def hold(self, holding: bool = True) -> None:
+  def hold(self, holding: bool = True, *, silent: bool = False) -> None:
     """From now on a signal waits until it is asked for; or no longer."""
-    self._holding = holding
+    self._holding, self._silent = holding, silent
 
   def or_none(self, work: Callable[[], T]) -> T | None:
     """Returns what `work` returns; None, at once, if a signal has come."""
@@ -67,7 +67,7 @@ class Stops:
       if self._at_once:
         _leave(number, 'with nothing to save')
       sys.exit(128 + number)
-    if times == 1:
+    if times == 1 and not self._silent:
       _tell(f'{name}: saving; two more Ctrl-C leave without')
     # People who press it a third time mean it; schedulers repeat SIGTERM.
     if self._received.count(signal.SIGINT) > 2:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from launch.mesh import batch_sharded, replicated
+from launch.mesh import batch_sharded, on_cpu, replicated
 from launch.state import TrainState
 from launch.task import Loss, PyTree
 
@@ -82,15 +82,14 @@ def make_train_steps(
       lambda state, item: train_step(state, data, item, key), state, block
     )
 
-  on_cpu = mesh.devices.flat[0].platform == 'cpu'
   placed = functools.partial(
     jax.jit,
     donate_argnums=0,
     out_shardings=replicated(mesh),
-    compiler_options=cpu_options() if on_cpu else None,
+    compiler_options=cpu_options() if on_cpu(mesh) else None,
   )
   if looped is None:
-    looped = not on_cpu
+    looped = not on_cpu(mesh)
   return placed(in_one_call) if looped else _one_by_one(placed(train_step))
 
 

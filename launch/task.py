@@ -94,6 +94,8 @@ class Task(Protocol):
         device; the mean of the parts is that of the batch. The number of the
         part is `batch['shard']`, and what is random of its rows must be as in
         the whole batch; all rows of that are under 'whole', if they are arrays.
+        Metrics must be means of floating point numbers, and integers of the
+        model state the same in every part.
 
     Returns:
       A pure function `loss(params, model_state, batch, key)` that returns

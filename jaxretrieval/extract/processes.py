@@ -48,6 +48,11 @@ def find(
   (Process(index=2, count=4), Process(index=0, count=2), Process(index=0, count=1))
   """  # noqa: E501
   if index is not None or count is not None:
+    if index is None and count != 1:
+      raise ValueError(
+        f'--process_count={count} needs --process_index: else each of them '
+        'would be the first'
+      )
     index, count = index or 0, 1 if count is None else count
   elif 'SLURM_ARRAY_TASK_ID' in environ:
     task, first, last, step, count = (

@@ -115,12 +115,49 @@ def test_a_peer_that_ends_by_itself_is_named_with_its_code(tmp_path):
   survivor(done[0], 'rank 1 ', 'ended with exit code 3 (DATA)')
 
 
-def test_processes_with_other_configs_train_nothing(tmp_path):
-  odd = {1: {'seed': 1}}
+@pytest.mark.parametrize(
+  'field, value',
+  # The second is none of what makes a run this run.
+  [('seed', 1), pytest.param('eval_every', 3.0, marks=full)],
+)
+def test_processes_with_other_configs_train_nothing(field, value, tmp_path):
+  odd = {1: {field: value}}
   done = processes.wait(processes.start(tmp_path, 2, LONG, *FLAGS, odd=odd))
+  said = f'config.{field} of rank 1 is not that of rank 0'
   for one in done:
-    trainer.refused(one, 8, 'seed of rank 1 is not that of rank 0')
+    trainer.refused(one, 8, said)
   assert not (tmp_path / 'config.json').exists(), 'a run was begun'
+
+
+@full
+def test_processes_with_other_numbers_of_devices_train_nothing(tmp_path):
+  env = {1: {'JAX_NUM_CPU_DEVICES': '2'}}
+  done = processes.wait(processes.start(tmp_path, 2, LONG, *FLAGS, env=env))
+  for one in done:
+    trainer.refused(one, 8, 'devices (rank 0: 1, rank 1: 2)')
+
+
+def test_the_same_command_again_leaves_a_run_alone(tmp_path):
+  fields = LONG | {'epochs': 1000.0}
+  started = processes.start(tmp_path, 2, fields, *FLAGS)
+  processes.wait_for_checkpoint(started, tmp_path)
+  for one in processes.wait(processes.start(tmp_path, 2, fields, *FLAGS)):
+    trainer.refused(one, 9, 'is in use: process ')
+  for process in started:
+    process.send_signal(signal.SIGTERM)
+  processes.stopped(started)
+
+
+@full
+def test_a_run_is_begun_again_while_its_old_processes_still_end(
+  whole, tmp_path
+):
+  started = processes.start(tmp_path, 2, LONG, *FLAGS)
+  processes.wait_for_checkpoint(started, tmp_path)
+  started[0].kill()  # The other does not know yet.
+  processes.train(tmp_path, 2, LONG, *FLAGS)
+  survivor(processes.wait(started[1:])[0], 'rank 0 ', 'was started anew')
+  trainer.assert_same_run(tmp_path, whole)
 
 
 def test_a_signal_to_one_process_has_all_save_the_same_step(whole, tmp_path):
@@ -164,6 +201,19 @@ def elastic(tmp_path_factory):
   workdir = tmp_path_factory.mktemp('elastic')
   processes.train(workdir, 1, ELASTIC)
   return workdir
+
+
+@full
+def test_elastic_runs_do_not_go_on_with_other_threads(tmp_path):
+  fields = ELASTIC | {'epochs': 2.0}
+  processes.train(tmp_path, 1, fields)
+  fields |= {'epochs': 3.0}
+  flags = ('--allow_resume_change=epochs',)
+  started = processes.start(
+    tmp_path, 1, fields, *flags, env={0: {'NPROC': '12'}}
+  )
+  (done,) = processes.wait(started)
+  trainer.refused(done, 8, 'threads (NPROC): 10 there, 12 here')
 
 
 @pytest.mark.parametrize(

@@ -114,6 +114,15 @@ def test_a_shard_that_is_not_finite_leaves_the_step_out():
   assert digest(state.params) != digest(kept.params)
 
 
+def test_a_metric_that_cannot_be_averaged_is_refused():
+  def loss(params, model_state, batch, key):
+    value, (state, _) = plain_loss(params, model_state, batch, key)
+    return value, (state, {'right': jnp.sum(batch['y'] == 1)})
+
+  with pytest.raises(ValueError, match="metric 'right' .* is int32"):
+    train(1, 4, loss=loss, steps=4)
+
+
 @pytest.mark.parametrize('shards', [3, 6, 12])
 def test_shards_make_a_tree_of_pairs(shards):
   with pytest.raises(ValueError, match=f'virtual_shards={shards}.*power of tw'):

@@ -10,9 +10,9 @@ from launch.pulse import Mark
 TIMEOUT = 10.0
 
 
-def beat(number, count=0, *, ended=None, timed=False, token='a', **fields):
-  mark = Mark(count, 4 * count, timed)
-  return Beat(token, number, 'host', 7, mark, ended=ended, **fields)
+def beat(number, count=0, *, ended=None, calling=True, token='a', **fields):
+  mark = Mark(count, 4 * count, calling)
+  return Beat(token, 'run', number, 'host', 7, mark, ended=ended, **fields)
 
 
 def watch(seconds, *stories):
@@ -24,7 +24,10 @@ def watch(seconds, *stories):
   for now in range(seconds + 1):
     for peer, story in zip(everyone, stories, strict=True):
       peer.see(story(now), float(now))
-  return judge(everyone, float(seconds), TIMEOUT)
+    verdict = judge(everyone, float(now), TIMEOUT)
+    if verdict is not None:
+      return verdict
+  return None
 
 
 def well(now):
@@ -41,15 +44,26 @@ def test_who_never_comes_is_lost_after_the_timeout():
   assert rank == 1 and 'has not joined in 10 s' in reason
 
 
+def follow(*beats):
+  """What a process makes of the file of process 0, looking once a second."""
+  first = Peer(0.0, known=False)
+  for now, one in enumerate(beats):
+    first.see(one, float(now))
+  return first.beat
+
+
 def test_a_file_of_a_run_before_is_nobody():
   old = beat(500, 90, ended=0, token='old')
-  rank, reason = watch(11, well, lambda now: old) or (None, '')
-  assert rank == 1 and 'has not joined' in reason
+  assert follow(old, old, old) is None
+  new = beat(1, 0, token='new')
+  assert follow(old, old, new) == new
+  assert follow(None, None, new) == new
 
 
-def test_a_bad_end_of_a_run_before_ends_no_run():
-  old = beat(500, 90, ended=5, token='old')
-  assert watch(30, well, lambda now: well(now) if now > 3 else old) is None
+def test_a_run_that_is_ending_is_not_joined():
+  old = [beat(n, 90, token='old') for n in (5, 6)]
+  assert follow(old[0], old[1]._replace(verdict='rank 1 is asleep')) is None
+  assert follow(old[0], old[1]._replace(ended=6)) is None
 
 
 def test_who_falls_silent_is_lost():
@@ -158,7 +172,7 @@ def test_a_process_that_is_started_again_cannot_join():
 
 def test_all_wait_for_a_device_that_hangs():
   def hanging(now):
-    return beat(now, min(now, 20), timed=True)
+    return beat(now, min(now, 20), calling=True)
 
   rank, reason = watch(31, hanging, hanging) or (None, '')
   assert rank == -1 and 'a device or the network hangs' in reason
@@ -166,16 +180,31 @@ def test_all_wait_for_a_device_that_hangs():
 
 def test_an_evaluation_may_take_its_time():
   def evaluating(now):
-    return beat(now, min(now, 20), timed=False)
+    return beat(now, min(now, 20), calling=False)
 
   assert watch(1000, evaluating, evaluating) is None
 
 
-def test_calls_that_are_long_may_be_long():
+@pytest.mark.parametrize('seconds', [15, 30, 99])
+def test_calls_that_are_long_may_be_long(seconds):
   def slow(now):
-    return beat(now, now // 30, timed=True)
+    return beat(now, now // seconds)
 
-  assert watch(200, slow, slow) is None, 'a call takes three times the timeout'
+  def ahead(now):  # it is given the next call before the last has ended
+    return beat(now, (now + 1) // seconds)
+
+  assert watch(10 * seconds, slow, slow) is None
+  assert watch(10 * seconds, slow, ahead) is None
+
+
+def test_a_long_first_call_does_not_make_the_others_patient_for_ever():
+  def hanging(now):
+    return beat(now, 0 if now < 60 else min(now - 59, 5))
+
+  # Three times the 60 seconds of the compilation.
+  rank, _ = watch(300, hanging, hanging) or (None, '')
+  assert rank == -1
+  assert watch(240, hanging, hanging) is None
 
 
 def test_beats_are_read_as_they_are_written(tmp_path):

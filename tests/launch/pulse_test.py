@@ -10,7 +10,7 @@ def test_marks_are_counted():
   own = open_pulse()
   assert own.read() == Mark(0, 0, False)
   own.mark(0)
-  own.mark(32, timed=True)
+  own.mark(32, calling=True)
   assert own.read() == Mark(2, 32, True)
   assert not pulse.has_guard()
 
@@ -19,7 +19,7 @@ def test_what_another_process_marks_is_seen_here_when_it_is_gone():
   descriptor, variables = shared()
   here = Pulse(descriptor)
   code = 'from launch import pulse; assert pulse.has_guard(); '
-  code += 'pulse.open_pulse().mark(7, timed=True); import os; os._exit(9)'
+  code += 'pulse.open_pulse().mark(7, calling=True); import os; os._exit(9)'
   done = subprocess.run(
     [sys.executable, '-c', code],
     env=os.environ | variables,

@@ -26,8 +26,13 @@ def test_flags_win():
   there = array(5, 3, 6)
   assert find(None, None, there) == (2, 4)
   assert find(0, None, there) == (0, 1), 'one flag is enough to ask none else'
-  assert find(None, 2, there) == (0, 2)
   assert find(1, 2, there) == (1, 2)
+
+
+def test_a_count_alone_says_not_which_process_this_is():
+  with pytest.raises(ValueError, match='--process_count=2 needs --process_i'):
+    find(None, 2, array(5, 3, 6))
+  assert find(None, 1, array(5, 3, 6)) == (0, 1), 'each task is its own'
 
 
 def test_without_an_array_there_is_one_process():
