@@ -29,6 +29,7 @@ NETS = {
   'ResNet-50': 'imagenet_resnet50',
 }
 PLAIN = 'no mixing'
+PARTS = ('gradients', 'statistics', 'metrics', 'mining')
 
 # Assumed of an H100: a matrix product of its own at 798 TFLOP/s in bfloat16,
 # a copy at 3 TB/s.
@@ -66,7 +67,7 @@ def parts(one: Compiled) -> dict[str, int]:
   the program itself knows how long its loops are, in which is nothing but
   mining; that is all that is written out, in a shard_map.
   """
-  found = dict.fromkeys(('gradients', 'statistics', 'metrics', 'mining'), 0)
+  found: dict[str, int] = dict.fromkeys(PARTS, 0)
   for x in one.partitioned:
     if not x.source.startswith('jit('):
       continue
