@@ -150,7 +150,9 @@ def _each(values: Iterable[Any]) -> str:
 
 
 def _mb(size: float) -> str:
-  return f'{size / 1e6:.3g}' if size else '0'
+  if 0 < size < 1e3:
+    return f'{size:.0f} bytes'
+  return f'{size / 1e6:.3g}' if size < 1e9 else f'{size / 1e6:.0f}'
 
 
 def narrow_lines(
@@ -209,7 +211,7 @@ def report(
         file=sys.stderr,
         flush=True,
       )
-  if any(one.collectives for by in found.values() for one in [by[1]]):
+  if any(by_count[1].collectives for by_count in found.values()):
     raise RuntimeError('a program for one device has collectives')
   links = weak_scaling.Links()
   lines = machine.heading('Collectives of a training step', about)
