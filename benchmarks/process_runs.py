@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.bystanders import Bystanders
 from benchmarks.retrieval_data import IMAGE_DIM, TEXT_DIM
 from benchmarks.rounds import ROOT
 from jaxretrieval import captions, features
@@ -81,8 +80,8 @@ def command(
   return [[*one, f'--process_id={rank}'] for rank in range(case.processes)]
 
 
-def run(case: Case, source: str, folder: pathlib.Path) -> tuple[float, float]:
-  """Trains; the examples a second, and what others had of the cores.
+def run(case: Case, source: str, folder: pathlib.Path) -> float:
+  """Trains; returns the examples a second.
 
   Raises:
     RuntimeError: a process did not end well; what it said.
@@ -97,7 +96,6 @@ def run(case: Case, source: str, folder: pathlib.Path) -> tuple[float, float]:
     # As many threads as collectives of several devices need not to wait.
     'NPROC': str(2 if case.pinned else 2 * case.devices + 2),
   }
-  bystanders = Bystanders([os.getpid()])
   processes = []
   for rank, words in enumerate(command(case, source, folder, port)):
     core = cores[rank % len(cores)]
@@ -121,8 +119,7 @@ def run(case: Case, source: str, folder: pathlib.Path) -> tuple[float, float]:
   finally:
     for process in processes:
       process.kill()
-  others = bystanders.share()
-  return rate((folder / 'metrics.jsonl').read_text()), others
+  return rate((folder / 'metrics.jsonl').read_text())
 
 
 def rate(rows: str) -> float:

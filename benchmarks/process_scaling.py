@@ -12,6 +12,7 @@ cores. All take turns, round by round.
 """
 
 import argparse
+import os
 import pathlib
 import statistics
 import sys
@@ -19,6 +20,7 @@ import tempfile
 from typing import Any
 
 from benchmarks import control, machine
+from benchmarks.bystanders import Bystanders
 from benchmarks.process_runs import (
   BATCH,
   DIGITS,
@@ -30,7 +32,6 @@ from benchmarks.process_runs import (
 from benchmarks.timing import Times
 
 PROCESSES = (1, 2, 4)
-TRIES = 3  # of a run, until other programs leave it alone
 
 
 def cases() -> dict[str, dict[str, Case]]:
@@ -59,11 +60,12 @@ def _processes(count: int) -> str:
 
 
 def measure(rounds: int) -> tuple[dict[str, Times], float]:
-  """Seconds of an example by table and row; the most that others had."""
-  tables, most = cases(), 0.0
+  """Seconds of an example, by table and row; what others had of the cores."""
+  tables = cases()
   found: dict[str, dict[str, list[float]]] = {
     table: {row: [] for row in rows} for table, rows in tables.items()
   }
+  bystanders = Bystanders([os.getpid()])
   with tempfile.TemporaryDirectory() as folder:
     source = write_features(f'{folder}/sets')
     for number in range(rounds):
@@ -71,28 +73,12 @@ def measure(rounds: int) -> tuple[dict[str, Times], float]:
       for table, rows in tables.items():
         for row, case in rows.items():
           if case not in done:
-            least, done[case] = _steadily(case, source, folder)
-            most = max(most, least)
-            print(
-              f'{number}: {table}: {row}: {done[case]:.0f} examples/s, others '
-              f'had {least:.0%}',
-              file=sys.stderr,
-              flush=True,
-            )
+            workdir = pathlib.Path(folder) / f'{number}' / f'{len(done)}'
+            done[case] = run(case, source, workdir)
+            shown = f'{number}: {table}: {row}: {done[case]:.0f} examples/s'
+            print(shown, file=sys.stderr, flush=True)
           found[table][row].append(1 / done[case])
-  return {table: Times(rows) for table, rows in found.items()}, most
-
-
-def _steadily(case: Case, source: str, folder: str) -> tuple[float, float]:
-  """The least disturbed of some tries: what others had, and its rate."""
-  tries = []
-  while len(tries) < TRIES:
-    with tempfile.TemporaryDirectory(dir=folder) as workdir:
-      speed, others = run(case, source, pathlib.Path(workdir) / 'run')
-    tries.append((others, speed))
-    if others <= control.OTHERS:
-      break
-  return min(tries)
+  return {x: Times(rows) for x, rows in found.items()}, bystanders.share()
 
 
 def table_lines(times: Times) -> list[str]:
@@ -117,8 +103,7 @@ def report(rounds: int) -> tuple[str, dict[str, Any]]:
   lines = machine.heading('Runs of several processes', about)
   lines += [
     f'- rounds: {rounds}; medians, ratios within a round as median (quartiles)',
-    f'- other programs had at most {others:.0%} of the cores in a run; where '
-    f'they have more than {control.OTHERS:.0%}, it is tried {TRIES} times'
+    f'- other programs had {others:.0%} of the cores'
     f'{": REFUSED, not written to results/" * (others > control.OTHERS)}',
     f'- config.virtual_shards={SHARDS} and, where there is BatchNorm, '
     "config.batch_norm='shard'",
