@@ -92,7 +92,7 @@ def test_the_tables_have_a_row_for_every_step():
   }
   lines = bench.byte_lines(found, (1, 8, 64))
   assert len(lines) == 4 and '| 3+, 2 |' in lines[2]
-  assert '| 40 bytes | 40 bytes | 8 bytes | 0 | 80 bytes |' in lines[3]
+  assert '| 40 bytes | 40 bytes | 12 bytes | 0 | 80 bytes |' in lines[3]
   narrow = bench.narrow_lines(found, (1, 8, 64))
   assert '| 4e-06 | 4.8e-05 | 0.000144 | 0.000288 |' in narrow[2]
   assert narrow[3].endswith('|  |  |'), 'global BatchNorm cannot be elastic'
