@@ -94,7 +94,7 @@ def test_the_tables_have_a_row_for_every_step():
   assert len(lines) == 4 and '| 3+, 2 |' in lines[2]
   assert '| 40 bytes | 40 bytes | 12 bytes | 0 | 80 bytes |' in lines[3]
   narrow = bench.narrow_lines(found, (1, 8, 64))
-  assert '| 4e-06 | 4.8e-05 | 0.000144 | 0.000288 |' in narrow[2]
+  assert '| 4 bytes | 48 bytes | 144 bytes | 288 bytes |' in narrow[2]
   assert narrow[3].endswith('|  |  |'), 'global BatchNorm cannot be elastic'
   estimate = bench.estimate_lines(found, (1, 8, 64))
   assert len(estimate) == 3, 'no mixing is the same'
