@@ -22,7 +22,7 @@ SLOWEST = 300  # seconds
 DIGITS, HEAD = 'WRN-10-1, digits', 'text head'
 EXAMPLES = {DIGITS: 1437, HEAD: 1024}
 BATCH = {DIGITS: 64, HEAD: 128}
-STEPS = {DIGITS: 256, HEAD: 64}
+STEPS = {DIGITS: 128, HEAD: 48}
 CALL = {DIGITS: 16, HEAD: 8}  # steps of a call, and of a row
 CONFIG = {
   DIGITS: 'configs/quickstart.py',

@@ -7,8 +7,8 @@ Each figure is of `python -m launch.main` as a cluster starts it, with gloo
 between the processes; what is read is the rate that a run writes down, without
 its compiling and its first rows. A process has one device and one core, as far
 as there are cores: more processes than cores take turns on them, and what they
-are slower then is what talking costs. Elastic runs are one process with all
-cores. All take turns, round by round.
+are slower then is what talking costs. A process of two devices has all cores. All
+take turns, round by round.
 """
 
 import argparse
@@ -32,6 +32,7 @@ from benchmarks.process_runs import (
 from benchmarks.timing import Times
 
 PROCESSES = (1, 2, 4)
+ELASTIC = 'Elastic, processes of so many devices'
 
 
 def cases() -> dict[str, dict[str, Case]]:
@@ -41,15 +42,17 @@ def cases() -> dict[str, dict[str, Case]]:
     found[f'{net}, {batch} a step'] = {
       _processes(n): Case(net, batch, n) for n in PROCESSES
     }
-  # With one process it is the same as above.
-  found[f'{DIGITS}, {BATCH[DIGITS]} a process'] = {
-    _processes(n): Case(DIGITS, n * BATCH[DIGITS], n) for n in PROCESSES
-  }
-  found['elastic'] = {
-    f'{name}, {devices} devices': Case(
-      DIGITS, BATCH[DIGITS], 1, devices, name == 'elastic', pinned=False
+  # gloo sums one array after the other, and an elastic step has one.
+  found[ELASTIC] = {
+    f'{name}, {_processes(processes)} of {devices}': Case(
+      DIGITS,
+      BATCH[DIGITS],
+      processes,
+      devices,
+      elastic=name == 'elastic',
+      pinned=devices == 1,
     )
-    for devices in (1, 2)
+    for processes, devices in ((1, 1), (2, 1), (1, 2))
     for name in ('default', 'elastic')
   }
   return found
@@ -108,11 +111,11 @@ def report(rounds: int) -> tuple[str, dict[str, Any]]:
     f'- config.virtual_shards={SHARDS} and, where there is BatchNorm, '
     "config.batch_norm='shard'",
     f'- a process has one core, of {machine.cores()}: more processes than '
-    'those cannot be faster; elastic and beside it: one process with all',
+    'those cannot be faster; one of two devices has all of them',
   ]
   for title, times in tables.items():
     lines += ['', f'## {title}', '', *table_lines(times)]
-  lines += _elastic_lines(tables['elastic'])
+  lines += _elastic_lines(tables[ELASTIC])
   numbers = {
     'machine': about,
     'rounds': rounds,
@@ -125,12 +128,11 @@ def report(rounds: int) -> tuple[str, dict[str, Any]]:
 
 
 def _elastic_lines(times: Times) -> list[str]:
-  lines = ['']
-  for devices in (1, 2):
-    pair = [f'{name}, {devices} devices' for name in ('elastic', 'default')]
-    ratio = times.ratio_text(*pair)
-    lines += [f'- time of {pair[0]}, over {pair[1]}: {ratio}']
-  return lines
+  names = list(times.seconds)
+  return ['', '- time over that of the same, default:'] + [
+    f'  {elastic}: {times.ratio_text(elastic, default)}'
+    for default, elastic in zip(names[::2], names[1::2], strict=True)
+  ]
 
 
 def main() -> None:
