@@ -7,8 +7,8 @@ Each figure is of `python -m launch.main` as a cluster starts it, with gloo
 between the processes; what is read is the rate that a run writes down, without
 its compiling and its first rows. A process has one device and one core, as far
 as there are cores: more processes than cores take turns on them, and what they
-are slower then is what talking costs. A process of two devices has all cores. All
-take turns, round by round.
+are slower then is what talking costs. A process of two devices has all cores.
+All take turns, round by round.
 """
 
 import argparse
