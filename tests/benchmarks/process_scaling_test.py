@@ -1,0 +1,54 @@
+import json
+
+import pytest
+
+from benchmarks import process_runs as runs
+from benchmarks import process_scaling as bench
+from benchmarks.timing import Times
+from jaxretrieval import features
+
+
+def test_a_rate_is_that_of_a_run_which_is_under_way():
+  rows = [{'time/examples_per_s': rate} for rate in (1.0, 9.0, 5.0, 7.0)]
+  rows.insert(2, {'test/accuracy': 0.5})
+  assert runs.rate(''.join(f'{json.dumps(row)}\n' for row in rows)) == 7
+
+
+@pytest.mark.parametrize('processes', bench.PROCESSES)
+def test_every_process_is_told_who_it_is(tmp_path, processes):
+  case = runs.Case(runs.DIGITS, 64, processes)
+  told = runs.command(case, '', tmp_path / 'a' / 'b', 1234)
+  ranks = [[x for x in words if 'process_id' in x] for words in told]
+  if processes == 1:
+    assert ranks == [[]] and not any('coordinator' in x for x in told[0])
+    return
+  assert ranks == [[f'--process_id={rank}'] for rank in range(processes)]
+  assert all(f'--num_processes={processes}' in words for words in told)
+
+
+def test_all_runs_of_a_table_take_as_many_steps():
+  for rows in bench.cases().values():
+    for case in rows.values():
+      assert case.batch % runs.SHARDS == 0
+      assert runs.STEPS[case.net] % runs.CALL[case.net] == 0
+      assert runs.SHARDS % (case.processes * case.devices) == 0
+
+
+def test_a_row_for_every_case():
+  seconds = {'1 process': [0.02, 0.01, 0.01], '2 processes': [0.01, 0.01, 0.02]}
+  lines = bench.table_lines(Times(seconds))
+  assert lines[2] == '| 1 process | 100 | 50 to 100 |  |'
+  assert lines[3].startswith('| 2 processes | 100 | 50 to 100 | 1.00 (')
+
+
+def test_the_features_are_as_wide_as_those_of_coco(tmp_path):
+  folder = runs.write_features(str(tmp_path))
+  info = features.read_info(folder)
+  assert (info.image_dim, info.text_dim) == (2048, 512)
+  assert info.splits['train']['captions'] == {'en': 1024}
+
+
+def test_a_run_that_fails_says_why(tmp_path):
+  case = runs.Case(runs.DIGITS, 6)
+  with pytest.raises(RuntimeError, match='virtual_shards'):
+    runs.run(case, '', tmp_path / 'a' / 'run')
