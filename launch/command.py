@@ -21,6 +21,7 @@ from launch.loop import fit
 from launch.malloc import keep_freed_memory
 from launch.mesh import expects_cpu
 from launch.pulse import has_guard
+from launch.signals import stop_requests
 from launch.storage import hush
 from launch.streams import say, settle
 from launch.task import load_task
@@ -90,6 +91,8 @@ def train(argv: Sequence[str]) -> None:
     metrics = fit(
       task, CONFIG.value, workdir, allow_resume_change=ALLOWED.value
     )
+    if member:  # It leaves together with the others.
+      leaving.enter_context(stop_requests()).ignore()
   if not member or not member.rank:
     say(show_metrics(metrics), sys.stdout)
 

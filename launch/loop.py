@@ -85,6 +85,7 @@ def fit(
 
     def leave(signal) -> NoReturn:
       checkpoints.wait(stop)
+      stop.ignore()
       run.progress.note(
         f'stopped by {signal.name}; step {checkpoints.latest_step()} of '
         f'{plan.total_steps} is saved; {go_on()}'

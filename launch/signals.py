@@ -11,8 +11,8 @@ import shlex
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from typing import NoReturn, TypeVar
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NoReturn, TypeVar
 
 # SIGHUP is a terminal that is gone; nohup has it ignored. (A shell has SIGINT
 # ignored of what it starts in the background; who sends it means it.)
@@ -36,6 +36,7 @@ class Stops:
     self._at_once = at_once
     self._received: list[signal.Signals] = []
     self._holding = self._interrupting = self._silent = False
+    self._ignoring = False
     self._closed = threading.Event()
 
   def __call__(self) -> signal.Signals | None:
@@ -45,6 +46,14 @@ class Stops:
   def hold(self, holding: bool = True, *, silent: bool = False) -> None:
     """From now on a signal waits until it is asked for; or no longer."""
     self._holding, self._silent = holding, silent
+
+  def ignore(self) -> None:
+    """From now on signals change nothing: the process is about to end.
+
+    A second one, on its way to all processes of a run, would end this one while
+    another waits to leave together with it.
+    """
+    self._ignoring = True
 
   def or_none(self, work: Callable[[], T]) -> T | None:
     """Returns what `work` returns; None, at once, if a signal has come."""
@@ -61,6 +70,8 @@ class Stops:
   def note(self, number: int, frame: object = None) -> None:
     """The handler of the signals."""
     del frame
+    if self._ignoring:
+      return
     self._received.append(signal.Signals(number))
     name, times = self._received[0].name, len(self._received)
     if not self._holding:
@@ -83,11 +94,21 @@ class Stops:
     Python does not get to call `note`.
     """
     while data := os.read(pipe, 1):
-      if data[0] not in SIGNALS or self._holding:
+      if data[0] not in SIGNALS or self._is_heard():
         continue
-      if self._closed.wait(_GRACE) or self._holding:
+      if self._closed.wait(_GRACE) or self._is_heard():
         continue
       _leave(data[0], 'with nothing to save')
+
+  def _is_heard(self) -> bool:
+    """Whether a signal is waited for, or for nothing any more."""
+    return self._holding or self._ignoring
+
+  def restore(self, handlers: Mapping[int, Any]) -> None:
+    """Gives signals back to those who had them, unless a program is over."""
+    over = self._ignoring and self._at_once
+    for number, handler in handlers.items():
+      signal.signal(number, signal.SIG_IGN if over else handler)
 
   def close(self) -> None:
     """Tells `watch` that the process is ending."""
@@ -154,8 +175,7 @@ def stop_requests(*, at_once: bool = False) -> Iterator[Stops]:
   finally:
     stops.close()
     signal.set_wakeup_fd(before)
-    for number, handler in handlers.items():
-      signal.signal(number, handler)
+    stops.restore(handlers)
     os.close(writing)  # The watcher reads the end of the file.
     if at_once:
       watcher.join()

@@ -114,3 +114,10 @@ def test_a_process_that_never_gets_back_to_python_is_ended():
   assert done.returncode == 143, done.stderr
   assert 'stopped by SIGTERM with nothing to save' in done.stderr
   assert 2 < time.monotonic() - started < 10
+
+
+def test_a_process_that_is_about_to_end_is_not_ended_by_a_second_signal():
+  end = 'os.kill(os.getpid(), signal.SIGTERM)'
+  last = f'import atexit; atexit.register(lambda: {end} or print("left"))'
+  done = run([last, 'stop.ignore()', end, 'time.sleep(.1)', 'sys.exit(143)'])
+  assert (done.returncode, done.stdout) == (143, 'left\n'), done.stderr
