@@ -105,6 +105,7 @@ def test_streamed_examples_are_read_by_the_process_that_needs_them(tmp_path):
   assert resident == streamed, 'another order, or a row of another process'
 
 
+@full
 def test_photographs_are_read_and_evaluated_once_by_two_processes(
   imagenet, tmp_path
 ):

@@ -104,7 +104,7 @@ def test_a_coordinator_of_the_environment_is_taken(monkeypatch):
 def test_flags_that_cannot_be(flags, said, monkeypatch):
   set_variables(monkeypatch, {})
   with pytest.raises(ValueError) as error:
-    find(*flags, 9)
+    find(*flags, seconds=9)
   assert said in str(error.value)
 
 
