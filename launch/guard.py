@@ -19,14 +19,14 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from launch import peers
 from launch.cluster import Member
 from launch.exits import Exit, blame
 from launch.lock import hold_lock
 from launch.peers import Beat, Peer
-from launch.pulse import Pulse, open_pulse, shared
+from launch.pulse import Pulse, shared
 from launch.signals import Stops, go_on, stop_requests
 from launch.streams import say
 
@@ -95,12 +95,12 @@ def _die_with(guard: int) -> None:
 
 
 @contextlib.contextmanager
-def watched(member: Member, workdir: pathlib.Path) -> Iterator[Pulse]:
+def watched(member: Member, workdir: pathlib.Path) -> Iterator[None]:
   """Has a trainer leave traces if its guard ends it."""
   with _stacks(peers.folder_of(workdir), member.rank).open('w') as file:
     faulthandler.enable(file)
     try:
-      yield open_pulse()
+      yield
     finally:
       faulthandler.enable(sys.__stderr__ or 2)
 
@@ -119,11 +119,10 @@ class _Watch:
     timeout: float,
     trainer: 'subprocess.Popen[bytes]',
     pulse: Pulse,
-    clock: Callable[[], float] = time.monotonic,
   ):
     self._member, self._folder, self._timeout = member, folder, timeout
-    self._trainer, self._pulse, self._clock = trainer, pulse, clock
-    self._begun = clock()
+    self._trainer, self._pulse = trainer, pulse
+    self._begun = time.monotonic()
     # Process 0 watches all, and all others watch it.
     self._peers = [Peer(self._begun, known=False)]
     if member.rank == 0:
@@ -155,11 +154,11 @@ class _Watch:
         if stop():
           return Exit.PEER
         # Process 0 may be what was lost, and then nobody gives a verdict.
-        deadline = deadline or self._clock() + 1.5 * self._timeout
-        if self._member.rank and self._clock() > deadline:
+        deadline = deadline or time.monotonic() + 1.5 * self._timeout
+        if self._member.rank and time.monotonic() > deadline:
           return self._lost('a collective failed', stacks)
-      end, before = self._clock() + pause, self._trainer.returncode
-      while self._clock() < end and self._trainer.poll() == before:
+      end, before = time.monotonic() + pause, self._trainer.returncode
+      while time.monotonic() < end and self._trainer.poll() == before:
         if stop() and not told and before is None:
           self._trainer.send_signal(stop() or signal.SIGTERM)
           told = True
@@ -168,14 +167,14 @@ class _Watch:
   def _is_waited_for(self) -> bool:
     """Whether others have yet to learn how the trainer has ended."""
     if self._member.rank:
-      late = self._clock() - self._begun > self._timeout
+      late = time.monotonic() - self._begun > self._timeout
       return not (self._beat.run or late)
     beats = [peer.beat for peer in self._peers[1:]]
     return any(beat is None or beat.ended is None for beat in beats)
 
   def _look(self) -> str:
     """Reads what the others say, tells them of this one; the verdict or ''."""
-    now, rank = self._clock(), self._member.rank
+    now, rank = time.monotonic(), self._member.rank
     code = self._trainer.poll()
     ended = code if code is None or code >= 0 else 128 - code
     beat = self._beat._replace(

@@ -123,12 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
   options = parser.parse_args(arguments)
   if min(options.batch_size, options.shard_size, options.workers) < 1:
     parser.error('--batch_size, --shard_size and --workers are 1 or more')
-  try:
-    process = processes.find(
-      options.process_index, options.process_count, os.environ
-    )
-  except ValueError as error:
-    parser.error(str(error))
+  process = processes.chosen(parser, options, os.environ)
   try:
     return _run(options, process)
   except (ImportError, OSError, ValueError) as error:

@@ -1,5 +1,6 @@
 """Which of several processes this is, and what of the work is its own."""
 
+import argparse
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
@@ -75,3 +76,15 @@ def find(
       f'--process_index={index} is from 0 to --process_count - 1, {count - 1}'
     )
   return Process(index, count)
+
+
+def chosen(
+  parser: argparse.ArgumentParser,
+  options: argparse.Namespace,
+  environ: Mapping[str, str],
+) -> Process:
+  """What `find` says of a command's options; ends it where they cannot be."""
+  try:
+    return find(options.process_index, options.process_count, environ)
+  except ValueError as error:
+    parser.error(str(error))
