@@ -22,9 +22,9 @@ import tempfile
 import time
 from typing import Any, NamedTuple
 
-from benchmarks import machine
-from benchmarks.rounds import ROOT
-from benchmarks.timing import Times
+from benchmarks.harness import machine
+from benchmarks.harness.rounds import ROOT
+from benchmarks.harness.timing import Times
 
 CONFIG = 'configs/cifar100_preact.py:smoke'
 FIELDS = ('data.name=digits', 'augment.pad=1', 'augment.flip=False')

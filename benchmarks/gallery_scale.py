@@ -27,12 +27,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.memory import status
-from jaxretrieval import gallery, sharded
-from jaxretrieval.extract import caption_files, encoders, encoding, shards
+from benchmarks.harness.memory import status
+from jaxretrieval.extract import caption_files, encoders, encoding, image_shards
 from jaxretrieval.extract import gallery as extract
 from jaxretrieval.extract.processes import Process
-from jaxretrieval.rows import Features, Layout
+from jaxretrieval.index import image_store, sharded
+from jaxretrieval.index.sharded_array import Features, Layout
 
 # Shards for each of the processes of a round, and how many of these are killed.
 ROUNDS = ((10, 0.5), (200, 0.5), (1500, 0.3), (5000, 0.0))
@@ -63,7 +63,7 @@ def near(row: int, total: int) -> list[int]:
 def make_up(size: int) -> None:
   """Puts row numbers in the place of pictures, in this process."""
 
-  def list_files(shard: shards.Shard) -> dict[str, Any]:
+  def list_files(shard: image_shards.Shard) -> dict[str, Any]:
     number = int(shard.name)
     rows = range(number * size, (number + 1) * size)
     return {name_of(row, size): row for row in rows}
@@ -73,18 +73,20 @@ def make_up(size: int) -> None:
     return features_of(np.array(files, np.int64)), {}
 
   # The loop of the extraction finds them there.
-  shards.list_files = list_files
+  image_shards.list_files = list_files
   encoding.encode_images = encode_images
 
 
 def plan(work: pathlib.Path, size: int) -> dict[str, Any]:
   """What a process does before its first picture, and after its last."""
   del size
-  cut = shards.cut(work / 'tars', 1)
+  cut = image_shards.cut(work / 'tars', 1)
   names = [shard.name for shard in cut]
-  gallery.start(work / 'gallery', gallery.Gallery('made up 1', 'x', 'x', names))
+  image_store.start(
+    work / 'gallery', image_store.Gallery('made up 1', 'x', 'x', names)
+  )
   mine = Process(17, 1000).share(cut)
-  left = gallery.missing(work / 'gallery', names)
+  left = image_store.missing(work / 'gallery', names)
   return {'shards': len(cut), 'own': len(mine), 'not there': len(left)}
 
 
@@ -93,7 +95,7 @@ def encode(work: pathlib.Path, size: int) -> dict[str, Any]:
   make_up(size)
   rng = random.Random(0)
   killed = 0
-  cut = shards.cut(work / 'tars', 1)
+  cut = image_shards.cut(work / 'tars', 1)
   for each, share in ROUNDS:
     count, took = len(cut) // each + 2, time.perf_counter()
     tasks = rng.sample(range(count), count)
@@ -119,7 +121,7 @@ def encode(work: pathlib.Path, size: int) -> dict[str, Any]:
           killed += child.exitcode != 0
           running.remove((child, ends))
       time.sleep(0.002)
-    there = len(cut) - len(gallery.missing(work / 'gallery', _names(cut)))
+    there = len(cut) - len(image_store.missing(work / 'gallery', _names(cut)))
     print(
       f'  {count} processes: {there} of {len(cut)} shards, '
       f'{time.perf_counter() - took:.0f} s',
@@ -128,38 +130,38 @@ def encode(work: pathlib.Path, size: int) -> dict[str, Any]:
   return {'killed': killed, 'litter': _litter(work)}
 
 
-def _task(work: pathlib.Path, cut: list[shards.Shard], process: Process):
-  save = gallery.save
+def _task(work: pathlib.Path, cut: list[image_shards.Shard], process: Process):
+  save = image_store.save
 
   def logged(folder, name, record, features):
     save(folder, name, record, features)
     with (work / 'saved').open('a') as log:
       log.write(f'{name}\n')
 
-  gallery.save = logged
+  image_store.save = logged
   sys.stderr = open(os.devnull, 'w')  # no bars
   extract.encode(
     cut, ENCODER, work / 'gallery', namespace='x', licence='x', process=process
   )
 
 
-def _names(cut: list[shards.Shard]) -> list[str]:
+def _names(cut: list[image_shards.Shard]) -> list[str]:
   return [shard.name for shard in cut]
 
 
 def _litter(work: pathlib.Path) -> int:
   """Files that killed processes left half-written."""
-  names = os.listdir(work / 'gallery' / gallery.SHARDS)
+  names = os.listdir(work / 'gallery' / image_store.SHARDS)
   return sum(not name.endswith(('.npy', '.json')) for name in names)
 
 
 def check(work: pathlib.Path, size: int) -> dict[str, Any]:
   """Every id in exactly one shard, every shard what it must be."""
-  about = gallery.read_info(work / 'gallery')
+  about = image_store.read_info(work / 'gallery')
   ids = np.empty(len(about.shards) * size, np.int64)
   for i, name in enumerate(about.shards):
-    _, path = gallery.paths(work / 'gallery', name)
-    record = gallery.read_record(path)
+    _, path = image_store.paths(work / 'gallery', name)
+    record = image_store.read_record(path)
     rows = range(i * size, (i + 1) * size)
     expected = [name_of(row, size) for row in rows]
     assert record.names == expected, f'shard {name} has other pictures'
@@ -209,16 +211,16 @@ def find(work: pathlib.Path, size: int) -> dict[str, Any]:
 
 def offsets(work: pathlib.Path, size: int) -> dict[str, Any]:
   """Rows as long as real ones, in files without blocks."""
-  count = len(gallery.read_info(work / 'gallery').shards)
+  count = len(image_store.read_info(work / 'gallery').shards)
   place = work / 'sparse'
-  (place / gallery.SHARDS).mkdir(parents=True, exist_ok=True)
+  (place / image_store.SHARDS).mkdir(parents=True, exist_ok=True)
   layout = Layout.of({f'{i:05d}': size for i in range(count)})
   marked = np.linspace(0, layout.size - 1, 50).astype(np.int64).tolist()
   marks = collections.defaultdict(list)
   for number, row in enumerate(marked, 1):
     marks[row // size].append((row % size, number))
   for i, name in enumerate(layout.names):
-    path, _ = gallery.paths(place, name)
+    path, _ = image_store.paths(place, name)
     array = np.lib.format.open_memmap(path, 'w+', np.float16, (size, DIM))
     for row, number in marks.get(i, ()):
       array[row] = number
@@ -237,7 +239,7 @@ def one(work: pathlib.Path, size: int) -> dict[str, Any]:
     np.ones((len(files), DIM), np.float16),
     {},
   )
-  cut = shards.cut(work / 'tars', 1)[:2]
+  cut = image_shards.cut(work / 'tars', 1)[:2]
   place = work / 'one'
   extract.encode(cut, ENCODER, place, namespace='x', licence='x')
   shutil.rmtree(place)
@@ -249,12 +251,12 @@ def scan(work: pathlib.Path, size: int) -> dict[str, Any]:
   from jaxretrieval import search
 
   place = work / 'scan'
-  (place / gallery.SHARDS).mkdir(parents=True, exist_ok=True)
+  (place / image_store.SHARDS).mkdir(parents=True, exist_ok=True)
   layout = Layout.of({f'{i}': size for i in range(20)})
   rng = np.random.default_rng(0)
   for name in layout.names:
     features = rng.random((size, DIM), np.float32).astype(np.float16)
-    np.save(gallery.paths(place, name)[0], features)
+    np.save(image_store.paths(place, name)[0], features)
   found, rates = Features(place, layout, DIM, 1.0), {}
   for count in (1, 64):
     queries = rng.random((count, DIM), np.float32)

@@ -3,10 +3,10 @@
   python -m benchmarks.host_loop           # prints the tables, 3 minutes
   python -m benchmarks.host_loop --save    # and writes benchmarks/results/
 
-`launch.loop.fit` itself trains. First a network of one layer, so that all there
-is to see is the host: CPU time of the Python thread between two dispatches, in
-which it draws the batches of a call, sends the device off, reads the metrics of
-the call before and writes them. It does not count while the thread waits for
+`launch.train.loop.fit` itself trains. First a network of one layer, so that all
+there is to see is the host: CPU time of the Python thread between two
+dispatches, in which it draws the batches of a call, sends the device off, reads
+the metrics of the call before and writes them. It does not count while the thread waits for
 the device. Then a larger network with a log row, a checkpoint and an evaluation
 at every call, beside the same steps without: what is more than the evaluation
 takes by itself, the device spent waiting. Where the device is the host's own
@@ -28,13 +28,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks import machine
-from benchmarks.settings import ConfigDict
-from benchmarks.timing import Times
-from launch import run
-from launch.loop import fit
-from launch.malloc import keep_freed_memory
+from benchmarks.harness import machine
+from benchmarks.harness.settings import ConfigDict
+from benchmarks.harness.timing import Times
 from launch.mesh import expects_cpu
+from launch.shell.malloc import keep_freed_memory
+from launch.train import setup
+from launch.train.loop import fit
 
 EXAMPLES, CLASSES = 50_000, 10
 # What is due at every call.
@@ -159,7 +159,7 @@ def intervals(task: Any, config: Any) -> Iterator[tuple[float, float]]:
   The first third is left out: it compiles.
   """
   times: list[tuple[float, float]] = []
-  make_train_steps = run.make_train_steps
+  make_train_steps = setup.make_train_steps
 
   def make_timed(*args, **kwargs):
     # As on an accelerator: one call is one dispatch.
@@ -171,12 +171,12 @@ def intervals(task: Any, config: Any) -> Iterator[tuple[float, float]]:
 
     return timed
 
-  run.make_train_steps = make_timed
+  setup.make_train_steps = make_timed
   try:
     with tempfile.TemporaryDirectory() as workdir:
       fit(task, config, pathlib.Path(workdir))
   finally:
-    run.make_train_steps = make_train_steps
+    setup.make_train_steps = make_train_steps
   times = times[len(times) // 3 :]
   for (wall, cpu), (wall_after, cpu_after) in zip(
     times, times[1:], strict=False

@@ -18,8 +18,9 @@ import sys
 import tempfile
 from typing import Any
 
-from benchmarks import control, machine, photographs
-from benchmarks.rounds import ROOT, Result, Side, alternate
+from benchmarks.harness import control, machine
+from benchmarks.harness.rounds import ROOT, Result, Side, alternate
+from benchmarks.sides import jpeg_images
 
 TAR = ROOT.parent / 'shared/data/flickr8k/test_images_224.tar'
 KINDS = {
@@ -49,10 +50,10 @@ def time_pipelines(
     'epochs': options.epochs,
   }
   cpu = {'JAX_PLATFORMS': 'cpu'}
-  sides = {OURS: Side('benchmarks.input_ours:feed', fields, env=cpu)}
+  sides = {OURS: Side('benchmarks.sides.input_ours:feed', fields, env=cpu)}
   for kind, name in KINDS.items() if torch else ():
     sides[name] = Side(
-      'benchmarks.input_torch:loader',
+      'benchmarks.sides.input_torch:loader',
       fields | {'kind': kind},
       python=options.torch_python,
     )
@@ -64,17 +65,18 @@ def time_parts(folder: str, options: argparse.Namespace, torch: bool) -> Result:
   """What one thread takes for an image: decoding alone, and our whole crop."""
   sides = {
     f'decode, {library}': Side(
-      'benchmarks.input_ours:decoder', {'folder': folder, 'library': library}
+      'benchmarks.sides.input_ours:decoder',
+      {'folder': folder, 'library': library},
     )
     for library in LIBRARIES
   }
   if torch:
     sides['decode, torchvision'] = Side(
-      'benchmarks.input_torch:decoder',
+      'benchmarks.sides.input_torch:decoder',
       {'folder': folder},
       python=options.torch_python,
     )
-  crops = Side('benchmarks.input_ours:crops', {'folder': folder})
+  crops = Side('benchmarks.sides.input_ours:crops', {'folder': folder})
   sides['jaxmix: draw, decode, crop, resize, flip'] = crops
   return alternate(sides, rounds=options.rounds, name='one thread')
 
@@ -84,7 +86,7 @@ def report(options: argparse.Namespace) -> tuple[str, dict[str, Any]]:
   torch = has_torch(options.torch_python)
   about = machine.describe('jax', 'grain')
   with tempfile.TemporaryDirectory() as folder:
-    files = photographs.make(TAR, pathlib.Path(folder), options.images)
+    files = jpeg_images.make(TAR, pathlib.Path(folder), options.images)
     pipelines = time_pipelines(folder, options, torch)
     parts = time_parts(folder, options, torch)
   limits = control.limits(pipelines)

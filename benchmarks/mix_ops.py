@@ -16,8 +16,8 @@ from typing import Any
 
 import jax
 
-from benchmarks import control, machine
-from benchmarks.rounds import Result, Side, alternate
+from benchmarks.harness import control, machine
+from benchmarks.harness.rounds import Result, Side, alternate
 
 # Batches, and how many of them a call takes.
 SHAPES = {(256, 32, 32, 3): 20, (64, 224, 224, 3): 3}
@@ -25,9 +25,9 @@ GPU_SHAPES = {(256, 32, 32, 3): 2000, (256, 224, 224, 3): 200}
 MASKS = {32: 100, 64: 100, 224: 40}
 MODES = ('mixup', 'cutmix', 'resizemix', 'fmix', 'random_mix')
 PEERS = {
-  'torch': 'benchmarks.mix_peers:make_torch',
-  'timm': 'benchmarks.mix_peers:make_timm',
-  'torchvision': 'benchmarks.mix_peers:make_torchvision',
+  'torch': 'benchmarks.sides.mix_peers:make_torch',
+  'timm': 'benchmarks.sides.mix_peers:make_timm',
+  'torchvision': 'benchmarks.sides.mix_peers:make_torchvision',
 }
 
 
@@ -57,7 +57,7 @@ def time_modes(
   """
   gpu = jax.default_backend() == 'gpu'
   options = {'shape': list(shape), 'repeats': repeats}
-  sides = {'jaxmix': Side('benchmarks.mix_ours:make', options)}
+  sides = {'jaxmix': Side('benchmarks.sides.mix_ours:make', options)}
   options = options | {'device': 'cuda' if gpu else 'cpu'}
   for name, python in peers.items():
     sides[name] = Side(PEERS[name], options, python)
@@ -69,8 +69,8 @@ def time_masks(size: int, repeats: int, rounds: int) -> Result:
   """One FMix mask: ours, and on the host numpy's and scipy's."""
   options = {'size': size, 'repeats': repeats}
   sides = {
-    'jaxmix': Side('benchmarks.mix_ours:make_masks', options),
-    'host': Side('benchmarks.masks:make', options),
+    'jaxmix': Side('benchmarks.sides.mix_ours:make_masks', options),
+    'host': Side('benchmarks.sides.masks:make', options),
     **control.sides(),
   }
   return alternate(sides, rounds=rounds, name=f'mask {size}')

@@ -19,9 +19,10 @@ import sys
 import tempfile
 from typing import Any
 
-from benchmarks import control, machine
-from benchmarks.bystanders import Bystanders
-from benchmarks.process_runs import (
+from benchmarks.harness import control, machine
+from benchmarks.harness.bystanders import Bystanders
+from benchmarks.harness.timing import Times
+from benchmarks.sides.process_runs import (
   BATCH,
   DIGITS,
   SHARDS,
@@ -29,7 +30,6 @@ from benchmarks.process_runs import (
   run,
   write_features,
 )
-from benchmarks.timing import Times
 
 PROCESSES = (1, 2, 4)
 ELASTIC = 'Elastic, processes of so many devices'

@@ -3,15 +3,15 @@
   python -m benchmarks.reliability_cost           # prints the tables
   python -m benchmarks.reliability_cost --save    # writes benchmarks/results/
 
-First the training step: `launch.step` looks at the loss and every gradient, and
-chooses between new and old state. Beside it the same step, which applies
-whatever comes; once more that step, to see what a difference means; and ours
-where it looks at the first element of each array alone, so that what is left
+First the training step: `launch.train.step` looks at the loss and every
+gradient, and chooses between new and old state. Beside it the same step, which
+applies whatever comes; once more that step, to see what a difference means; and
+ours where it looks at the first element of each array alone, so that what is left
 over the plain step are the choices. They are the text head of
 configs/coco_m3l.py and PreAct-ResNet18; --large adds their large batches.
 
 Then a checkpoint of 300 MB: ours, with its sums, beside orbax alone, with the
-options of `launch.storage` (not compressed) and with its own.
+options of `launch.checkpoints.storage` (not compressed) and with its own.
 """
 
 import argparse
@@ -19,14 +19,15 @@ import dataclasses
 import statistics
 from typing import Any
 
-from benchmarks import machine, reliability_files, reliability_step
-from benchmarks.reliability_files import Files
-from benchmarks.reliability_step import CHECKED, FIRSTS, PLAIN
-from benchmarks.rounds import Result, Side, alternate
-from benchmarks.timing import Times
+from benchmarks.harness import machine
+from benchmarks.harness.rounds import Result, Side, alternate
+from benchmarks.harness.timing import Times
+from benchmarks.sides import reliability_files, reliability_step
+from benchmarks.sides.reliability_files import Files
+from benchmarks.sides.reliability_step import CHECKED, FIRSTS, PLAIN
 from benchmarks.train_step import CPU, LARGE
-from launch.malloc import keep_freed_memory
 from launch.mesh import expects_cpu
+from launch.shell.malloc import keep_freed_memory
 
 # Batches of it are drawn; the step does not depend on it otherwise.
 IMAGES = 10_000
@@ -38,7 +39,7 @@ LARGE_HEAD = 8192  # seconds a step on a CPU
 
 def measure_steps(rounds: int, *, large: bool) -> dict[str, tuple[Result, int]]:
   """What the sides of each case took, and the steps of a call."""
-  module, found = 'benchmarks.reliability_step', {}
+  module, found = 'benchmarks.sides.reliability_step', {}
   for batch_size, (steps, more) in HEAD.items():
     if batch_size < LARGE_HEAD or large:
       size = {'images': IMAGES, 'batch_size': batch_size, 'steps': steps}

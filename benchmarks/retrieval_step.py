@@ -24,11 +24,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks import control, machine, memory
-from benchmarks import retrieval_ours as ours
-from benchmarks.retrieval_data import IMAGE_DIM, features
-from benchmarks.rounds import Result, Side, alternate
-from benchmarks.settings import get_config
+from benchmarks.harness import control, machine, memory
+from benchmarks.harness.rounds import Result, Side, alternate
+from benchmarks.harness.settings import get_config
+from benchmarks.sides import retrieval_ours as ours
+from benchmarks.sides.retrieval_data import IMAGE_DIM, features
 from jaxretrieval import task
 from launch.mesh import make_mesh
 
@@ -61,11 +61,11 @@ def make_sides(images: int, weights: str, run: ours.Run) -> Make:
 
   def sides(batch_size: int, steps: int) -> dict[str, Side]:
     size = {'images': images, 'batch_size': batch_size, 'steps': steps}
-    found = {'jaxretrieval': Side('benchmarks.retrieval_ours:make', size)}
+    found = {'jaxretrieval': Side('benchmarks.sides.retrieval_ours:make', size)}
     if TORCH:
       every = {'every': batch_size < 1000}
       found['torch'] = Side(
-        'benchmarks.retrieval_peers:make', size | theirs | every
+        'benchmarks.sides.retrieval_peers:make', size | theirs | every
       )
     return found
 
@@ -93,7 +93,7 @@ def differences(
   """
   import torch  # pyright: ignore[reportMissingImports]
 
-  from benchmarks import retrieval_peers as peers
+  from benchmarks.sides import retrieval_peers as peers
 
   config = get_config('coco_m3l')
   config.model.dropout = (0.0, 0.0, 0.0)

@@ -21,9 +21,10 @@ from typing import Any
 
 import jax
 
-from benchmarks import control, machine, roofline, step_ours, workload
-from benchmarks.rounds import Result, Side, alternate
-from benchmarks.workload import Workload
+from benchmarks.harness import control, machine
+from benchmarks.harness.rounds import Result, Side, alternate
+from benchmarks.sides import roofline, step_ours, workload
+from benchmarks.sides.workload import Workload
 
 PREACT = {'name': 'preact_resnet18', 'width': 64, 'stem_stride': 1}
 WIDE = {'name': 'wide_resnet', 'depth': 28, 'width': 10, 'stem_stride': 1}
@@ -95,13 +96,15 @@ def measure(
     fields = dataclasses.asdict(work) | {'weights': str(path)}
     sides = {
       'jaxmix': Side(
-        'benchmarks.step_ours:make', {'modes': modes['jaxmix'], **fields}
+        'benchmarks.sides.step_ours:make', {'modes': modes['jaxmix'], **fields}
       ),
       **control.sides(dtype),
     }
     if modes['torch']:
       options = {'device': 'cpu' if on_cpu else 'cuda', 'modes': modes['torch']}
-      sides['torch'] = Side('benchmarks.step_torch:make', options | fields)
+      sides['torch'] = Side(
+        'benchmarks.sides.step_torch:make', options | fields
+      )
     return alternate(sides, rounds=rounds, name=title, check=compare)
 
 

@@ -37,11 +37,12 @@ from tqdm import tqdm
 
 from configs import quickstart
 from configs.common import LANGUAGES
-from jaxmix.classification import augment, data, models, task
-from jaxretrieval import captions, features
+from jaxmix.classification import augment, models, task
+from jaxmix.classification.datasets import splits
 from jaxretrieval.extract import encoders
-from launch.loop import fit
-from launch.storage import read_newest
+from jaxretrieval.feature_sets import captions, feature_set
+from launch.checkpoints.storage import read_newest
+from launch.train.loop import fit
 
 COPIES = 4  # training pictures of each number
 TEST_NUMBERS = 200
@@ -121,7 +122,7 @@ def train_network(workdir: pathlib.Path) -> Callable[[np.ndarray], np.ndarray]:
   config = quickstart.get_config('method=random_mix')
   fit(task, config, workdir)
   _, _, state = read_newest(workdir / 'checkpoints')
-  info = data.info(config.data)
+  info = splits.info(config.data)
   model = models.create(config.model, info.num_classes)
   variables = {'params': state['params'], 'batch_stats': state['model_state']}
 
@@ -147,7 +148,7 @@ def make_split(
   digits: Mapping[str, np.ndarray],
   encode_digits: Callable[[np.ndarray], np.ndarray],
   encode_texts: Callable[[list[str]], np.ndarray],
-) -> tuple[features.Split, np.ndarray]:
+) -> tuple[feature_set.Split, np.ndarray]:
   """Composes pictures, captions and the features of both.
 
   Args:
@@ -174,7 +175,7 @@ def make_split(
     ],
   )
   unique, place = np.unique(said.texts, return_inverse=True)
-  split = features.Split(
+  split = feature_set.Split(
     captions=said,
     images=encode_digits(digits['image'])[chosen].reshape(len(numbers), -1),
     texts=encode_texts(unique.tolist())[place],
@@ -224,7 +225,7 @@ def make(out: pathlib.Path) -> pathlib.Path:
     rng,
     np.repeat(train_numbers, COPIES),
     ('en',),
-    data.load(config.data, 'train'),
+    splits.load(config.data, 'train'),
     encode_digits,
     encode_texts,
   )
@@ -232,16 +233,16 @@ def make(out: pathlib.Path) -> pathlib.Path:
     rng,
     test_numbers,
     LANGUAGES,
-    data.load(config.data, 'test'),
+    splits.load(config.data, 'test'),
     encode_digits,
     encode_texts,
   )
   save_pictures(out / 'pictures', test.captions.image_names, pictures)
-  folder = features.write(
+  folder = feature_set.write(
     out,
     'numbers',
     namespace='numbers',
-    encoders=features.Encoders(IMAGE_ENCODER, encoder.id),
+    encoders=feature_set.Encoders(IMAGE_ENCODER, encoder.id),
     licence='digits: UCI Optical Recognition of Handwritten Digits, CC BY 4.0',
     splits={'train': train, 'test': test},
   )

@@ -18,10 +18,11 @@ from collections.abc import Sequence
 import numpy as np
 from tqdm import tqdm
 
-from jaxretrieval import index, inputs
-from jaxretrieval.extract import encoders, images, shards
+from jaxmix.files import untrusted
+from jaxretrieval.extract import encoders, image_shards, images
+from jaxretrieval.index import index_files
+from jaxretrieval.index.sharded_array import Features
 from jaxretrieval.report import sheet
-from jaxretrieval.rows import Features
 
 BLOCK = 2**14  # rows of the gallery in memory, if it is on disk
 QUERIES = 256  # compared with a block at once
@@ -29,7 +30,7 @@ _HALF_ULP = 2.0**-24  # relative rounding error of float32
 
 
 def search(
-  opened: index.Index, text_features: np.ndarray, k: int = 10
+  opened: index_files.Index, text_features: np.ndarray, k: int = 10
 ) -> tuple[np.ndarray, np.ndarray]:
   """Finds the k images nearest to each text.
 
@@ -181,10 +182,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> None:
-  opened = index.load(options.index)
+  opened = index_files.load(options.index)
   texts = options.texts
   if options.text_features:
-    features = inputs.load_array(options.text_features)
+    features = untrusted.load_array(options.text_features)
     texts = texts or [f'row {i}' for i in range(len(features))]
     if len(texts) != len(features):
       raise ValueError(
@@ -218,7 +219,9 @@ def _run(options: argparse.Namespace) -> None:
 def _draw(opened, texts, distances, rows, options) -> None:
   names = [[opened.names[row] for row in where] for where in rows]
   # All at once: it lists the folder.
-  found = iter(shards.find(options.images, [n for some in names for n in some]))
+  found = iter(
+    image_shards.find(options.images, [n for some in names for n in some])
+  )
   drawn = []
   for text, near, some in zip(texts, distances, names, strict=True):
     files = [next(found) for _ in some]

@@ -10,30 +10,22 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxretrieval import (
-  data,
-  evaluators,
-  features,
-  fields,
-  losses,
-  mining,
-  models,
-  objective,
-  sources,
-  trained,
-)
+from jaxretrieval import losses, mining, schema
+from jaxretrieval.feature_sets import feature_set, locate
+from jaxretrieval.index import exported_head
+from jaxretrieval.training import evaluators, objective, text_head, training_set
 
 
 def train_data(config: Any) -> Mapping[str, np.ndarray]:
   """The training features, a row for each image (or each caption)."""
-  fields.check(config)
+  schema.check(config)
   return _training(config).arrays
 
 
 def init(config: Any, key: jax.Array) -> tuple[Any, Any]:
   """Initial `(params, constants)`; the second never change in training."""
   training = _training(config)
-  params = models.init(
+  params = text_head.init(
     config.model,
     key,
     training.constants,
@@ -48,7 +40,7 @@ def make_loss(config: Any, mesh: Mesh | None) -> Any:
 
   Without a mesh, of one of `config.virtual_shards` parts of the batch.
   """
-  fields.check(config)
+  schema.check(config)
   return make_batch_loss(config, _training(config).split.images.shape[1], mesh)
 
 
@@ -72,7 +64,7 @@ def make_batch_loss(config: Any, image_dim: int, mesh: Mesh | None) -> Any:
       "config.determinism='elastic' has each part of it computed by itself: "
       "choose another loss, or determinism='default'"
     )
-  model = models.create(config.model, image_dim)
+  model = text_head.create(config.model, image_dim)
   text_noise, image_noise = (
     _check_noise(config.model, field) for field in ('text_noise', 'image_noise')
   )
@@ -100,7 +92,7 @@ def make_batch_loss(config: Any, image_dim: int, mesh: Mesh | None) -> Any:
 
     def encode(texts: Any, key: jax.Array) -> Any:
       noise_key, dropout_key = jax.random.split(key)
-      inputs = models.prepare_texts(texts, constants)
+      inputs = text_head.prepare_texts(texts, constants)
       if text_noise:
         length = text_noise * jnp.sqrt(constants['text_mean_square'])
         inputs = _add_noise(noise_key, inputs, length)
@@ -110,7 +102,7 @@ def make_batch_loss(config: Any, image_dim: int, mesh: Mesh | None) -> Any:
 
     texts, all_ids = _draw_captions(caption_key, whole)
     text = encode(own(texts), jax.random.fold_in(encode_key, 0))
-    images = models.prepare_images(whole['image'], constants)
+    images = text_head.prepare_images(whole['image'], constants)
     if image_noise:
       length = image_noise * jnp.sqrt(constants['image_mean_square'])
       length /= constants['image_scale']
@@ -125,7 +117,7 @@ def make_batch_loss(config: Any, image_dim: int, mesh: Mesh | None) -> Any:
     bits = own(jax.random.bits(mining_key, (len(all_ids),), jnp.uint32))
     if config.mining.bank:
       rows = batch['resident']
-      images = models.prepare_images(rows['image'], constants)
+      images = text_head.prepare_images(rows['image'], constants)
       gallery = mining.Items(images, rows['image_id'])
       picked = mine.from_gallery(bits, anchors, gallery, image)
       negative = {name: array[picked.index] for name, array in rows.items()}
@@ -159,9 +151,9 @@ def make_batch_loss(config: Any, image_dim: int, mesh: Mesh | None) -> Any:
 
 def make_evaluators(config: Any, mesh: Mesh) -> dict[str, Any]:
   """The retrieval evaluations of `config.evals`, by name."""
-  fields.check(config)
+  schema.check(config)
   training = _training(config)
-  model = models.create(config.model, training.split.images.shape[1])
+  model = text_head.create(config.model, training.split.images.shape[1])
   return {
     name: evaluators.make(model, split, languages, mesh)
     for name, (split, languages) in training.evals.items()
@@ -199,10 +191,10 @@ def _draw_captions(key: jax.Array, batch: Any) -> tuple[jax.Array, jax.Array]:
 
 
 class _Training(NamedTuple):
-  split: features.Split
+  split: feature_set.Split
   arrays: dict[str, np.ndarray]
   constants: dict[str, np.ndarray]
-  evals: dict[str, tuple[features.Split, tuple[str, ...]]]
+  evals: dict[str, tuple[feature_set.Split, tuple[str, ...]]]
 
 
 def _training(config: Any) -> _Training:
@@ -211,7 +203,7 @@ def _training(config: Any) -> _Training:
   return _load(json.dumps(read))
 
 
-def _read(folder: Any, info: Any, block: str, wanted: Any) -> features.Split:
+def _read(folder: Any, info: Any, block: str, wanted: Any) -> feature_set.Split:
   """Reads the split that a block of the config names."""
   split, languages = wanted['split'], wanted['languages']
   if split not in info.splits:
@@ -225,38 +217,40 @@ def _read(folder: Any, info: Any, block: str, wanted: Any) -> features.Split:
       f'config.{block}.languages={tuple(languages)}: {unknown[0]!r} is not in '
       f'{info.name} {split}, which has {", ".join(sorted(known))}'
     )
-  return features.read(folder, split, languages=languages)
+  return feature_set.read(folder, split, languages=languages)
 
 
 @functools.lru_cache(maxsize=1)
 def _load(read: str) -> _Training:
   config = json.loads(read)
   wanted = config['data']
-  folder = sources.find(wanted)
-  info = features.read_info(folder)
+  folder = locate.find(wanted)
+  info = feature_set.read_info(folder)
   split = _read(folder, info, 'data', wanted)
-  split = data.first_images(split, wanted['train_images'])
+  split = training_set.first_images(split, wanted['train_images'])
   evals = {}
   for name, options in config['evals'].items():
     # An empty name: the set that is trained on.
     where = folder
     if options['name']:
       options['dir'] = options['dir'] or wanted['dir']
-      where = sources.find(options, f'config.evals.{name}')
-    eval_info = features.read_info(where)
-    data.check_same_encoders(info, eval_info)
+      where = locate.find(options, f'config.evals.{name}')
+    eval_info = feature_set.read_info(where)
+    training_set.check_same_encoders(info, eval_info)
     languages = tuple(options['languages'])
     eval_split = _read(where, eval_info, f'evals.{name}', options)
-    split = data.drop_overlap(
+    split = training_set.drop_overlap(
       split, info, eval_split, eval_info, on_overlap=wanted['on_overlap']
     )
     evals[name] = eval_split, languages
-  arrays = data.training_arrays(
+  arrays = training_set.training_arrays(
     split,
     wanted['languages'],
     sampling=wanted['sampling'],
     balance=wanted['balance'],
   )
-  constants = models.scale_constants(config['model'], split.images, split.texts)
-  constants['encoders'] = trained.encoders_digest(info.encoders)
+  constants = text_head.scale_constants(
+    config['model'], split.images, split.texts
+  )
+  constants['encoders'] = exported_head.encoders_digest(info.encoders)
   return _Training(split, arrays, constants, evals)

@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from launch.files import write_text
+from jaxmix.files.atomic import write_text
 
 # A ConfigDict. What its fields are is known once `check_config` has passed; no
 # type checker can see it.

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from launch import resolved
-from launch.exits import EXPECTED, Exit, blame, tell
-from launch.files import write_text
-from launch.storage import hush, read_newest
+from jaxmix.files.atomic import write_text
+from launch.checkpoints.storage import hush, read_newest
+from launch.shell.exit_codes import EXPECTED, Exit, blame, tell
+from launch.workdir import config_file
 
 
 def export(workdir: pathlib.Path, out: pathlib.Path) -> int:
@@ -50,7 +50,7 @@ def export(workdir: pathlib.Path, out: pathlib.Path) -> int:
   described = {
     'step': step,
     'versions': manifest['versions'],
-    'config': resolved.read(config),
+    'config': config_file.read(config),
   }
   write_text(out / 'export.json', json.dumps(described, indent=2) + '\n')
   return step

@@ -5,15 +5,15 @@ command goes on with a run that was stopped. docs/reliability.md lists the exit
 codes.
 
 This file imports next to nothing, so that a signal finds someone to listen
-while jax is imported; `launch.command` has the rest.
+while jax is imported; `launch.cli` has the rest.
 """
 
-from launch.signals import stop_requests
-from launch.streams import open_streams
+from launch.shell.console import open_streams
+from launch.shell.signals import stop_requests
 
 if __name__ == '__main__':
   open_streams()
   with stop_requests(at_once=True):
-    from launch.command import run, train
+    from launch.cli import run, train
 
     run(train)

@@ -11,8 +11,8 @@ import sys
 import time
 from collections.abc import Sequence
 
-from launch import manifest
-from launch.exits import EXPECTED, Exit, blame, tell
+from launch.checkpoints import manifest
+from launch.shell.exit_codes import EXPECTED, Exit, blame, tell
 
 
 def verify(workdir: pathlib.Path) -> dict[int, str | None]:

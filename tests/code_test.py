@@ -1,7 +1,7 @@
 """No code of ours runs what a file says: read from the source.
 
 The two ways in that are meant: `--config=FILE.py`, which ml_collections and
-`launch.rows` import, and `config.task`, which `launch.task` imports.
+`launch.sweep.entries` import, and `config.task`, which `launch.task` imports.
 """
 
 import ast
@@ -25,7 +25,7 @@ CALLS = {
 EXTRACT = {'extract', 'extractall'}
 ALLOWED = {
   'launch/task.py': {'importlib.import_module'},  # config.task
-  'launch/rows.py': {'loader.exec_module'},  # --config=FILE.py
+  'launch/sweep/entries.py': {'loader.exec_module'},  # --config=FILE.py
 }
 
 

@@ -11,14 +11,15 @@ from absl import flags
 from ml_collections import config_flags
 
 from configs import common
-from jaxmix.classification import data, fields, mixing, models, task
-from jaxretrieval import models as retrieval_models
-from jaxretrieval import objective
+from jaxmix.classification import mixing, models, schema, task
+from jaxmix.classification.datasets import splits
+from jaxretrieval.training import objective
+from jaxretrieval.training import text_head as retrieval_models
 from launch.config import check_config, flatten
 from launch.mesh import make_mesh
-from launch.plan import Plan
-from launch.planned import Sweep, without_seed
-from launch.rows import sweep_rows
+from launch.report.sweep_plan import Sweep, without_seed
+from launch.sweep.entries import sweep_rows
+from launch.train.schedule import Plan
 
 FOLDER = pathlib.Path(__file__).resolve().parents[1] / 'configs'
 NAMES = sorted(
@@ -125,12 +126,12 @@ def test_every_method_of_every_config_is_whole(name, method):
     'none': ('identity',),
     'cutout': ('identity',),
   }.get(method, (method,))
-  fields.check(config)
+  schema.check(config)
   kind = config.mix.name
   assert kind == kind_of(method)
   if kind == 'random_mix':
     assert config.mix.candidates == expected
-  info = data.info(config.data)
+  info = splits.info(config.data)
   model = models.create(config.model, info.num_classes)
   mesh = make_mesh(jax.devices()[:1])
   states = functools.partial(models.states, model, info.image_shape)
@@ -204,7 +205,7 @@ def test_the_recipe_of_imagenet_is_that_of_the_paper():
   assert config.mix.weights == (3, 1, 1, 1)
   assert set(config.mix.alpha.to_dict().values()) == {0.2}
   assert config.augment.flip and config.data.feed == 'streamed'
-  described = data.info(config.data)
+  described = splits.info(config.data)
   assert described.image_shape == (224, 224, 3)
   assert described.num_classes == 1000
   assert described.train_examples == 1_281_167
@@ -218,7 +219,7 @@ def test_the_recipe_of_tiny_imagenet_is_that_of_the_paper():
   changed = {field for field in usual if usual[field] != ours[field]}
   assert changed == {'data.name', 'model.stem_stride'}
   assert config.model.stem_stride == 2
-  described = data.info(config.data)
+  described = splits.info(config.data)
   assert described.image_shape == (64, 64, 3)
   assert described.num_classes == 200
   assert described.train_examples == 100_000
@@ -277,7 +278,7 @@ def test_table_6_has_every_set_of_candidates():
 def test_table_6_in_small(arg):
   table = module(CANDIDATES)
   for config in sweep_rows(table, arg, {}).values():
-    info = data.info(config.data)
+    info = splits.info(config.data)
     small = 'small' in arg
     assert info.name == ('cifar100' if small else 'tiny_imagenet')
     assert config.model.width == 8
@@ -320,12 +321,12 @@ def test_smoke_is_small_but_the_real_network(name):
   check_config(smoke)
   plan = Plan(
     smoke.epochs,
-    data.info(smoke.data).train_examples,
+    splits.info(smoke.data).train_examples,
     smoke.batch_size,
     smoke.steps_per_call,
   )
   assert plan.total_steps == 4 and smoke.batch_size == 16
-  assert data.info(smoke.data).test_examples <= 100
+  assert splits.info(smoke.data).test_examples <= 100
   assert smoke.mix == config.mix
   assert smoke.optimizer.lr <= 0.1, 'small batches diverge at more'
   # Tables have many rows: their networks are narrow.

@@ -1,12 +1,12 @@
 """What the config files share: their argument, two recipes, and seeds."""
 
 from configs.common.arg import parse_arg as parse_arg
-from configs.common.classification_recipe import METHODS as METHODS
-from configs.common.classification_recipe import (
+from configs.common.mix_methods import METHODS as METHODS
+from configs.common.mix_methods import (
   classification as classification,
 )
-from configs.common.classification_recipe import make_smoke as make_smoke
-from configs.common.classification_recipe import mix_options as mix_options
+from configs.common.mix_methods import make_smoke as make_smoke
+from configs.common.mix_methods import mix_options as mix_options
 from configs.common.retrieval_recipe import LANGUAGES as LANGUAGES
 from configs.common.retrieval_recipe import LOSSES as LOSSES
 from configs.common.retrieval_recipe import MINERS as MINERS

@@ -7,7 +7,7 @@ from jax.typing import ArrayLike
 from jaxmix._src.boxes import draw_pixel, inside
 from jaxmix._src.checks import check_images, check_key, check_shape
 from jaxmix._src.identity import draw_identity
-from jaxmix._src.targets import mix_labels
+from jaxmix._src.labels import mix_labels
 
 
 def draw_cutout(

@@ -7,13 +7,13 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxmix._src import fourier
+from jaxmix._src import random_fields
 from jaxmix._src.boxes import draw_pixel
 from jaxmix._src.checks import check_choice, check_number
-from jaxmix._src.draws import start_draw
+from jaxmix._src.labels import mix_labels
 from jaxmix._src.mix import Mix, apply
 from jaxmix._src.ratio import draw_ratio, is_uniform
-from jaxmix._src.targets import mix_labels
+from jaxmix._src.start import start_draw
 
 SPECTRA = ('isotropic', 'official')
 
@@ -167,7 +167,7 @@ def draw_fmix(
     shape: `[B, *spatial, C]` with one, two or three spatial axes.
     alpha: above 0; 1 makes the ratio uniform.
     spectrum: `'isotropic'`, what the paper describes, or `'official'`, what its
-      code does (see `jaxmix._src.fourier.official_field`).
+      code does (see `jaxmix._src.random_fields.official_field`).
     decay_power: from 0.001 to 1000; the larger, the smoother the masks.
     max_soft: in [0, 0.5]; above 0 the masks have a soft border (and are found
       by a sort).
@@ -229,11 +229,11 @@ def _draw_field(
   decay_power: float,
 ) -> jax.Array:
   if spectrum == 'isotropic':
-    noise_shape = fourier.isotropic_noise_shape(space, decay_power)
-    make_field = fourier.isotropic_field
+    noise_shape = random_fields.isotropic_noise_shape(space, decay_power)
+    make_field = random_fields.isotropic_field
   else:
-    noise_shape = fourier.official_noise_shape(space)
-    make_field = fourier.official_field
+    noise_shape = random_fields.official_noise_shape(space)
+    make_field = random_fields.official_field
   # Drawn flat: XLA's CPU compiler takes seconds over a random array of several
   # axes.
   noise = jax.random.normal(key, (count * math.prod(noise_shape),), jnp.float32)

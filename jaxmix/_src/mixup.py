@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxmix._src.draws import start_draw
+from jaxmix._src.labels import mix_labels
 from jaxmix._src.mix import Mix, apply
 from jaxmix._src.ratio import draw_ratio
-from jaxmix._src.targets import mix_labels
+from jaxmix._src.start import start_draw
 
 
 def draw_mixup(

@@ -20,16 +20,16 @@ from jaxmix._src.checks import (
   check_weights,
   is_concrete,
 )
-from jaxmix._src.choice import Draw, alike, choose, choose_rows
 from jaxmix._src.cutmix import draw_cutmix
-from jaxmix._src.draws import split_key
 from jaxmix._src.fmix import draw_fmix
 from jaxmix._src.identity import draw_identity
+from jaxmix._src.labels import mix_labels
 from jaxmix._src.mix import Mix, apply
 from jaxmix._src.mixup import draw_mixup
 from jaxmix._src.pairing import draw_partner
 from jaxmix._src.resizemix import METHODS, draw_resizemix
-from jaxmix._src.targets import mix_labels
+from jaxmix._src.selection import Draw, alike, choose, choose_rows
+from jaxmix._src.start import split_key
 
 Candidate = str | Draw
 

@@ -6,9 +6,9 @@ from jax.typing import ArrayLike
 
 from jaxmix._src.boxes import draw_pixel, share_outside
 from jaxmix._src.checks import check_choice
-from jaxmix._src.draws import start_draw
+from jaxmix._src.labels import mix_labels
 from jaxmix._src.mix import Mix, apply
-from jaxmix._src.targets import mix_labels
+from jaxmix._src.start import start_draw
 
 METHODS = ('nearest', 'linear', 'cubic')
 

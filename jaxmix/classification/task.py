@@ -10,15 +10,8 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
 import jaxmix
-from jaxmix.classification import (
-  audio,
-  augment,
-  data,
-  fields,
-  losses,
-  mixing,
-  models,
-)
+from jaxmix.classification import audio, augment, losses, mixing, models, schema
+from jaxmix.classification.datasets import splits
 from jaxmix.classification.evaluators import (
   clean,
   corruption,
@@ -39,14 +32,14 @@ STREAMED = {'clean': streamed}  # the same of photographs
 Augment = Callable[[Any, jax.Array], jax.Array]
 
 
-def train_data(config: Any) -> Mapping[str, np.ndarray] | data.Source:
+def train_data(config: Any) -> Mapping[str, np.ndarray] | splits.Source:
   """The training images and labels: arrays in memory, or read one by one."""
-  fields.check(config)
+  schema.check(config)
   if config.data.feed == 'resident':
-    return data.load(config.data, 'train')
+    return splits.load(config.data, 'train')
   if config.data.feed == 'streamed':
     flip = config.augment.flip
-    return data.source(config.data, 'train', seed=config.seed, flip=flip)
+    return splits.source(config.data, 'train', seed=config.seed, flip=flip)
   raise ValueError(
     f'config.data.feed={config.data.feed!r} is unknown; allowed: '
     "['resident', 'streamed']"
@@ -55,7 +48,7 @@ def train_data(config: Any) -> Mapping[str, np.ndarray] | data.Source:
 
 def init(config: Any, key: jax.Array) -> tuple[Any, Any]:
   """Initial `(params, batch statistics)` of the network."""
-  info = data.info(config.data)
+  info = splits.info(config.data)
   model = models.create(config.model, info.num_classes)
   image = jnp.zeros((1, *info.image_shape))
   variables = model.init(key, image, train=False)
@@ -67,11 +60,11 @@ def make_loss(config: Any, mesh: Mesh | None) -> Any:
 
   Without a mesh, of one of `config.virtual_shards` parts of the batch.
   """
-  fields.check(config)
-  return make_batch_loss(config, data.info(config.data), mesh)
+  schema.check(config)
+  return make_batch_loss(config, splits.info(config.data), mesh)
 
 
-def make_batch_loss(config: Any, info: data.Info, mesh: Mesh | None) -> Any:
+def make_batch_loss(config: Any, info: splits.Info, mesh: Mesh | None) -> Any:
   """The same for images that no data set need have."""
   if mesh is None and config.batch_norm != 'shard':
     raise ValueError(
@@ -160,7 +153,7 @@ def make_batch_loss(config: Any, info: data.Info, mesh: Mesh | None) -> Any:
 
 
 def _augment_pictures(
-  options: Any, info: data.Info, place: Any
+  options: Any, info: splits.Info, place: Any
 ) -> tuple[Any, Augment]:
   """`draw(key, B)` and `augmented(drawn, images)`."""
   if not 0 <= options.pad < min(info.image_shape[:2]):
@@ -183,7 +176,7 @@ def _augment_pictures(
 
 
 def _augment_sounds(
-  options: Any, info: data.Info, place: Any
+  options: Any, info: splits.Info, place: Any
 ) -> tuple[Any, Augment]:
   """`draw(key, B)` and `augmented(drawn, waveforms)`."""
 
@@ -208,8 +201,8 @@ def make_evaluators(config: Any, mesh: Mesh) -> dict[str, clean.Evaluate]:
 
   `validation` is `clean` on the validation split, where there is one.
   """
-  fields.check(config)
-  info = data.info(config.data)
+  schema.check(config)
+  info = splits.info(config.data)
   model = models.create(config.model, info.num_classes)
 
   rows = PartitionSpec('data')
@@ -228,7 +221,7 @@ def make_evaluators(config: Any, mesh: Mesh) -> dict[str, clean.Evaluate]:
     )
     return logits
 
-  read = data.source if info.photographs else data.load
+  read = splits.source if info.photographs else splits.load
   examples = read(config.data, 'test')
   known: dict[str, Any] = EVALUATORS
   if info.photographs or info.sample_rate:
@@ -237,7 +230,7 @@ def make_evaluators(config: Any, mesh: Mesh) -> dict[str, clean.Evaluate]:
   for name, options in config.evals.items():
     if name == 'validation' and info.validation_examples:
       evaluators[name] = clean.make(
-        predict, data.load(config.data, name), mesh=mesh, name=name, **options
+        predict, splits.load(config.data, name), mesh=mesh, name=name, **options
       )
       continue
     if name not in known:

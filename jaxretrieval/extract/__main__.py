@@ -19,22 +19,22 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from jaxretrieval import features, stored
 from jaxretrieval.extract import (
   caption_files,
   encoders,
   encoding,
+  extraction_plan,
   images,
-  parts,
   processes,
 )
 from jaxretrieval.extract.caption_files import Said
+from jaxretrieval.feature_sets import checks, feature_set
 
 BAD_IMAGES = 'bad_images.txt'
 
 
 def finish(
-  plan: parts.Plan, said: Said, root: pathlib.Path, name: str
+  plan: extraction_plan.Plan, said: Said, root: pathlib.Path, name: str
 ) -> pathlib.Path | None:
   """Writes the feature set, once all parts are there.
 
@@ -45,8 +45,10 @@ def finish(
     ValueError: all pictures of a split are bad, or as `features.write`.
   """
   folder = parts_folder(root, name)
-  digest = parts.start(plan, folder)
-  if not all(shard.path.exists() for shard in parts.shards(plan, folder)):
+  digest = extraction_plan.start(plan, folder)
+  if not all(
+    shard.path.exists() for shard in extraction_plan.shards(plan, folder)
+  ):
     return None
   with (folder / 'lock').open('w') as lock:
     try:
@@ -54,10 +56,10 @@ def finish(
     except BlockingIOError:
       return None
     gathered = {
-      split: parts.gather(plan, split, folder, digest)
+      split: extraction_plan.gather(plan, split, folder, digest)
       for split in plan.captions
     }
-    written = features.write(
+    written = feature_set.write(
       root,
       name,
       namespace=said.namespace,
@@ -71,8 +73,8 @@ def finish(
       for split, (_, bad) in gathered.items()
       for image, why in bad.items()
     )
-    parts.write_bytes(written / BAD_IMAGES, lines.encode())
-    for shard in parts.shards(plan, folder):
+    extraction_plan.write_bytes(written / BAD_IMAGES, lines.encode())
+    for shard in extraction_plan.shards(plan, folder):
       shard.path.unlink(missing_ok=True)
   return written
 
@@ -106,7 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace, process: processes.Process) -> int:
   # Now, not when all is encoded.
-  stored.check_name('--name', options.name)
+  checks.check_name('--name', options.name)
   if options.dataset:
     said = caption_files.dataset(options.dataset, options.source)
   else:
@@ -119,7 +121,7 @@ def _run(options: argparse.Namespace, process: processes.Process) -> int:
   if options.split:
     said = caption_files.only(said, options.split)
   for split in said.captions:
-    stored.check_name('split', split)
+    checks.check_name('split', split)
   listed = images.list_images(options.images)
   files = {}
   for split, captions in said.captions.items():
@@ -147,9 +149,9 @@ def _run(options: argparse.Namespace, process: processes.Process) -> int:
     max_length=options.text_max_length,
     device=options.device,
   )
-  ids = features.Encoders(image_encoder.id, text_encoder.id)
-  plan = parts.Plan(ids, said.captions, files, options.shard_size)
-  written = features.folder_of(options.out, options.name, ids)
+  ids = feature_set.Encoders(image_encoder.id, text_encoder.id)
+  plan = extraction_plan.Plan(ids, said.captions, files, options.shard_size)
+  written = feature_set.folder_of(options.out, options.name, ids)
   folder = parts_folder(options.out, options.name)
   if _is_written(plan, written, folder):
     print(f'{written} is there already')
@@ -174,7 +176,7 @@ def _run(options: argparse.Namespace, process: processes.Process) -> int:
 
 
 def _is_written(
-  plan: parts.Plan, written: pathlib.Path, folder: pathlib.Path
+  plan: extraction_plan.Plan, written: pathlib.Path, folder: pathlib.Path
 ) -> bool:
   """Whether this very extraction has ended before.
 
@@ -185,13 +187,13 @@ def _is_written(
     return False
   if not (folder / 'plan.json').exists():
     raise ValueError(f'{written} is there: remove it, or choose another --name')
-  parts.start(plan, folder)
+  extraction_plan.start(plan, folder)
   # Killed before it was tidied up, it has work to do.
-  return not all(s.path.exists() for s in parts.shards(plan, folder))
+  return not all(s.path.exists() for s in extraction_plan.shards(plan, folder))
 
 
 def _report(written: pathlib.Path) -> None:
-  info = features.read_info(written)
+  info = feature_set.read_info(written)
   for split, about in info.splits.items():
     counts = ', '.join(f'{n} {code}' for code, n in about['captions'].items())
     print(f'{split}: {about["images"]} images; captions: {counts}')

@@ -15,8 +15,9 @@ import pathlib
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from jaxretrieval import captions, inputs, stored
-from jaxretrieval.sources import MODULES
+from jaxmix.files import untrusted
+from jaxretrieval.feature_sets import captions, checks
+from jaxretrieval.feature_sets.locate import MODULES
 
 DATASETS = ('flickr8k', 'multi30k', 'coco_captions', 'xtd10')
 COLUMNS = ('image', 'language', 'caption')
@@ -41,7 +42,7 @@ def dataset(name: str, source: str | os.PathLike[str]) -> Said:
   folder = pathlib.Path(source).expanduser()
   paths = {path for pattern in module.FILES for path in folder.glob(pattern)}
   sums = {
-    path.relative_to(folder).as_posix(): stored.digest(path)
+    path.relative_to(folder).as_posix(): checks.digest(path)
     for path in sorted(paths)
   }
   return Said(
@@ -58,7 +59,7 @@ def plain(
   """Reads a plain file; arguments and errors as those of `read`."""
   path = pathlib.Path(path).expanduser()
   found = read(path, namespace=namespace, split=split)
-  return Said(found, namespace, licence, {path.name: stored.digest(path)})
+  return Said(found, namespace, licence, {path.name: checks.digest(path)})
 
 
 def only(said: Said, split: str) -> Said:
@@ -169,7 +170,7 @@ def _rows(path: pathlib.Path) -> Iterator[tuple[int, dict[str, str]]]:
 
 def _object(path: pathlib.Path, number: int, line: str) -> dict[str, str]:
   try:
-    row = inputs.parse_json(line)
+    row = untrusted.parse_json(line)
   except ValueError as error:
     raise ValueError(f'{path}, line {number}: not JSON ({error})') from error
   if not isinstance(row, dict):

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxretrieval import inputs
+from jaxmix.files import untrusted
 from jaxretrieval.extract import hub
 
 IMAGE_POOLING = ('mean', 'cls', 'pooler')
@@ -182,7 +182,7 @@ def parse_id(encoder_id: str) -> dict[str, Any]:
   {'revision': '12e4', 'normalise': True, 'prefix': 'query: '}
   """
   found = re.findall(r', (\w+)=("(?:[^"\\]|\\.)*"|\w+)', encoder_id)
-  return {key: inputs.parse_json(value) for key, value in found}
+  return {key: untrusted.parse_json(value) for key, value in found}
 
 
 def _id(name: str, settings: dict[str, Any]) -> str:

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from jaxretrieval.extract import images, parts
+from jaxretrieval.extract import extraction_plan, images
 from jaxretrieval.extract.encoders import Encoder
 from jaxretrieval.extract.processes import ALONE, Process
 
 
 def encode(
-  plan: parts.Plan,
+  plan: extraction_plan.Plan,
   image_encoder: Encoder,
   text_encoder: Encoder,
   folder: pathlib.Path,
@@ -44,9 +44,9 @@ def encode(
       not finite.
     OSError: a file cannot be read.
   """
-  digest = parts.start(plan, folder)
-  mine = process.share(parts.shards(plan, folder))
-  todo = [s for s in mine if parts.load(s.path, digest) is None]
+  digest = extraction_plan.start(plan, folder)
+  mine = process.share(extraction_plan.shards(plan, folder))
+  todo = [s for s in mine if extraction_plan.load(s.path, digest) is None]
   total = sum(shard.stop - shard.start for shard in mine)
   left = sum(shard.stop - shard.start for shard in todo)
   with (
@@ -58,17 +58,17 @@ def encode(
       files = plan.files[shard.split][shard.start : shard.stop]
       pictures, bad = encode_images(image_encoder, files, batch_size, pool, bar)
       said = plan.captions[shard.split]
-      rows = parts.caption_rows(plan, shard)
+      rows = extraction_plan.caption_rows(plan, shard)
       texts = _encode_texts(
         text_encoder, [said.texts[row] for row in rows], batch_size
       )
-      part = parts.Part(
+      part = extraction_plan.Part(
         pictures,
         texts,
         np.array([shard.start + row for row in bad], np.int32),
         np.array(list(bad.values()), np.str_),
       )
-      parts.save(shard.path, digest, part)
+      extraction_plan.save(shard.path, digest, part)
 
 
 def encode_images(

@@ -20,14 +20,14 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from jaxretrieval import gallery
 from jaxretrieval.extract import (
   caption_files,
   encoders,
   encoding,
+  image_shards,
   processes,
-  shards,
 )
+from jaxretrieval.index import image_store
 
 
 class Done(NamedTuple):
@@ -47,7 +47,7 @@ class Done(NamedTuple):
 
 
 def encode(
-  cut: Sequence[shards.Shard],
+  cut: Sequence[image_shards.Shard],
   encoder: encoders.Encoder,
   folder: pathlib.Path,
   *,
@@ -74,8 +74,8 @@ def encode(
     OSError: a file cannot be read or written.
   """
   names = [shard.name for shard in cut]
-  wanted = gallery.Gallery(encoder.id, namespace, licence, names)
-  gallery.start(folder, wanted)
+  wanted = image_store.Gallery(encoder.id, namespace, licence, names)
+  image_store.start(folder, wanted)
   mine, done = process.share(cut), Done(0, 0, 0, [])
   with (
     concurrent.futures.ThreadPoolExecutor(workers) as pool,
@@ -83,12 +83,12 @@ def encode(
   ):
     for number, shard in enumerate(mine, 1):
       bar.set_description(f'shard {number} of {len(mine)}')
-      source = shards.fingerprint(shard)
-      there = gallery.load(folder, shard.name)
+      source = image_shards.fingerprint(shard)
+      there = image_store.load(folder, shard.name)
       if there and (there.source, there.encoder) == (source, encoder.id):
         continue
       try:
-        files = shards.list_files(shard)
+        files = image_shards.list_files(shard)
         number_of = caption_files.numbering(namespace)
         ids = {name: number_of(name) for name in files}
       except ValueError as error:
@@ -100,7 +100,7 @@ def encode(
       )
       good = [row for row in range(len(files)) if row not in reasons]
       listed = [*files]
-      record = gallery.Record(
+      record = image_store.Record(
         encoder=encoder.id,
         source=source,
         names=[listed[row] for row in good],
@@ -108,7 +108,7 @@ def encode(
         bad={listed[row]: why for row, why in reasons.items()},
         sha256='',
       )
-      gallery.save(folder, shard.name, record, features[good])
+      image_store.save(folder, shard.name, record, features[good])
       done = done._replace(
         shards=done.shards + 1,
         images=done.images + len(good),
@@ -132,7 +132,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace, process: processes.Process) -> int:
-  cut = shards.cut(options.images, options.shard_size)
+  cut = image_shards.cut(options.images, options.shard_size)
   encoder = encoders.image_encoder(
     options.image_encoder,
     pooling=options.image_pooling,
@@ -154,7 +154,7 @@ def _run(options: argparse.Namespace, process: processes.Process) -> int:
     f'encoded, {len(process.share(cut)) - done.shards - len(done.failed)} were '
     f'there; {done.images} images, {done.bad} bad'
   )
-  left = gallery.missing(options.out, [shard.name for shard in cut])
+  left = image_store.missing(options.out, [shard.name for shard in cut])
   print(f'{options.out}: {len(cut) - len(left)} of {len(cut)} shards are there')
   for why in done.failed:
     print(f'error: {why}', file=sys.stderr)

@@ -22,10 +22,12 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from jaxretrieval import evaluators, features, trained
+from jaxretrieval.feature_sets import feature_set
+from jaxretrieval.index import exported_head
 from jaxretrieval.report import tables
 from jaxretrieval.report.runs import Run, check_training, evaluate
 from jaxretrieval.report.tables import Ranks
+from jaxretrieval.training import evaluators
 
 # The order of the paper's Table 2; other languages follow.
 _ORDER = tables.PAPER_TABLE_2[0]
@@ -33,7 +35,7 @@ _ORDER = tables.PAPER_TABLE_2[0]
 
 def render(
   runs: Sequence[Run],
-  info: features.Info,
+  info: feature_set.Info,
   split_name: str,
   notes: Sequence[str],
   paper: str | None,
@@ -90,7 +92,7 @@ def save_ranks(path: pathlib.Path, results: Mapping[str, Ranks]) -> None:
 
 
 def save_clip_benchmark(
-  folder: pathlib.Path, dataset: str, info: features.Info, run: Run
+  folder: pathlib.Path, dataset: str, info: feature_set.Info, run: Run
 ) -> None:
   """Writes a JSON for each language; see `tables.clip_benchmark`."""
   folder.mkdir(exist_ok=True)
@@ -105,7 +107,7 @@ def save_clip_benchmark(
 
 
 def draw(
-  run: Run, split: features.Split, out: pathlib.Path, options: Any
+  run: Run, split: feature_set.Split, out: pathlib.Path, options: Any
 ) -> list[str]:
   """Draws the pictures; returns the lines that show them in the report."""
   from jaxretrieval.report import pictures, queries
@@ -189,14 +191,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def write(options: argparse.Namespace) -> None:
   """Writes what `main` was asked for; see there for `options`."""
-  info = features.read_info(options.features)
+  info = feature_set.read_info(options.features)
   asked = [name for name in options.languages.split(',') if name]
-  split = features.read(options.features, options.split, languages=asked)
+  split = feature_set.read(options.features, options.split, languages=asked)
   languages = asked or sorted(
     set(split.captions.languages),
     key=lambda n: (_ORDER.index(n) if n in _ORDER else len(_ORDER), n),
   )
-  heads = [trained.load(path) for path in options.run]
+  heads = [exported_head.load(path) for path in options.run]
   for head in heads:
     head.check_encoders(info.encoders)
   notes = [check_training(head.config, info, split) for head in heads]

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from jaxretrieval import evaluators
-from jaxretrieval.captions import Captions
 from jaxretrieval.extract import images
-from jaxretrieval.features import Split
+from jaxretrieval.feature_sets.captions import Captions
+from jaxretrieval.feature_sets.feature_set import Split
 from jaxretrieval.report import sheet
+from jaxretrieval.training import evaluators
 
 ROWS, NEAREST = 12, 5
 

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from jaxretrieval import data, evaluators, features, sources
+from jaxretrieval.feature_sets import feature_set, locate
 from jaxretrieval.report.tables import Ranks
+from jaxretrieval.training import evaluators, training_set
 
 
 class Run(NamedTuple):
@@ -27,7 +28,7 @@ class Run(NamedTuple):
 
 
 def evaluate(
-  head: Any, split: features.Split, languages: Sequence[str]
+  head: Any, split: feature_set.Split, languages: Sequence[str]
 ) -> dict[str, Ranks]:
   """Ranks of a head in each language, both ways.
 
@@ -52,7 +53,7 @@ def evaluate(
 
 
 def check_training(
-  config: Mapping[str, Any], info: features.Info, split: features.Split
+  config: Mapping[str, Any], info: feature_set.Info, split: feature_set.Split
 ) -> str:
   """Compares what is evaluated with what was trained on.
 
@@ -61,15 +62,15 @@ def check_training(
   """
   wanted = config['data']
   try:
-    folder = sources.find(wanted)
-    train_info = features.read_info(folder)
+    folder = locate.find(wanted)
+    train_info = feature_set.read_info(folder)
     train = _read(folder, wanted['split'])
   except FileNotFoundError as error:
     return (
       f'Trained on {wanted["name"]} {wanted["split"]}, which is not here: '
       f'not checked that no image of this split is in it ({error}).'
     )
-  shared = data.overlap(train, train_info, split, info)
+  shared = training_set.overlap(train, train_info, split, info)
   languages = ', '.join(wanted['languages']) or 'all languages'
   trained = f'Trained on {train_info.name} {wanted["split"]} ({languages}).'
   if shared.size:
@@ -87,4 +88,4 @@ def check_training(
 
 
 # Two runs have mostly one training set.
-_read = functools.lru_cache(maxsize=1)(features.read)
+_read = functools.lru_cache(maxsize=1)(feature_set.read)

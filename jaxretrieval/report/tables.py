@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxretrieval import paired, recall
+from jaxretrieval import recall, significance
 
 KS = (1, 5, 10)
 
@@ -124,7 +124,7 @@ def paired_table(a: Mapping[str, Ranks], b: Mapping[str, Ranks]) -> str:
   lines = [['language', 'A − B [95 %]', *alone]]
   key = jax.random.key(0)
   for name in a:
-    test = paired.paired_test(key, a[name].to_image, b[name].to_image)
+    test = significance.paired_test(key, a[name].to_image, b[name].to_image)
     cell = f'{test.difference:+.3f} [{test.low:+.3f}, {test.high:+.3f}]'
     p = f'{test.p_value:.2g}' if test.p_value > 1e-300 else '< 1e-300'
     lines.append([name, cell, str(test.only_a), str(test.only_b), p])

@@ -2,10 +2,10 @@ import json
 
 import pytest
 
-from benchmarks import process_runs as runs
 from benchmarks import process_scaling as bench
-from benchmarks.timing import Times
-from jaxretrieval import features
+from benchmarks.harness.timing import Times
+from benchmarks.sides import process_runs as runs
+from jaxretrieval.feature_sets import feature_set
 
 
 def test_a_rate_is_that_of_a_run_which_is_under_way():
@@ -43,7 +43,7 @@ def test_a_row_for_every_case():
 
 def test_the_features_are_as_wide_as_those_of_coco(tmp_path):
   folder = runs.write_features(str(tmp_path))
-  info = features.read_info(folder)
+  info = feature_set.read_info(folder)
   assert (info.image_dim, info.text_dim) == (2048, 512)
   assert info.splits['train']['captions'] == {'en': 1024}
 

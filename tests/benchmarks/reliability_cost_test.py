@@ -1,11 +1,12 @@
 import pytest
 
-from benchmarks import reliability_cost, reliability_files, retrieval_ours
-from benchmarks import reliability_step as steps
-from benchmarks.rounds import Result
-from benchmarks.settings import get_config
-from benchmarks.timing import Times
-from launch import step
+from benchmarks import reliability_cost
+from benchmarks.harness.rounds import Result
+from benchmarks.harness.settings import get_config
+from benchmarks.harness.timing import Times
+from benchmarks.sides import reliability_files, retrieval_ours
+from benchmarks.sides import reliability_step as steps
+from launch.train import step
 
 
 @pytest.fixture

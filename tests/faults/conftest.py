@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.classification import tiny_cifar, tiny_imagenet
 from tests.faults import trainer
+from tests.jaxmix.classification import tiny_cifar, tiny_imagenet
 
 # 125 steps. Nearly every call is followed by a save and some by an evaluation
 # that takes its time, so that a fault at any moment meets something.
@@ -37,17 +37,17 @@ def clean_environment(monkeypatch, tmp_path):
 def cifar(tmp_path_factory):
   """`config.data.dir` with a tiny CIFAR-100 that we prepared."""
   # Here: the faults of training are tried where tfds is missing too.
-  from jaxmix.classification.datasets import prepared
+  from jaxmix.classification.datasets import prepare
 
   root = tmp_path_factory.mktemp('cifar')
   source = tiny_cifar.write_folder(root / 'published', tiny_cifar.rows())
   with pytest.MonkeyPatch.context() as patch:
     patch.setitem(
-      prepared.published.READERS['cifar100'].LAYOUTS,
+      prepare.readers.READERS['cifar100'].LAYOUTS,
       'cifar100',
       tiny_cifar.LAYOUT,
     )
-    prepared.find(
+    prepare.find(
       'cifar100',
       data_dir=str(root / 'sets'),
       source=str(source),

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from launch import manifest
+from launch.checkpoints import manifest
 from launch.verify import verify
 from tests.faults import trainer
 from tests.faults.conftest import FIELDS

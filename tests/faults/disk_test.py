@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from launch import manifest
+from launch.checkpoints import manifest
 from launch.verify import verify
 from tests.faults import trainer
 from tests.faults.conftest import FIELDS

@@ -6,9 +6,9 @@ import signal
 
 import pytest
 
-from tests.classification import tiny_cifar, tiny_tfds
 from tests.faults import trainer
 from tests.faults.trainer import refused, train
+from tests.jaxmix.classification import tiny_cifar, tiny_tfds
 from tests.jaxretrieval import planted
 
 CONFIG = 'tests/faults/tiny_config.py'

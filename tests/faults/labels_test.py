@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from tests.classification import tiny_tfds
-from tests.classification.tiny_tfds import changed
 from tests.faults import trainer
 from tests.faults.trainer import refused, train
+from tests.jaxmix.classification import tiny_tfds
+from tests.jaxmix.classification.tiny_tfds import changed
 
 CONFIG = 'tests/faults/tiny_config.py'
 
@@ -95,7 +95,7 @@ def test_another_number_of_classes_than_the_network(tmp_path):
 
 
 def test_a_label_of_a_photograph_stops_at_the_record(tmp_path):
-  from tests.classification import photos, tiny_imagenet
+  from tests.jaxmix.classification import photos, tiny_imagenet
 
   files = [(photo, 3) for photo in photos.some(9, 0)]
   files[6] = files[6][0], 1000

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from launch.config import config_json
-from launch.exits import Exit
+from launch.shell.exit_codes import Exit
 from tests.faults import trainer
 from tests.faults.payloads import DEEP, HUGE, LAYOUT, bomb, write_bomb
 from tests.launch.toy_config import get_config

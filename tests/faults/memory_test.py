@@ -1,8 +1,8 @@
 import jax.numpy as jnp
 
-from launch.checkpoint import Checkpoints
-from launch.state import TrainState
-from launch.writers import MetricWriter
+from launch.checkpoints.manager import Checkpoints
+from launch.train.state import TrainState
+from launch.workdir.metrics import MetricWriter
 from tests.faults.memory import left_per_call
 
 

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from launch import manifest, storage
+from launch.checkpoints import manifest, storage
 from tests.faults import trainer
 from tests.faults.conftest import FIELDS
 

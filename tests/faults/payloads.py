@@ -21,14 +21,16 @@ import zlib
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxmix.classification.datasets import cifar, inputs, records
-from jaxretrieval import features, index, trained
-from jaxretrieval import inputs as retrieval_inputs
-from jaxretrieval.datasets import flickr8k, multi30k, ready_made
+from jaxmix.classification.datasets import array_records, inputs
+from jaxmix.classification.datasets.archives import cifar
+from jaxmix.files import untrusted as retrieval_inputs
 from jaxretrieval.extract import caption_files
-from launch import resolved
+from jaxretrieval.feature_sets import feature_set
+from jaxretrieval.feature_sets.datasets import flickr8k, multi30k, ready_made
+from jaxretrieval.index import exported_head, index_files
 from launch.config import check_config
-from launch.exits import Exit, blame, exit_code
+from launch.shell.exit_codes import Exit, blame, exit_code
+from launch.workdir import config_file
 
 DEEP = '{"a":' * 10**5
 HUGE = 10 * 2**30
@@ -188,7 +190,7 @@ def record_payloads(here, canary):
     folder = here / name
     folder.mkdir()
     (folder / 'jaxmix.json').write_text(content)
-    return lambda: records._check_shards(folder)
+    return lambda: array_records._check_shards(folder)
 
   file = {'bytes': 0, 'sha256': ''}
   for number, name in enumerate(
@@ -241,7 +243,7 @@ def feature_payloads(here, canary):
     folder = here / name
     folder.mkdir()
     (folder / 'feature_set.json').write_text(content)
-    return lambda: features.read(folder, 'train')
+    return lambda: feature_set.read(folder, 'train')
 
   changes = {
     'shard up': {'shards': {'toy-train./../../secret': shard}},
@@ -301,21 +303,21 @@ def other_payloads(here, canary):
   config = '{"config": {"task": "x"}, "step": 1}'
   head = folder('head', export__json=config)
   npz(head / 'arrays.npz', {'params/a.npy': objects(canary)})
-  yield 'head of objects', lambda: trained.load(head)
+  yield 'head of objects', lambda: exported_head.load(head)
   crossed = folder('crossed', export__json=config)
   one = npy((1,), bytes(4))
   npz(crossed / 'arrays.npz', {'a.npy': one, 'a/b.npy': one})
-  yield 'head whose arrays cross', lambda: trained.load(crossed)
+  yield 'head whose arrays cross', lambda: exported_head.load(crossed)
   shallow = folder('shallow', export__json=DEEP, arrays__npz=b'')
-  yield 'head too deep', lambda: trained.load(shallow)
+  yield 'head too deep', lambda: exported_head.load(shallow)
   for number, (title, files) in enumerate(
     {'up': {'../../secret': ''}, 'absolute': {'/etc/passwd': ''}}.items()
   ):
     made = json.dumps({'version': 1, 'files': files})
     place = folder(f'index{number}', index__json=made)
-    yield f'index of a file {title}', lambda p=place: index.load(p)
+    yield f'index of a file {title}', lambda p=place: index_files.load(p)
   place = folder('index_deep', index__json=DEEP)
-  yield 'index too deep', lambda: index.load(place)
+  yield 'index too deep', lambda: index_files.load(place)
 
 
 def config_payloads(here, canary):
@@ -324,8 +326,8 @@ def config_payloads(here, canary):
     path.write_text(content)
 
     def load():
-      fields = resolved.read(path)
-      resolved.check_task(fields['task'])
+      fields = config_file.read(path)
+      config_file.check_task(fields['task'])
       check_config(ConfigDict(fields))
 
     return load

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from launch import manifest
+from launch.checkpoints import manifest
 from tests.faults import processes, trainer
 
 TIMEOUT = 10.0

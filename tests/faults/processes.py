@@ -7,7 +7,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from launch import manifest, peers
+from launch.checkpoints import manifest
+from launch.processes import heartbeats
 from tests.faults import trainer
 from tests.faults.trainer import Ended
 
@@ -86,7 +87,7 @@ def stopped(processes: Sequence[subprocess.Popen[str]]) -> list[Ended]:
 
 def trainer_of(workdir: pathlib.Path, rank: int) -> int:
   """The process id of a trainer, which its guard tells."""
-  beat = peers.read(workdir / 'peers', rank)
+  beat = heartbeats.read(workdir / 'peers', rank)
   assert beat is not None
   return beat.pid
 

@@ -13,12 +13,12 @@ import shutil
 import numpy as np
 import pytest
 
-from jaxmix.classification import data
-from jaxmix.classification.datasets import cifar, records
-from launch.inputs import arrays_digest
-from tests.classification import tiny_cifar, tiny_tfds
+from jaxmix.classification.datasets import array_records, splits
+from jaxmix.classification.datasets.archives import cifar
+from launch.train.data_checks import arrays_digest
 from tests.faults import tiny_config, trainer
 from tests.faults.trainer import refused, train, trials
+from tests.jaxmix.classification import tiny_cifar, tiny_tfds
 
 CONFIG = 'tests/faults/tiny_config.py'
 FIRST = 'jaxmix_cifar-{}.array_record-00000-of-00001'
@@ -163,7 +163,7 @@ def test_a_flip_in_a_set_of_tfds_is_told_or_changes_nothing(
   (shard,) = folder.glob('*train*')
 
   def make():
-    return records.open_split(folder, 'cifar100', 'train')
+    return array_records.open_split(folder, 'cifar100', 'train')
 
   ended = flipped(make, shard, 12 * 3200, COUNT, 0)
   assert ended['told'] > 0.9 * COUNT, ended
@@ -178,7 +178,7 @@ def test_a_flip_in_photographs_is_told_or_changes_nothing(imagenet, tmp_path):
   block.dir = str(root)
 
   def make():
-    return data.source(block, 'train')
+    return splits.source(block, 'train')
 
   ended = flipped(make, shard, None, COUNT // 5 if COUNT < 200 else COUNT, 2)
   assert ended['told'] > 0, ended

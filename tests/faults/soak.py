@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from launch import manifest, storage
+from launch.checkpoints import manifest, storage
 from tests.faults import trainer
 from tests.faults.memory import left_per_call
 

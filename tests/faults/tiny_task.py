@@ -9,10 +9,11 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from jaxmix.classification import data, task
-from jaxmix.classification.datasets import cifar
+from jaxmix.classification import task
+from jaxmix.classification.datasets import splits
+from jaxmix.classification.datasets.archives import cifar
 from jaxmix.classification.evaluators import clean, streamed
-from tests.classification import tiny_cifar
+from tests.jaxmix.classification import tiny_cifar
 
 
 def train_data(config):
@@ -25,19 +26,19 @@ def train_data(config):
 def shrink():
   layout = tiny_cifar.LAYOUT
   cifar.LAYOUTS['cifar100'] = layout
-  data.INFOS['cifar100'] = dataclasses.replace(
-    data.INFOS['cifar100'],
+  splits.INFOS['cifar100'] = dataclasses.replace(
+    splits.INFOS['cifar100'],
     num_classes=layout.labels[-1],
     train_examples=layout.examples('train'),
     test_examples=layout.examples('test'),
   )
-  data.INFOS['imagenet'] = dataclasses.replace(
-    data.INFOS['imagenet'], image_shape=(32, 32, 3)
+  splits.INFOS['imagenet'] = dataclasses.replace(
+    splits.INFOS['imagenet'], image_shape=(32, 32, 3)
   )
 
 
 def init(config, key):
-  classes = data.info(config.data).num_classes
+  classes = splits.info(config.data).num_classes
   return {'w': jnp.zeros((32 * 32 * 3, classes))}, {}
 
 
@@ -60,8 +61,8 @@ def make_loss(config, mesh):
 
 def make_evaluators(config, mesh):
   options = {'batch_size': 4, 'mesh': mesh}
-  if data.info(config.data).photographs:
-    photographs = data.source(config.data, 'test')
+  if splits.info(config.data).photographs:
+    photographs = splits.source(config.data, 'test')
     return {'clean': streamed.make(predict, photographs, **options)}
-  examples = data.load(config.data, 'test')
+  examples = splits.load(config.data, 'test')
   return {'clean': clean.make(predict, examples, **options)}

@@ -8,8 +8,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from launch import manifest
-from launch.writers import read_metrics
+from launch.checkpoints import manifest
+from launch.workdir.metrics import read_metrics
 
 # `make faults` runs every trial, `make test` a few of each kind.
 FULL = os.environ.get('FAULTS') == 'full'

@@ -7,11 +7,11 @@ import sys
 
 import pytest
 
-from jaxretrieval import losses, mining, paired, recall
+from jaxretrieval import losses, mining, recall, significance
 
 FUNCTIONS = {
   f'{module.__name__.rsplit(".", 1)[-1]}.{name}': value
-  for module in (losses, mining, recall, paired)
+  for module in (losses, mining, recall, significance)
   for name, value in vars(module).items()
   if inspect.isfunction(value)
   and value.__module__ == module.__name__

@@ -27,11 +27,11 @@ def shared():
 @pytest.fixture(scope='session')
 def flickr8k_folder(shared, tmp_path_factory):
   """The real Flickr8k as a feature set; about five seconds."""
-  from jaxretrieval import sources
+  from jaxretrieval.feature_sets import locate
 
   ref = {
     'name': 'flickr8k',
     'text_encoder': '',
     'source': str(shared('flickr8k')),
   }
-  return sources.find(ref | {'dir': str(tmp_path_factory.mktemp('prepared'))})
+  return locate.find(ref | {'dir': str(tmp_path_factory.mktemp('prepared'))})

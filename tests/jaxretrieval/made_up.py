@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from jaxretrieval import captions, features
+from jaxretrieval.feature_sets import captions, feature_set
 
-ENCODERS = features.Encoders('eye 1, resize 8', 'ear 1, mean')
+ENCODERS = feature_set.Encoders('eye 1, resize 8', 'ear 1, mean')
 
 
 def split(images=6, first_id=100, languages=('en', 'en', 'de'), seed=0):
@@ -16,7 +16,7 @@ def split(images=6, first_id=100, languages=('en', 'en', 'de'), seed=0):
     for k, code in enumerate(languages)
   ]
   ids = range(first_id, first_id + images)
-  return features.Split(
+  return feature_set.Split(
     captions.build(list(ids), [f'{i}.jpg' for i in ids], rows),
     rng.normal(size=(images, 4)).astype(np.float32),
     rng.normal(size=(len(rows), 3)).astype(np.float32),
@@ -31,4 +31,4 @@ def write(root, name='toy', **options):
     'licence': 'none',
     'splits': {'train': split(), 'test': split(2, 200, seed=1)},
   }
-  return features.write(root, name, **(usual | options))
+  return feature_set.write(root, name, **(usual | options))

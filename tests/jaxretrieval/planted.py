@@ -7,9 +7,9 @@ norm of about 800. Texts are of two languages, the second a little off.
 import numpy as np
 
 from configs import common
-from jaxretrieval import captions, features
+from jaxretrieval.feature_sets import captions, feature_set
 
-ENCODERS = features.Encoders('planted images, 1', 'planted texts, 1')
+ENCODERS = feature_set.Encoders('planted images, 1', 'planted texts, 1')
 IMAGE_DIM, TEXT_DIM, MEANING = 96, 32, 8
 
 
@@ -36,7 +36,7 @@ def splits(*, train=512, test=128, seed=0, first_id=0):
         for language, name in [('en', 'one'), ('en', 'two'), ('de', 'eins')]
       ],
     )
-    return features.Split(
+    return feature_set.Split(
       said, images.astype(np.float16), texts.astype(np.float16)
     )
 
@@ -48,7 +48,7 @@ def splits(*, train=512, test=128, seed=0, first_id=0):
 
 def write(root, **options):
   """Writes the set; returns its folder."""
-  return features.write(
+  return feature_set.write(
     root,
     'planted',
     namespace='planted',

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxretrieval import features, index, recall, search
+from jaxretrieval import recall, search
 from jaxretrieval.extract import encoders
+from jaxretrieval.feature_sets import feature_set
+from jaxretrieval.index import index_files
 from jaxretrieval.report import sheet
 from tests.jaxretrieval import tiny_index
 
@@ -24,8 +26,8 @@ def opened(inputs, tmp_path_factory, request):
     if request.param == 'faiss':
       pytest.importorskip('faiss')
     else:
-      patch.setattr(index, 'load_faiss', lambda: None)
-    made = index.load(tiny_index.save_index(inputs, folder))
+      patch.setattr(index_files, 'load_faiss', lambda: None)
+    made = index_files.load(tiny_index.save_index(inputs, folder))
   assert (made.flat is not None) == (request.param == 'faiss')
   return made
 
@@ -39,7 +41,7 @@ def by_hand(gallery, queries):
 
 @pytest.mark.parametrize('k', [1, 10, 31, 120, 500])
 def test_text_queries_rank_as_brute_force_does(inputs, opened, k):
-  texts = features.read(inputs[1], 'test').texts
+  texts = feature_set.read(inputs[1], 'test').texts
   distances, rows = search.search(opened, texts, k)
   expected, order = by_hand(opened.gallery, opened.head.encode(texts))
   k = min(k, tiny_index.IMAGES)
@@ -54,8 +56,10 @@ def test_text_queries_rank_as_the_evaluation_does(tmp_path):
   """Without images that are equal: those the evaluation counts against us."""
   run = tiny_index.save_head(tmp_path / 'export')
   folder = tiny_index.save_features(tmp_path / 'sets', duplicates=False)
-  made = index.load(index.write(run, folder, 'test', tmp_path / 'index'))
-  whole = features.read(folder, 'test')
+  made = index_files.load(
+    index_files.write(run, folder, 'test', tmp_path / 'index')
+  )
+  whole = feature_set.read(folder, 'test')
   ids = whole.captions.image_ids[whole.captions.image_index]
   assert isinstance(made.ids, np.ndarray)
   _, rows = search.search(made, whole.texts, len(made.ids))
@@ -127,7 +131,7 @@ def encoder(monkeypatch):
 def test_the_command_prints_the_nearest(folder, encoder, capsys):
   assert search.main([f'--index={folder}', 'ein Hund am Strand']) == 0
   lines = capsys.readouterr().out.splitlines()
-  opened = index.load(folder)
+  opened = index_files.load(folder)
   distances, rows = search.search(opened, encoder(['ein Hund am Strand']))
   assert len(lines) == 10
   for rank, (line, near, row) in enumerate(
@@ -144,7 +148,7 @@ def test_json_of_several_texts(folder, encoder, capsys):
   said = [json.loads(line) for line in out]
   assert [answer['text'] for answer in said] == texts
   assert '海辺の犬' in out[1]
-  _, rows = search.search(index.load(folder), encoder(texts), 3)
+  _, rows = search.search(index_files.load(folder), encoder(texts), 3)
   ids = [[near['id'] for near in answer['nearest']] for answer in said]
   assert ids == (rows + 1000).tolist()
 
@@ -153,12 +157,12 @@ def test_text_features_instead_of_an_encoder(
   folder, inputs, tmp_path, capsys, monkeypatch
 ):
   monkeypatch.setattr(encoders, 'text_encoder', None)
-  texts = features.read(inputs[1], 'test').texts[:2]
+  texts = feature_set.read(inputs[1], 'test').texts[:2]
   np.save(tmp_path / 'q.npy', texts)
   given = [f'--index={folder}', f'--text_features={tmp_path / "q.npy"}']
   assert search.main([*given, '--json', '--k=1']) == 0
   said = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-  _, rows = search.search(index.load(folder), texts, 1)
+  _, rows = search.search(index_files.load(folder), texts, 1)
   assert [s['nearest'][0]['id'] for s in said] == (rows[:, 0] + 1000).tolist()
   assert search.main([*given, 'one text']) == 2
   assert 'has 2 rows for 1 texts' in capsys.readouterr().err
@@ -182,9 +186,9 @@ def test_another_text_encoder_is_refused(folder, monkeypatch, capsys):
 
 
 def test_a_changed_index_is_refused(folder, encoder, capsys):
-  gallery = np.load(folder / index.GALLERY)
+  gallery = np.load(folder / index_files.GALLERY)
   gallery[0, 0] += 1
-  np.save(folder / index.GALLERY, gallery)
+  np.save(folder / index_files.GALLERY, gallery)
   assert search.main([f'--index={folder}', 'ein Hund']) == 2
   assert 'not what was written' in capsys.readouterr().err
 
@@ -203,7 +207,7 @@ def test_a_sheet_shows_the_images_found(
   assert search.main(given) == 0
   assert str(tmp_path / 'out.png') in capsys.readouterr().out
   distances, rows = search.search(
-    index.load(folder), encoder(['ein Hund', 'a cat']), 4
+    index_files.load(folder), encoder(['ein Hund', 'a cat']), 4
   )
   assert [row.text for row in drawn] == ['ein Hund', 'a cat']
   for row, where, near in zip(drawn, rows, distances, strict=True):

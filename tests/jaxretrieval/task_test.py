@@ -14,16 +14,18 @@ import numpy as np
 import pytest
 
 from configs import common
-from jaxretrieval import objective, task, trained
+from jaxretrieval import task
+from jaxretrieval.index import exported_head
+from jaxretrieval.training import objective
 from launch.export import export
-from launch.feeds import make_feed
-from launch.loop import fit
 from launch.mesh import make_mesh
-from launch.optim import make_optimizer, make_schedule
-from launch.plan import Plan
-from launch.state import initial_state, make_init, make_keys
-from launch.step import make_train_steps
-from launch.writers import final_metrics, read_metrics
+from launch.train.feeds import make_feed
+from launch.train.loop import fit
+from launch.train.optimizer import make_optimizer, make_schedule
+from launch.train.schedule import Plan
+from launch.train.state import initial_state, make_init, make_keys
+from launch.train.step import make_train_steps
+from launch.workdir.metrics import final_metrics, read_metrics
 from tests.jaxretrieval import planted
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -119,7 +121,7 @@ def test_images_that_are_trained_on_twice_as_large_change_nothing(tmp_path):
       name: split._replace(images=split.images * np.float16(factor))
       for name, split in one.items()
     }
-    where = planted.features.write(
+    where = planted.feature_set.write(
       tmp_path / str(factor),
       'planted',
       namespace='planted',
@@ -256,7 +258,7 @@ def test_a_run_that_was_stopped_ends_in_the_same_bits(folder, tmp_path):
   for name in a:
     np.testing.assert_array_equal(a[name], b[name], err_msg=name)
   assert rows_without_time(whole) == rows_without_time(parts)
-  head = trained.load(parts / 'export')
+  head = exported_head.load(parts / 'export')
   assert head.step == 320
 
 

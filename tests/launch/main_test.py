@@ -9,11 +9,11 @@ import time
 
 import pytest
 
-from launch.command import refuse_arguments
-from launch.loop import fit
+from launch.cli import refuse_arguments
+from launch.train.loop import fit
 from tests.faults import trainer
 from tests.launch import toy_task
-from tests.launch.loop_test import assert_same_run, make_config
+from tests.launch.train.loop_test import assert_same_run, make_config
 
 FIELDS = {'epochs': 20.0, 'eval_every': 1.0, 'slow_evaluation': 0.1}
 

@@ -30,7 +30,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from jaxmix.classification.datasets import imagenet, jpeg, tars, writer
+from jaxmix.classification.datasets import imagenet_source, jpeg, writer
+from jaxmix.classification.datasets.archives import imagenet_index
 
 VERSION = '1.0.0'
 _PNG = b'\x89PNG\r\n\x1a\n'
@@ -42,9 +43,11 @@ class PhotoSet(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
   VERSION = tfds.core.Version(VERSION)
 
-  def __init__(self, splits: dict[str, tars.Photos], classes, **kwargs):
+  def __init__(
+    self, splits: dict[str, imagenet_index.Photos], classes, **kwargs
+  ):
     """Takes where the photographs lie, and the names of the classes."""
-    self.name = imagenet.NAME  # pyright: ignore
+    self.name = imagenet_source.NAME  # pyright: ignore
     self._splits, self._classes = splits, classes
     super().__init__(**kwargs)
 
@@ -68,7 +71,7 @@ class PhotoSet(tfds.core.GeneratorBasedBuilder, skip_registration=True):
       for split, photos in self._splits.items()
     }
 
-  def _generate_examples(self, photos: tars.Photos):
+  def _generate_examples(self, photos: imagenet_index.Photos):
     order = shuffle(photos.names)
     with photos.path.open('rb') as stream:
       end = 0
@@ -102,7 +105,7 @@ class PhotoSet(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     self.info.set_splits(splits)
 
 
-def file_lengths(photos: tars.Photos) -> list[int]:
+def file_lengths(photos: imagenet_index.Photos) -> list[int]:
   """How many photographs go into each file."""
   count = len(photos.names)
   files = -(-int(photos.sizes.sum()) // writer.FILE)
@@ -140,7 +143,7 @@ def as_jpeg(content: bytes) -> bytes:
 def prepare(
   source: pathlib.Path,
   data_dir: pathlib.Path,
-  layout: tars.Layout = tars.LAYOUT,
+  layout: imagenet_index.Layout = imagenet_index.LAYOUT,
 ) -> pathlib.Path:
   """Writes the data set; returns its folder.
 
@@ -150,7 +153,7 @@ def prepare(
     ValueError: what is there is not as published.
     OSError: there is no room.
   """
-  folder = data_dir / imagenet.NAME / VERSION
+  folder = data_dir / imagenet_source.NAME / VERSION
   if folder.exists():
     raise FileExistsError(f'{folder} is there: remove it to have it made again')
   train_path, test_path, labels_path = paths = [
@@ -161,15 +164,17 @@ def prepare(
       raise FileNotFoundError(
         f'{path} does not exist (docs/imagenet.md says where it comes from)'
       )
-  train, classes = tars.index_train(train_path, layout)
-  validation = tars.index_validation(test_path, labels_path, classes, layout)
+  train, classes = imagenet_index.index_train(train_path, layout)
+  validation = imagenet_index.index_validation(
+    test_path, labels_path, classes, layout
+  )
   data_dir.mkdir(parents=True, exist_ok=True)
   wanted = int(train.sizes.sum() + validation.sizes.sum()) + _SLACK
   free = shutil.disk_usage(data_dir).free
   if free < wanted:
     raise OSError(f'{data_dir} has {free} bytes left, {wanted} are needed')
   with tempfile.TemporaryDirectory(
-    prefix=f'.{imagenet.NAME}_', dir=data_dir
+    prefix=f'.{imagenet_source.NAME}_', dir=data_dir
   ) as work:
     splits = {'train': train, 'validation': validation}
     builder: Any = PhotoSet(

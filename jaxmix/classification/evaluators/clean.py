@@ -61,7 +61,7 @@ def make(
 
   def evaluate(params: Any, model_state: Any) -> Callable[[], dict[str, float]]:
     sums = jax.device_put(dict.fromkeys(('top1', 'top5', 'loss'), 0.0))
-    # A loop of calls, not a scan: see launch.step on convolutions in loops.
+    # A loop of calls, not a scan: see launch.train.step.
     for batch in batches:
       sums = add(sums, params, model_state, data, batch)
     return lambda: means(sums, count)

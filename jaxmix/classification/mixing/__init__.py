@@ -17,7 +17,7 @@ from jaxmix.classification.mixing import (
   random_mix,
   saliency_mix,
 )
-from jaxmix.classification.mixing.kind import Mixing, Place
+from jaxmix.classification.mixing.context import Mixing, Place
 
 KINDS = {
   'random_mix': random_mix,

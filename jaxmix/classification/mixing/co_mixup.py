@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 
 import jaxmix
+from jaxmix.classification.mixing.context import Mixed, Mixing, Network, Place
 from jaxmix.classification.mixing.gradient import find_saliency
-from jaxmix.classification.mixing.kind import Mixed, Mixing, Network, Place
 from jaxmix.classification.rules import number, whole
 
 _COUNT = whole(1, 2**10)

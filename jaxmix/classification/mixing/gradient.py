@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 import jaxmix
-from jaxmix.classification.mixing.kind import Network, Place
+from jaxmix.classification.mixing.context import Network, Place
 
 
 def find_saliency(

@@ -9,7 +9,7 @@ from jax.sharding import PartitionSpec
 
 import jaxmix
 from jaxmix.classification.losses import Pairs
-from jaxmix.classification.mixing.kind import (
+from jaxmix.classification.mixing.context import (
   Mixed,
   Mixing,
   Network,

@@ -5,7 +5,7 @@ from typing import Any
 
 import jaxmix
 from jaxmix.classification.mixing import hidden
-from jaxmix.classification.mixing.kind import Mixing, Place
+from jaxmix.classification.mixing.context import Mixing, Place
 from jaxmix.classification.rules import TEXT, number
 
 RULES = {

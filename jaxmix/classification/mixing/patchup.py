@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 import jaxmix
 from jaxmix.classification.mixing import hidden
-from jaxmix.classification.mixing.kind import Mixing, Place
+from jaxmix.classification.mixing.context import Mixing, Place
 from jaxmix.classification.rules import SWITCH, TEXT, number, whole
 
 RULES = {

@@ -6,8 +6,8 @@ import jax
 
 import jaxmix
 from jaxmix.classification.losses import Pairs
+from jaxmix.classification.mixing.context import Mixed, Mixing, Network, Place
 from jaxmix.classification.mixing.gradient import find_saliency
-from jaxmix.classification.mixing.kind import Mixed, Mixing, Network, Place
 from jaxmix.classification.rules import TEXT, number, several, whole
 
 _WEIGHT = number(0, 1e6, 'a number from 0 to 1e6')

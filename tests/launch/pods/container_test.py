@@ -63,7 +63,7 @@ def test_what_the_container_copies_is_enough_to_train(tmp_path):
   for name in (project['readme'], *project['license-files']):
     assert (app / name).exists(), f'pip would miss {name}'
   code = (
-    'import sys, launch.command, configs.imagenet_resnet50\n'
+    'import sys, launch.cli, configs.imagenet_resnet50\n'
     'import jaxmix.classification.task, jaxretrieval.task\n'
     "ours = ('launch', 'configs', 'jaxmix', 'jaxretrieval')\n"
     'print([m.__file__ for n, m in sys.modules.items() if n in ours])\n'

@@ -4,7 +4,7 @@ import pathlib
 import re
 import shlex
 
-from launch.exits import Exit
+from launch.shell.exit_codes import Exit
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 PODS = ROOT / 'launch' / 'pods'

@@ -6,7 +6,7 @@ import string
 import pytest
 import yaml
 
-from launch.exits import Exit
+from launch.shell.exit_codes import Exit
 from tests.launch.pods.files import AGAIN, PODS, documented
 
 

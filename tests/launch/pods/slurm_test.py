@@ -18,7 +18,7 @@ import pytest
 
 from tests.faults import processes, trainer
 from tests.launch.pods.files import AGAIN, FLAGS, NEVER, PODS
-from tests.launch.slurm_test import children
+from tests.launch.sweep.slurm_test import children
 
 
 @pytest.fixture

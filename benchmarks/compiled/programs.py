@@ -1,0 +1,228 @@
+"""Training steps for any number of devices, compiled and never run.
+
+A process has as many fake CPU devices as it is told; `python -m
+benchmarks.compiled.programs PROGRAMS`, a JSON list, compiles for all of them
+and prints a line of JSON for each program. There are no data and no parameters:
+the step is lowered from shapes and shardings.
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding
+
+from benchmarks.compiled.hlo import Collective, collectives
+from benchmarks.harness.rounds import ROOT
+from benchmarks.harness.settings import get_config
+from benchmarks.sides.retrieval_data import COCO_IMAGES, IMAGE_DIM, features
+from jaxmix.classification import task as classification
+from jaxmix.classification.datasets import splits
+from jaxretrieval import task as retrieval
+from jaxretrieval.training import text_head
+from launch.mesh import block_sharded, make_mesh, replicated
+from launch.train.optimizer import make_optimizer, make_schedule
+from launch.train.schedule import Plan
+from launch.train.state import abstract_state, make_init
+from launch.train.step import make_train_steps
+
+# The partitioner is the same with them; machine code that nobody runs is not.
+_CHEAP = {
+  'xla_backend_optimization_level': 0,
+  'xla_llvm_disable_expensive_passes': True,
+}
+_PARTITIONER = 'spmd-partitioning'
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+  """A training step; what JSON can hold.
+
+  Attributes:
+    config: a file of `configs`.
+    argument: what stands after its name on the command line.
+    each: examples of a device.
+    fields: of the config, by their dotted names.
+  """
+
+  config: str
+  argument: str | None
+  each: int
+  fields: dict[str, Any]
+
+
+class Compiled(NamedTuple):
+  """What a step was compiled to.
+
+  Attributes:
+    parameters: their number.
+    packed: floating-point numbers that `launch.train.invariant_step` adds up
+      for a step.
+    collectives: of the program as it would run here.
+    partitioned: of the program as it leaves the partitioner, where each array
+      is summed by itself and in the type that it has.
+    seconds: that it took.
+  """
+
+  parameters: int
+  packed: int
+  collectives: list[Collective]
+  partitioned: list[Collective]
+  seconds: float
+
+
+def compiled(
+  programs: Sequence[Program], devices: int
+) -> Iterator[tuple[Program, Compiled]]:
+  """Compiles programs for so many devices, in a process that has them.
+
+  Raises:
+    RuntimeError: a program does not compile; why stands on stderr.
+  """
+  listed = json.dumps([dataclasses.asdict(program) for program in programs])
+  process = subprocess.Popen(
+    [sys.executable, '-m', 'benchmarks.compiled.programs', listed],
+    cwd=ROOT,
+    env=os.environ
+    | {
+      'JAX_PLATFORMS': 'cpu',
+      'JAX_NUM_CPU_DEVICES': str(devices),
+      # A program out of the cache passes no partitioner.
+      'JAX_ENABLE_COMPILATION_CACHE': 'false',
+      # Otherwise there is a thread for each device.
+      'NPROC': '4',
+    },
+    stdout=subprocess.PIPE,
+    text=True,
+  )
+  assert process.stdout is not None
+  with process:
+    for program in programs:
+      line = process.stdout.readline()
+      if not line:
+        raise RuntimeError(f'{program} does not compile for {devices} devices')
+      fields = json.loads(line)
+      for name in ('collectives', 'partitioned'):
+        fields[name] = [Collective(*x) for x in fields[name]]
+      yield program, Compiled(**fields)
+
+
+def compile_here(program: Program) -> Compiled:
+  """Compiles a program for the devices of this process."""
+  mesh = make_mesh()
+  config = get_config(program.config, program.argument)
+  config.batch_size = mesh.size * program.each
+  config.virtual_shards = mesh.size
+  config.update_from_flattened_dict(program.fields)
+  make = _retrieval if 'mining' in config else _classification
+  task, loss, examples = make(config, mesh)
+  count = len(jax.tree.leaves(examples)[0])
+  schedule = make_schedule(
+    config.optimizer, Plan(config.epochs, count, config.batch_size, 1)
+  )
+  optimizer = make_optimizer(config.optimizer, schedule)
+  key = _abstract(jax.eval_shape(lambda: jax.random.key(0)), replicated(mesh))
+  state: Any = abstract_state(make_init(task, config, optimizer), key, mesh)
+  if resident := config.data.get('feed', 'resident') == 'resident':
+    rows = jax.ShapeDtypeStruct((config.batch_size,), jnp.int32)
+  else:
+    rows = {
+      name: jax.ShapeDtypeStruct((config.batch_size, *x.shape[1:]), x.dtype)
+      for name, x in examples.items()
+    }
+  resident_data = _abstract(examples, replicated(mesh)) if resident else {}
+  block = _abstract(
+    jax.tree.map(lambda x: x.update(shape=(1, *x.shape)), rows),
+    block_sharded(mesh),
+  )
+
+  def select(data, item):
+    return {name: x[item] for name, x in data.items()} if resident else item
+
+  # A loop of one turn is none; without one there would be no single program.
+  steps: Any = make_train_steps(
+    loss, optimizer, schedule, select, mesh, looped=True
+  )
+  begin = time.perf_counter()
+  lowered = steps.lower(state, resident_data, block, key)
+  text, partitioned = _compile(lowered)
+  metrics = lowered.out_info[1]
+  del metrics['learning_rate']
+  return Compiled(
+    parameters=sum(x.size for x in jax.tree.leaves(state.params)),
+    packed=_floats((state.params, state.model_state))
+    + len([x for x in metrics.values() if x.dtype == jnp.float32]),
+    collectives=list(collectives(text, mesh.size)),
+    partitioned=list(collectives(partitioned, mesh.size)),
+    seconds=time.perf_counter() - begin,
+  )
+
+
+def _classification(config: Any, mesh: Mesh) -> tuple[Any, Any, Any]:
+  """The task, its loss, and the shapes of the training set."""
+  info = splits.info(config.data)
+  shapes = {
+    'image': jax.ShapeDtypeStruct(
+      (info.train_examples, *info.image_shape), jnp.uint8
+    ),
+    'label': jax.ShapeDtypeStruct((info.train_examples,), jnp.int32),
+  }
+  return classification, classification.make_loss(config, mesh), shapes
+
+
+def _retrieval(config: Any, mesh: Mesh) -> tuple[Any, Any, Any]:
+  arrays = features(256)
+
+  class Task:
+    @staticmethod
+    def init(config, key):
+      images, texts = arrays['image'], arrays['text'][:, 0]
+      constants = text_head.scale_constants(config.model, images, texts)
+      params = text_head.init(config.model, key, constants, images, texts)
+      return params, jax.tree.map(jnp.asarray, constants)
+
+  shapes = {
+    name: jax.ShapeDtypeStruct((COCO_IMAGES, *x.shape[1:]), x.dtype)
+    for name, x in arrays.items()
+  }
+  return Task, retrieval.make_batch_loss(config, IMAGE_DIM, mesh), shapes
+
+
+def _abstract(shapes: Any, sharding: NamedSharding) -> Any:
+  return jax.tree.map(lambda x: x.update(sharding=sharding), shapes)
+
+
+def _floats(shapes: Any) -> int:
+  leaves = jax.tree.leaves(shapes)
+  return sum(x.size for x in leaves if jnp.issubdtype(x.dtype, jnp.floating))
+
+
+def _compile(lowered: Any) -> tuple[str, str]:
+  """The text of the program, and that which left the partitioner."""
+  with tempfile.TemporaryDirectory() as folder:
+    program = lowered.compile(
+      _CHEAP | {'xla_dump_to': folder, 'xla_dump_hlo_pass_re': _PARTITIONER}
+    )
+    # For one device there is nothing to partition.
+    dumped = pathlib.Path(folder).glob(f'*.after_{_PARTITIONER}.*')
+    return program.as_text(), ''.join(path.read_text() for path in dumped)
+
+
+def main() -> None:
+  """Compiles the programs that the command line lists."""
+  for fields in json.loads(sys.argv[1]):
+    found = compile_here(Program(**fields))
+    print(json.dumps(found._asdict()), flush=True)
+
+
+if __name__ == '__main__':
+  main()

@@ -1,0 +1,223 @@
+"""The training step of `launch` with its check, and one without any."""
+
+import contextlib
+import dataclasses
+import functools
+import pathlib
+import tempfile
+from collections.abc import Callable
+from typing import Any
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from benchmarks.sides import retrieval_ours, step_ours, workload
+from benchmarks.sides.retrieval_data import features
+from benchmarks.sides.workload import Workload
+from launch.mesh import replicated
+from launch.task import PyTree
+from launch.train import step
+from launch.train.state import TrainState
+
+MODE = 'float32, RandomMix'
+# The same program twice: what those two differ in is noise.
+CHECKED, FIRSTS = 'with its check', 'looks at first elements alone'
+PLAIN, AGAIN = 'without a check', 'without a check, again'
+ALONE = 'the check alone'
+
+
+def make_optimizer(config: Any, schedule: optax.Schedule) -> Any:
+  """The rules of `launch.train.optimizer` as optax has them.
+
+  They apply every update.
+
+  Args:
+    config: `config.optimizer`.
+    schedule: the learning rate by step.
+  """
+  if config.name == 'sgd':
+    rule = optax.sgd(
+      schedule, momentum=config.momentum or None, nesterov=config.nesterov
+    )
+  else:
+    rule = optax.adam(schedule, b1=config.b1, b2=config.b2)
+  rule = optax.chain(optax.add_decayed_weights(config.weight_decay), rule)
+
+  def update(updates, state, params=None):
+    return rule.update(_all_at_once(updates), state, params)
+
+  return optax.GradientTransformation(rule.init, update)
+
+
+def _all_at_once(grads: PyTree) -> PyTree:
+  """Lets no parameter be updated before all gradients are there.
+
+  Or XLA would copy those from which a gradient is still to be computed: to
+  leave this out would flatter the step with the check.
+  """
+  firsts = [
+    jnp.asarray(g[(0,) * g.ndim], jnp.float32) for g in jax.tree.leaves(grads)
+  ]
+  zero = jnp.nan_to_num(0 * sum(firsts))
+  return jax.tree.map(lambda g: g + zero.astype(g.dtype), grads)
+
+
+def make_train_steps(
+  loss: Any,
+  optimizer: Any,
+  schedule: optax.Schedule,
+  select: Callable[[PyTree, PyTree], PyTree],
+  mesh: jax.sharding.Mesh,
+  *,
+  looped: bool | None = None,
+) -> step.TrainSteps:
+  """`launch.train.step.make_train_steps` without check and without select."""
+  gradient = jax.value_and_grad(loss, has_aux=True)
+
+  def train_step(state, data, item, key):
+    (value, (model_state, metrics)), grads = gradient(
+      state.params,
+      state.model_state,
+      select(data, item),
+      jax.random.fold_in(key, state.step),
+    )
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    new_state = TrainState(
+      step=state.step + 1,
+      skipped=state.skipped,
+      params=optax.apply_updates(state.params, updates),
+      opt_state=opt_state,
+      model_state=model_state,
+    )
+    rate = jnp.asarray(schedule(state.step), jnp.float32)
+    return new_state, {'loss': value, **metrics, 'learning_rate': rate}
+
+  def in_one_call(state, data, block, key):
+    return jax.lax.scan(
+      lambda state, item: train_step(state, data, item, key), state, block
+    )
+
+  on_cpu = mesh.devices.flat[0].platform == 'cpu'
+  placed = functools.partial(
+    jax.jit,
+    donate_argnums=0,
+    out_shardings=replicated(mesh),
+    compiler_options=step.cpu_options() if on_cpu else None,
+  )
+  if looped is None:
+    looped = not on_cpu
+  return placed(in_one_call) if looped else step._one_by_one(placed(train_step))
+
+
+def _first_elements(arrays: list[jax.Array]) -> jax.Array:
+  """In place of `launch.train.step._finite`: all of it but the sums."""
+  firsts = [jnp.asarray(x[(0,) * x.ndim], jnp.float32) for x in arrays]
+  return jnp.isfinite(jnp.stack(firsts))
+
+
+def _sides() -> dict[str, list[tuple[Any, str, Any]]]:
+  """By side what is put in the place of what, while it is made."""
+  made = []
+
+  def make_once(*args: Any, **options: Any) -> step.TrainSteps:
+    if not made:
+      made.append(make_train_steps(*args, **options))
+    return made[0]
+
+  plain = [
+    (module, name, mine)
+    for module in (retrieval_ours, step_ours)
+    for name, mine in (
+      ('make_optimizer', make_optimizer),
+      ('make_train_steps', make_once),
+    )
+  ]
+  firsts = [(step, '_finite', _first_elements)]
+  return {CHECKED: [], FIRSTS: firsts, PLAIN: plain, AGAIN: plain}
+
+
+def make_head(
+  *, images: int, batch_size: int, steps: int
+) -> tuple[dict[str, Callable[[], Any]], dict[str, Any]]:
+  """The text head of configs/coco_m3l.py: a call for each side.
+
+  Args:
+    images: of the random training set.
+    batch_size: of the step.
+    steps: of one call.
+  """
+  arrays = features(images)
+
+  def start():
+    run = retrieval_ours.start(arrays, batch_size, steps)
+    call = retrieval_ours.make_call(run)
+    shapes = [x.shape for x in jax.tree.leaves(run.state.params)]
+    return (lambda: call()[1]), shapes
+
+  return _make_calls(start, steps)
+
+
+def make_net(
+  **fields: Any,
+) -> tuple[dict[str, Callable[[], Any]], dict[str, Any]]:
+  """A net and its images: a call for each side.
+
+  Args:
+    **fields: of the `Workload`, one call of the device.
+  """
+  work = Workload(**fields)
+  shapes = step_ours.weight_shapes(work)
+  with tempfile.TemporaryDirectory() as folder:
+    path = pathlib.Path(folder) / 'weights.npz'
+    workload.write_weights(path, shapes)
+    work = dataclasses.replace(work, weights=str(path))
+
+    def start():
+      calls, _ = step_ours.make(modes=[MODE], **dataclasses.asdict(work))
+      return (lambda: calls[MODE]()[-1]), list(shapes.values())
+
+    return _make_calls(start, work.steps)
+
+
+def _make_calls(
+  start: Callable[[], tuple[Callable[[], Any], list[tuple[int, ...]]]],
+  steps: int,
+) -> tuple[dict[str, Callable[[], Any]], dict[str, Any]]:
+  """Makes the sides, and the check alone, as often as they have steps.
+
+  Args:
+    start: gives a call that returns metrics, and the shapes of the gradients.
+    steps: of one call.
+
+  Returns:
+    The calls by side, and facts: the losses of each in its first two calls.
+  """
+  calls, losses, shapes = {}, {}, []
+  for name, places in _sides().items():
+    with contextlib.ExitStack() as patched:
+      for module, attribute, mine in places:
+        patched.enter_context(mock.patch.object(module, attribute, mine))
+      call, shapes = start()
+      losses[name] = [float(call()['loss'][-1]) for _ in range(2)]
+    calls[name] = call
+  options = step.cpu_options() if jax.default_backend() == 'cpu' else None
+  check = jax.jit(step._finite, compiler_options=options)
+  arrays = [jnp.ones(shape) for shape in [(), *shapes]]
+
+  def check_alone():
+    for _ in range(steps):
+      jax.block_until_ready(check(arrays))
+
+  calls[ALONE] = check_alone
+  return calls, {'losses': losses}
+
+
+def compare(facts: dict[str, dict[str, Any]]) -> None:
+  """Raises ValueError where the sides do not take the same steps."""
+  for losses in (side['losses'] for side in facts.values()):
+    for name, found in losses.items():
+      if not np.allclose(found, losses[PLAIN], rtol=1e-3):
+        raise ValueError(f'{name} is not the step {PLAIN}: {losses}')

@@ -1,0 +1,150 @@
+"""The training step of the text head as `launch` runs it, without a run."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks.harness.settings import get_config
+from benchmarks.sides.retrieval_data import COCO_IMAGES, IMAGE_DIM, features
+from jaxretrieval import task
+from jaxretrieval.training import text_head
+from launch.mesh import make_mesh
+from launch.train.feeds import resident_feed
+from launch.train.optimizer import make_optimizer, make_schedule
+from launch.train.schedule import Plan
+from launch.train.state import initial_state, make_init, make_keys
+from launch.train.step import make_train_steps
+
+
+class Run(NamedTuple):
+  """The step as `launch` runs it, before its first."""
+
+  config: Any
+  feed: Any
+  state: Any
+  key: Any
+  make_steps: Callable[..., Any]
+
+
+def start(
+  arrays: dict[str, np.ndarray], batch_size: int, steps_per_call: int = 1
+) -> Run:
+  """Puts together what `launch.train.setup` does, around given arrays."""
+  config = get_config('coco_m3l')
+  mesh = make_mesh()
+  # So many calls that no run ends, and none is shorter than the others.
+  examples = len(arrays['image'])
+  epochs = 100_000 * steps_per_call * batch_size / examples
+  plan = Plan(epochs, examples, batch_size, steps_per_call)
+  feed = resident_feed(arrays, config.seed, plan, mesh)
+  schedule = make_schedule(config.optimizer, plan)
+  optimizer = make_optimizer(config.optimizer, schedule)
+
+  class Task:
+    @staticmethod
+    def init(config, key):
+      images, texts = arrays['image'][:256], arrays['text'][:256, 0]
+      constants = text_head.scale_constants(config.model, images, texts)
+      params = text_head.init(config.model, key, constants, images, texts)
+      return params, jax.tree.map(jnp.asarray, constants)
+
+  init_key, key = make_keys(config.seed, mesh)
+  task_: Any = Task
+  init = make_init(task_, config, optimizer)
+  state: Any = initial_state(init, init_key, mesh)
+  loss = task.make_batch_loss(config, IMAGE_DIM, mesh)
+
+  def make_steps(looped=None):
+    return make_train_steps(
+      loss, optimizer, schedule, feed.select, mesh, looped=looped
+    )
+
+  return Run(config, feed, state, key, make_steps)
+
+
+def make(
+  *, images: int, batch_size: int, steps: int
+) -> tuple[dict[str, Callable[[], Any]], dict[str, Any]]:
+  """The side of `benchmarks.retrieval_step`: the step, its products alone.
+
+  Args:
+    images: of the random training set.
+    batch_size: of the step.
+    steps: of one call.
+  """
+  run = start(features(images), batch_size, steps)
+  calls = {
+    'step': make_call(run),
+    'products': make_products(run, batch_size, steps),
+  }
+  return calls, {'jax': jax.__version__}
+
+
+def make_call(run: Run) -> Callable[[], Any]:
+  """Returns a function that takes the next steps and waits for them."""
+  steps, blocks, state = run.make_steps(), run.feed.blocks(0), run.state
+
+  def call():
+    nonlocal state
+    state, metrics = steps(state, run.feed.data, next(blocks), run.key)
+    return jax.block_until_ready((state, metrics))
+
+  return call
+
+
+def make_products(run: Run, size: int, steps: int) -> Callable[[], Any]:
+  """Returns the matrix products of the steps, and nothing else of them."""
+  # Copies: the steps give theirs away.
+  kernels = [jnp.copy(block['kernel']) for block in run.state.params.values()]
+  inputs = [jnp.ones((size, len(kernel))) for kernel in kernels]
+  last = jnp.ones((size, IMAGE_DIM))
+
+  @jax.jit
+  def products(kernels, inputs, outputs):
+    found = [outputs[-1] @ outputs[-1].T]  # mining
+    for i, (w, x, dy) in enumerate(zip(kernels, inputs, outputs, strict=True)):
+      found += [x @ w, x.T @ dy] + [dy @ w.T] * (i > 0)
+    return found
+
+  outputs = [*inputs[1:], last]
+
+  def call():
+    done = None
+    for _ in range(steps):
+      done = products(kernels, inputs, outputs)
+      if jax.default_backend() == 'cpu':
+        # A program that waits behind another would run beside it.
+        jax.block_until_ready(done)
+    return jax.block_until_ready(done)
+
+  return call
+
+
+def compiled_memory(batch_size: int) -> dict[str, float]:
+  """What XLA lays out for one step on the whole of COCO.
+
+  Returns:
+    MB of the arguments (features and state, updated in place) and of all else,
+    and how many matrices of batch by batch the program names.
+  """
+  arrays = features(300)
+  run = start(arrays, batch_size)
+  shapes = {
+    name: jax.ShapeDtypeStruct((COCO_IMAGES, *array.shape[1:]), array.dtype)
+    for name, array in arrays.items()
+  }
+  block = jax.ShapeDtypeStruct((1, batch_size), jnp.int32)
+  program = run.make_steps(looped=True).lower(  # pyright: ignore[reportFunctionMemberAccess]
+    run.state, shapes, block, run.key
+  )
+  compiled = program.compile()
+  memory = compiled.memory_analysis()
+  square = f'[{batch_size},{batch_size}]'
+  return {
+    'arguments': memory.argument_size_in_bytes / 1e6,
+    'temporaries': memory.temp_size_in_bytes / 1e6,
+    'square matrices': compiled.as_text().count(square),
+  }

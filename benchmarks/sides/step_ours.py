@@ -1,0 +1,148 @@
+"""The training step of classification as `launch` runs it, without a run."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks.harness.settings import get_config
+from benchmarks.sides.workload import MEAN, STD, Workload
+from jaxmix.classification import models, task
+from jaxmix.classification.datasets import splits
+from launch.mesh import make_mesh
+from launch.train.feeds import Feed, resident_feed
+from launch.train.optimizer import make_optimizer, make_schedule
+from launch.train.schedule import Plan
+from launch.train.state import initial_state, make_init, make_keys
+from launch.train.step import make_train_steps
+
+MIXINGS = {'RandomMix': 'random_mix', 'no mixing': 'none'}
+
+
+def make_config(work: Workload, dtype: str, mixing: str) -> Any:
+  """configs/cifar100_preact.py with the net and the sizes of the workload."""
+  config = get_config('cifar100_preact', f'method={MIXINGS[mixing]}')
+  config.batch_size = work.batch_size
+  config.model = {**work.model, 'dtype': dtype}
+  config.augment.pad = work.pad
+  config.optimizer.lr = 0.01  # random labels: a larger one would diverge
+  return config
+
+
+def make(
+  *, modes: list[str], **fields: Any
+) -> tuple[dict[str, Callable[[], Any]], dict[str, Any]]:
+  """A side of `benchmarks.train_step`: a call for each mode.
+
+  Args:
+    modes: a dtype, 'float32' or 'bfloat16', and, after a comma, one of
+      `MIXINGS`.
+    **fields: of the `Workload`.
+  """
+  work = Workload(**fields)
+  mesh = make_mesh()
+  # So many calls that no run ends, and none is shorter than the others.
+  epochs = 100_000 * work.steps * work.batch_size / work.examples
+  plan = Plan(epochs, work.examples, work.batch_size, work.steps_per_call)
+  feed = resident_feed(work.arrays(), 0, plan, mesh)
+  facts = check(work)
+  calls = {mode: _make_call(work, mode, plan, feed) for mode in modes}
+  return calls, facts
+
+
+def create(work: Workload, dtype: str) -> tuple[Any, dict[str, Any]]:
+  """The net, and the shapes of its variables."""
+  model = models.create({**work.model, 'dtype': dtype}, work.classes)
+  image = jnp.zeros((1, work.side, work.side, 3))
+  shapes = jax.eval_shape(
+    lambda key: model.init(key, image, train=False), jax.random.key(0)
+  )
+  return model, dict(shapes)
+
+
+def weight_shapes(work: Workload) -> dict[str, tuple[int, ...]]:
+  """The shapes for `workload.write_weights`."""
+  _, shapes = create(work, 'float32')
+  leaves = jax.tree.leaves_with_path(shapes['params'])
+  return {_name(path): leaf.shape for path, leaf in leaves}
+
+
+def soft_loss(model: Any, variables: Any, images: Any, labels: Any) -> Any:
+  """The cross entropy of soft labels `[B, K]`, in training."""
+  logits, _ = model.apply(variables, images, train=True, mutable='batch_stats')
+  return -jnp.mean(jnp.sum(labels * jax.nn.log_softmax(logits), axis=1))
+
+
+def check(work: Workload) -> dict[str, Any]:
+  """What the two sides must agree in, in float32 proper."""
+  model, shapes = create(work, 'float32')
+  params, stats = _start(work, shapes)
+  variables = {'params': params, 'batch_stats': stats}
+  with jax.default_matmul_precision('highest'):
+    loss = jax.jit(soft_loss, static_argnums=0)(
+      model, variables, *work.first_batch()
+    )
+  count = sum(leaf.size for leaf in jax.tree.leaves(params))
+  return {'parameters': count, 'loss': float(loss), 'jax': jax.__version__}
+
+
+def _make_call(
+  work: Workload, mode: str, plan: Plan, feed: Feed
+) -> Callable[[], Any]:
+  """Returns a function that takes the next steps and waits for them."""
+  dtype, _, mixing = mode.partition(', ')
+  config, mesh = make_config(work, dtype, mixing), make_mesh()
+  schedule = make_schedule(config.optimizer, plan)
+  optimizer = make_optimizer(config.optimizer, schedule)
+  _, shapes = create(work, dtype)
+  started = _start(work, shapes)
+
+  class Task:
+    @staticmethod
+    def init(config, key):
+      del config, key
+      return jax.tree.map(jnp.asarray, started)
+
+  init_key, key = make_keys(config.seed, mesh)
+  task_: Any = Task
+  init = make_init(task_, config, optimizer)
+  state: Any = initial_state(init, init_key, mesh)
+  shape = (work.side, work.side, 3)
+  info = splits.Info(
+    'synthetic', work.classes, shape, work.examples, 0, MEAN, STD, not work.pad
+  )
+  loss = task.make_batch_loss(config, info, mesh)
+  steps = make_train_steps(loss, optimizer, schedule, feed.select, mesh)
+  blocks = feed.blocks(0)
+
+  def call():
+    nonlocal state
+    taken = []
+    for _ in range(work.calls):
+      state, metrics = steps(state, feed.data, next(blocks), key)
+      taken.append(metrics)
+    jax.block_until_ready(state)
+    return jax.device_get(taken)
+
+  return call
+
+
+def _start(work: Workload, shapes: dict[str, Any]) -> tuple[Any, Any]:
+  """The weights of the file, and statistics before the first batch."""
+  weights = work.read_weights()
+  params = jax.tree.map_with_path(
+    lambda path, _: weights[_name(path)], shapes['params']
+  )
+  stats = jax.tree.map_with_path(
+    lambda path, leaf: np.full(
+      leaf.shape, _name(path).endswith('var'), np.float32
+    ),
+    shapes['batch_stats'],
+  )
+  return params, stats
+
+
+def _name(path: Any) -> str:
+  return jax.tree_util.keystr(path, simple=True, separator='/')

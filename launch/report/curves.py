@@ -1,0 +1,106 @@
+"""Curves of a report: how metrics went over the epochs."""
+
+import pathlib
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from launch.report.groups import Group
+from launch.report.runs import RunFolder
+from launch.workdir.metrics import evaluation
+
+# What is drawn, by the last part of a metric's name, and its unit.
+_UNITS = {'accuracy': 'fraction', 'top1': 'fraction', 'loss': 'nats'}
+
+
+def plot_curves(groups: Sequence[Group], path: pathlib.Path) -> None:
+  """Draws accuracies and losses by epoch: mean lines, bands of ± one std.
+
+  No file is written if there is nothing to draw.
+
+  Raises:
+    ModuleNotFoundError: there is no matplotlib.
+    OSError: the file cannot be written.
+  """
+  import matplotlib
+
+  matplotlib.use('Agg')
+  from matplotlib import pyplot as plt
+
+  groups = [group for group in groups if group.runs]
+  names = {
+    name: _UNITS[name.rsplit('/', 1)[-1]]
+    for group in groups
+    for run in group.runs
+    for row in run.rows
+    for name in evaluation(row)
+    if name.rsplit('/', 1)[-1] in _UNITS
+  }
+  if not names:
+    return
+  labels = [legend(group) for group in groups]
+  # The names are beside the curves: those of forty rows would lie on top.
+  height = max(4, 0.2 * len(labels) + 1)
+  width = 5 * len(names) + 0.08 * max(map(len, labels)) + 0.5
+  figure, axes = plt.subplots(
+    1, len(names), figsize=(width, height), squeeze=False, layout='constrained'
+  )
+  colors = _colors(len(groups))
+  for axis, (name, unit) in zip(axes[0], names.items(), strict=True):
+    for group, color in zip(groups, colors, strict=True):
+      epochs, means, stds = mean_curve(group.runs, name)
+      # A line through one point is not seen.
+      marker = 'o' if len(epochs) == 1 else None
+      axis.plot(epochs, means, marker=marker, color=color)
+      axis.fill_between(
+        epochs,
+        [m - s for m, s in zip(means, stds, strict=True)],
+        [m + s for m, s in zip(means, stds, strict=True)],
+        color=color,
+        alpha=0.2,
+        linewidth=0,
+      )
+    axis.set(xlabel='epoch', ylabel=f'{name} ({unit})')
+    axis.grid(alpha=0.3)
+  several = any(len(group.runs) > 1 for group in groups)
+  figure.legend(
+    axes[0][0].get_lines(),
+    labels,
+    loc='outside right center',
+    fontsize='small',
+    title='mean ± one std' if several else None,
+  )
+  figure.savefig(path, dpi=150)
+  plt.close(figure)
+
+
+def _colors(count: int) -> list[Any]:
+  """Colours of so many curves, each another."""
+  import matplotlib
+
+  if count <= 10:
+    return [f'C{i}' for i in range(count)]
+  many = matplotlib.colormaps['turbo'].resampled(count)
+  return [many(i) for i in range(count)]
+
+
+def legend(group: Group) -> str:
+  """Returns what a curve is called: its row, and of how many runs it is."""
+  count = len(group.runs)
+  return group.name if count == 1 else f'{group.name} ({count} runs)'
+
+
+def mean_curve(
+  runs: Sequence[RunFolder], name: str
+) -> tuple[list[float], list[float], list[float]]:
+  """Returns epochs, and there the mean and the sample deviation of a metric."""
+  by_epoch: dict[float, list[float]] = {}
+  for run in runs:
+    for row in run.rows:
+      if name in row:
+        by_epoch.setdefault(row['epoch'], []).append(row[name])
+  epochs = sorted(by_epoch)
+  values = [by_epoch[epoch] for epoch in epochs]
+  means = [statistics.fmean(v) for v in values]
+  stds = [statistics.stdev(v) if len(v) > 1 else 0.0 for v in values]
+  return epochs, means, stds

@@ -1,0 +1,81 @@
+import dataclasses
+import hashlib
+
+import ml_collections
+import pytest
+
+from jaxmix.classification.datasets import splits
+from jaxmix.classification.datasets.archives import cifar
+from tests.jaxmix.classification import tiny_cifar
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch, tmp_path):
+  """No test may find, or write to, the data sets of whoever runs it."""
+  monkeypatch.setenv('TFDS_DATA_DIR', str(tmp_path / 'default'))
+  monkeypatch.delenv('JAXMIX_CIFAR10', raising=False)
+  monkeypatch.delenv('JAXMIX_CIFAR100', raising=False)
+  monkeypatch.delenv('JAXMIX_TINY_IMAGENET', raising=False)
+
+
+@pytest.fixture(scope='session')
+def data_config():
+  """Makes the block `config.data`, given what is not as usual."""
+
+  def make(**fields):
+    usual = {
+      'name': 'digits',
+      'source': '',
+      'dir': '',
+      'download': False,
+      'feed': 'resident',
+      'train_examples': 0,
+      'test_examples': 0,
+    }
+    return ml_collections.ConfigDict(usual | fields)
+
+  return make
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+  """For this test CIFAR-100 is the tiny one."""
+  monkeypatch.setitem(cifar.LAYOUTS, 'cifar100', tiny_cifar.LAYOUT)
+
+
+@pytest.fixture
+def published(tmp_path, monkeypatch):
+  """The layout of the tiny archive, published at a file: address."""
+  (tmp_path / 'web').mkdir()
+  path = tmp_path / 'web' / 'cifar-100-binary.tar.gz'
+  tiny_cifar.write_archive(path, tiny_cifar.members(tiny_cifar.rows()))
+  layout = dataclasses.replace(
+    tiny_cifar.LAYOUT,
+    url=path.as_uri(),
+    checksum=f'md5:{hashlib.md5(path.read_bytes()).hexdigest()}',
+  )
+  monkeypatch.setitem(cifar.LAYOUTS, 'cifar100', layout)
+  return layout
+
+
+@pytest.fixture(scope='session')
+def cifar100_dir(cifar100_archive, made_once):
+  """`config.data.dir` with the real CIFAR-100 prepared."""
+  # Here: tests of networks and steps run where tfds is missing.
+  from jaxmix.classification.datasets import prepare
+
+  def make(root):
+    source = str(cifar100_archive)
+    folder = prepare.find(
+      'cifar100', data_dir=str(root), source=source, download=False
+    )
+    assert folder.is_relative_to(root)
+
+  return str(made_once('cifar100_prepared', make))
+
+
+@pytest.fixture(scope='session')
+def cifar100_arrays(cifar100_dir, data_config):
+  """Both splits of the real CIFAR-100, as loaded."""
+  block = data_config(name='cifar100', dir=cifar100_dir)
+  return {split: splits.load(block, split) for split in ('train', 'test')}

@@ -1,0 +1,185 @@
+"""The kinds of mixing that are guided by saliency, in a step of training."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxmix
+from jaxmix.classification import mixing, task
+from jaxmix.classification.losses import Pairs
+from launch.mesh import batch_sharded, make_mesh, replicated
+from launch.train.loop import fit
+from tests.jaxmix.classification.task_test import (
+  BATCH,
+  collectives,
+  cross_entropy,
+  forward,
+  in_shards,
+  make_config,
+  one_device,
+  some_batch,
+  some_state,
+)
+
+KINDS = ('saliency_mix', 'puzzle_mix', 'co_mixup')
+every_kind = pytest.mark.parametrize('kind', KINDS)
+
+
+def finish(pixels):
+  return (pixels / 255 - 0.3058) / 0.3761
+
+
+@functools.cache
+def config_of(kind):
+  # One size of blocks: each is a program of its own, long to compile.
+  one = {'mix.blocks': (4,)} if kind == 'puzzle_mix' else {}
+  return make_config(f'method={kind}', **{'augment.pad': 0}, **one)
+
+
+@functools.cache
+def compiled(kind):
+  """The gradient, and the mixing alone: each compiled once."""
+  config = config_of(kind)
+  loss = task.make_loss(config, one_device())
+  state, batch = some_state(config), some_batch()
+  place = mixing.Place(BATCH, (8, 8, 1), 10, one_device(), finish)
+  mix = mixing.make(config.mix, place)
+
+  def alone(state, key, images, labels):
+    network = functools.partial(forward, state, train=True)
+    return mix(key, jnp.arange(1), images, labels, network)
+
+  gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))
+  key = jax.random.key(0)
+  program = gradient.lower(*state, batch, key).compile()
+  return state, batch, program, jax.jit(alone)
+
+
+def dense(mixed, labels):
+  """The targets as rows."""
+  rows = np.eye(10)[np.asarray(labels)]
+  if isinstance(mixed.targets, Pairs):
+    lam, partner = map(np.asarray, mixed.targets)
+    return lam[:, None] * rows + (1 - lam[:, None]) * rows[partner]
+  return np.asarray(mixed.targets)
+
+
+@every_kind
+def test_the_loss_is_that_of_the_mixed_images_and_their_shares(kind):
+  state, batch, gradient, alone = compiled(kind)
+  key = jax.random.key(3)
+  (found, (_, metrics)), _ = gradient(*state, batch, key)
+  mix_key = jax.random.split(key)[1]
+  mixed = alone(state, mix_key, batch['image'], batch['label'])
+  assert mixed.images.shape == batch['image'].shape
+  targets = dense(mixed, batch['label'])
+  np.testing.assert_allclose(targets.sum(1), 1, atol=1e-5)
+  want = cross_entropy(forward(state, mixed.images, train=True), targets)
+  assert found == pytest.approx(want, rel=1e-4)
+  plain = forward(state, finish(batch['image'] / jnp.float32(1)), train=True)
+  rows = np.eye(10)[np.asarray(batch['label'])]
+  assert found != pytest.approx(cross_entropy(plain, rows), rel=1e-3)
+  own = targets[np.arange(BATCH), np.asarray(batch['label'])]
+  if isinstance(mixed.targets, Pairs):  # without what equal labels add
+    own = np.asarray(mixed.targets.lam)
+  assert metrics['lambda'] == pytest.approx(own.mean(), abs=1e-5)
+
+
+@every_kind
+def test_the_gradient_is_finite_and_the_statistics_move_once(kind):
+  (params, stats), batch, gradient, _ = compiled(kind)
+  (_, (new, _)), grads = gradient(params, stats, batch, jax.random.key(1))
+  for tree in grads, new:
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+      assert np.isfinite(leaf).all(), jax.tree_util.keystr(path)
+      assert np.any(leaf), f'{jax.tree_util.keystr(path)} is 0 everywhere'
+  assert jax.tree.structure(new) == jax.tree.structure(stats)
+  moved = jax.tree.map(lambda a, b: bool(np.any(a != b)), new, stats)
+  assert all(jax.tree.leaves(moved)), f'statistics that stay: {moved}'
+
+
+@pytest.mark.parametrize(
+  'kind, field, value',
+  [
+    ('saliency_mix', 'alpha', 0.0),
+    ('saliency_mix', 'pairing', 'dice'),
+    ('saliency_mix', 'granularity', 'pixel'),
+    ('puzzle_mix', 'alpha', -1.0),
+    ('puzzle_mix', 'blocks', (3,)),
+    ('puzzle_mix', 'blocks', ()),
+    ('puzzle_mix', 'levels', 5),
+    ('puzzle_mix', 'label_smoothness', -1.0),
+    ('puzzle_mix', 'data_smoothness', 1.5),
+    ('puzzle_mix', 'prior', float('inf')),
+    ('puzzle_mix', 'transport_cost', float('nan')),
+    ('puzzle_mix', 'pairing', 'dice'),
+    ('puzzle_mix', 'granularity', 'pixel'),
+    ('co_mixup', 'group', 1),
+    ('co_mixup', 'grid', 3),
+    ('co_mixup', 'concentration', 0),
+    ('co_mixup', 'border_cost', -1.0),
+    ('co_mixup', 'diversity', float('nan')),
+    ('co_mixup', 'threshold', -0.1),
+    ('co_mixup', 'input_prior', -1.0),
+    ('co_mixup', 'sweeps', 0),
+  ],
+)
+def test_a_mistake_is_told_by_its_field(tmp_path, kind, field, value):
+  config = make_config(f'method={kind}', **{f'mix.{field}': value})
+  with pytest.raises(ValueError, match=rf'^config\.mix\.{field}='):
+    fit(task, config, tmp_path)
+  assert not list(tmp_path.iterdir()), 'a mistake left files behind'
+
+
+def test_saliency_mix_is_that_of_the_library():
+  _, batch, _, alone = compiled('saliency_mix')
+  state, key = some_state(config_of('saliency_mix')), jax.random.key(5)
+  mixed = alone(state, key, batch['image'], batch['label'])
+  saliency = jaxmix.spectral_residual(batch['image'])
+  mix = jaxmix.draw_saliency_mix(key, saliency)
+  want = finish(np.asarray(jaxmix.apply(mix, batch['image']), np.float32))
+  np.testing.assert_allclose(mixed.images, want, atol=1e-6)
+  np.testing.assert_array_equal(mixed.targets.partner, mix.partner)
+  np.testing.assert_array_equal(mixed.targets.lam, mix.lam)
+
+
+def gradient_by_hand(state, batch):
+  """The root mean square over the channels, of which the digits have one."""
+
+  def loss(images):
+    log_probs = jax.nn.log_softmax(forward(state, images, train=True))
+    return -log_probs[jnp.arange(BATCH), batch['label']].sum()
+
+  images = finish(batch['image'].astype(jnp.float32))
+  return jnp.abs(jax.jit(jax.grad(loss))(images))[..., 0]
+
+
+def test_puzzle_mix_is_guided_by_the_gradient_of_the_network():
+  state, batch, _, alone = compiled('puzzle_mix')
+  key, options = jax.random.key(5), config_of('puzzle_mix').mix.to_dict()
+  options.pop('name')
+  mixed = alone(state, key, batch['image'], batch['label'])
+  saliency = gradient_by_hand(state, batch)
+  draw = jax.jit(functools.partial(jaxmix.draw_puzzle_mix, **options))
+  mix = draw(key, saliency, batch['image'])
+  assert 0 < np.mean(mix.lam) < 1
+  np.testing.assert_array_equal(mixed.targets.partner, mix.partner)
+  # A float32 gradient has several last digits, and a block may tip.
+  same = np.abs(np.asarray(mixed.targets.lam) - mix.lam) < 1e-5
+  assert same.mean() > 0.9
+  want = jaxmix.apply(mix, batch['image'], finish=finish)
+  np.testing.assert_allclose(mixed.images[same], want[same], atol=1e-6)
+
+
+@pytest.mark.devices
+@every_kind
+def test_a_step_moves_sums_but_no_pixels(kind):
+  config, mesh = in_shards(config_of(kind)), make_mesh()
+  state = jax.device_put(some_state(config), replicated(mesh))
+  batch = jax.device_put(some_batch(), batch_sharded(mesh))
+  key = jax.device_put(jax.random.key(0), replicated(mesh))
+  gradient = jax.grad(task.make_loss(config, mesh), has_aux=True)
+  assert collectives(gradient, *state, batch, key) == {'all-reduce'}

@@ -1,0 +1,29 @@
+import signal
+from typing import Any
+
+from launch.mesh import make_mesh
+from launch.processes.sync import Votes, check_same, rank_0_first
+
+
+def test_one_process_agrees_with_itself():
+  check_same({'seed': 1})
+  with rank_0_first('here'):
+    pass
+
+
+def test_one_process_hears_of_its_own_signal_at_once():
+  class Stop:
+    received = None
+
+    def __call__(self):
+      return self.received
+
+    def or_none(self, work):
+      return None if self.received else work()
+
+  stop: Any = Stop()
+  votes = Votes(stop, make_mesh())
+  assert votes() is None and votes.or_none(lambda: 3) == 3
+  stop.received = signal.SIGTERM
+  assert votes() == signal.SIGTERM
+  assert votes.or_none(lambda: 3) is None, 'it does not wait for an evaluation'

@@ -1,0 +1,47 @@
+import ctypes
+import platform
+import subprocess
+import sys
+
+import pytest
+
+from launch.shell import malloc
+
+PROGRAM = """
+import resource, sys
+if sys.argv[1] == 'kept':
+  from launch.shell.malloc import keep_freed_memory
+  assert keep_freed_memory()
+import jax
+x = jax.numpy.zeros((10_000_000,))
+step = jax.jit(lambda x: x + 1)
+for count in range(220):
+  if count == 200:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+  step(x).block_until_ready()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def faults(how):
+  command = [sys.executable, '-c', PROGRAM, how]
+  done = subprocess.run(command, capture_output=True, text=True)
+  assert done.returncode == 0, done.stderr
+  return int(done.stdout)
+
+
+@pytest.mark.skipif(
+  platform.libc_ver()[0] != 'glibc', reason='other libcs decide by themselves'
+)
+def test_steps_use_the_memory_of_the_steps_before():
+  pages = 20 * 40_000_000 // 4096
+  assert faults('default') > pages / 2, 'nothing to be gained any more'
+  # The heap still grows by a buffer now and then.
+  assert faults('kept') < pages / 5
+
+
+@pytest.mark.parametrize('name', ['darwin', 'linux'])
+def test_elsewhere_it_does_nothing(name, monkeypatch):
+  monkeypatch.setattr(malloc.sys, 'platform', name)
+  monkeypatch.setattr(ctypes, 'CDLL', lambda name: object())
+  assert not malloc.keep_freed_memory()

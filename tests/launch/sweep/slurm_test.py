@@ -1,0 +1,172 @@
+"""Jobs of submitit's own, with programs that stand in for SLURM's.
+
+What they leave out is the cluster: `sbatch` keeps the script, `srun` runs what
+it is given here, and `scontrol` keeps what it is asked for.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from launch.sweep import slurm
+from launch.sweep.slurm import Slurm, parse_slurm, submit
+from launch.workdir.metrics import final_metrics
+from tests.faults import trainer
+from tests.launch.sweep.entries_test import run_sweep
+
+# ml_collections imports config files that way.
+pytestmark = pytest.mark.filterwarnings('ignore:the load_module')
+
+PROGRAMS = {
+  'sbatch': 'cp "$1" "$FAKE/script" && echo "Submitted batch job 77"',
+  # srun --unbuffered --output FILE COMMAND
+  'srun': 'shift 3; exec "$@"',
+  'scontrol': 'echo "$@" >> "$FAKE/requeued"',
+}
+
+
+@pytest.fixture
+def cluster(tmp_path, monkeypatch):
+  pytest.importorskip('submitit')
+  folder = tmp_path / 'bin'
+  folder.mkdir()
+  for name, body in PROGRAMS.items():
+    (folder / name).write_text(f'#!/bin/sh\n{body}\n')
+    (folder / name).chmod(0o755)
+  monkeypatch.setenv('FAKE', str(folder))
+  monkeypatch.setenv('PATH', f'{folder}:{os.environ["PATH"]}')
+  return folder
+
+
+def start(cluster, task):
+  """Does what SLURM does with a task of an array."""
+  about = {'JOB_ID': '78', 'ARRAY_JOB_ID': '77', 'ARRAY_TASK_ID': str(task)}
+  about |= {'PROCID': '0', 'NTASKS': '1', 'NODEID': '0', 'LOCALID': '0'}
+  env = os.environ | {f'SLURM_{name}': value for name, value in about.items()}
+  script = (cluster / 'script').read_text().splitlines()
+  env['SUBMITIT_EXECUTOR'] = 'slurm'
+  # The shell is not in between, as it would be told of signals too.
+  command = next(x for x in script if x.startswith('srun')).split()
+  assert 'submitit.core._submit' in command
+  return subprocess.Popen(
+    ['srun', *command[1:]],
+    env=env,
+    cwd=trainer.ROOT,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+    text=True,
+  )
+
+
+def flags_of(cluster):
+  lines = (cluster / 'script').read_text().splitlines()
+  flags = [x.removeprefix('#SBATCH --') for x in lines if '#SBATCH' in x]
+  return dict(flag.split('=', 1) for flag in flags)
+
+
+def test_rows_are_submitted_and_run_and_what_is_left_again(
+  cluster, tmp_path, monkeypatch, capsys
+):
+  options = '--slurm=timeout_min=60,partition=p,gpus=0,concurrency=2'
+  run_sweep(monkeypatch, tmp_path / 'w', options, '--rows=seed=*')
+  said = capsys.readouterr().out
+  assert '2 of 2 rows submitted' in said and ': job 77_1, ' in said
+  flags = flags_of(cluster)
+  assert flags['array'] == '0-1%2' and flags['partition'] == 'p'
+  assert flags['time'] == '60' and 'gpus-per-node' not in flags
+  job = start(cluster, 1)
+  out, _ = job.communicate(timeout=200)
+  assert job.returncode == 0, out
+  assert final_metrics(tmp_path / 'w' / 'seed=1,optimizer.lr=0.3')
+  run_sweep(monkeypatch, tmp_path / 'w', options, '--rows=seed=*')
+  said = capsys.readouterr().out
+  assert 'seed=0,optimizer.lr=0.3: job 77, ' in said
+  assert '1 of 2 rows submitted' in said and 'array' not in flags_of(cluster)
+
+
+# A trainer that has to be told to stop, and then goes on where it was.
+SCRIPT = """
+import pathlib, signal, sys, time
+saved = pathlib.Path('saved')
+def stop(number, frame):
+  saved.write_text('state')
+  sys.exit(128 + number)
+signal.signal(signal.SIGTERM, stop)
+pathlib.Path('begun').touch()
+if not saved.exists():
+  time.sleep(300)
+"""
+
+
+def test_a_job_that_is_taken_away_is_saved_and_queued_again(
+  cluster, tmp_path, monkeypatch
+):
+  monkeypatch.chdir(tmp_path)
+  commands = {
+    'a': [sys.executable, '-c', SCRIPT],
+    'b': [sys.executable, '-c', 'raise SystemExit(5)'],
+  }
+  folder = tmp_path / 'slurm'
+  assert submit(commands, Slurm(60, gpus=2), folder) == ['77_0', '77_1']
+  assert flags_of(cluster)['gpus-per-node'] == '2'
+  job = start(cluster, 0)
+  deadline = time.monotonic() + 60
+  while not (tmp_path / 'begun').exists() and time.monotonic() < deadline:
+    time.sleep(0.05)
+  # All processes of the job are told, the trainer too.
+  for pid in (job.pid, *children(job.pid)):
+    os.kill(pid, signal.SIGUSR2)
+  out, _ = job.communicate(timeout=60)
+  assert (tmp_path / 'saved').read_text() == 'state', out
+  assert (cluster / 'requeued').read_text() == 'requeue 77_0\n'
+  again = start(cluster, 0)
+  failing = start(cluster, 1)
+  out, _ = again.communicate(timeout=60)
+  assert again.returncode == 0, out
+  out, _ = failing.communicate(timeout=60)
+  assert failing.returncode != 0 and 'exit code 5' in out
+
+
+def children(pid):
+  path = f'/proc/{pid}/task/{pid}/children'
+  with open(path) as file:
+    return [int(child) for child in file.read().split()]
+
+
+@pytest.mark.parametrize(
+  'text, message',
+  [
+    ('partition=x', 'needs timeout_min'),
+    ('timeout_min=0', "'timeout_min=0' must have a whole number"),
+    ('timeout_min=1,gpus=two', "'gpus=two' must have a whole number"),
+    ('timeout_min=1,partition=', "'partition=' must have a name"),
+    ('timeout_min=1,timeout_min=1', 'there twice'),
+    ('time=1', "'time=1' is unknown .*timeout_min=..., partition=..., gpus="),
+  ],
+)
+def test_wrong_options_are_named(text, message):
+  with pytest.raises(ValueError, match=message):
+    parse_slurm(text.split(','))
+
+
+def test_without_slurm_it_says_so(monkeypatch):
+  pytest.importorskip('submitit')
+  monkeypatch.setenv('PATH', '')
+  with pytest.raises(ValueError, match='there is no sbatch here'):
+    slurm.check_cluster()
+
+
+def test_without_submitit_it_names_the_extra(monkeypatch):
+  monkeypatch.setitem(sys.modules, 'submitit', None)
+  with pytest.raises(ModuleNotFoundError, match=r'pip install -e .\.\[slurm\]'):
+    slurm.check_cluster()
+
+
+def test_what_sbatch_says_is_passed_on(cluster, tmp_path):
+  (cluster / 'sbatch').write_text('#!/bin/sh\necho no such >&2\nexit 1\n')
+  with pytest.raises(ValueError, match='sbatch does not take it: no such'):
+    submit({'a': ['true'], 'b': ['true']}, Slurm(1), tmp_path / 'slurm')
