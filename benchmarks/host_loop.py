@@ -121,10 +121,10 @@ def make_task(features: int, hidden: int, tested: int, nap: float = 0.0) -> Any:
 
 
 def make_config(
-  calls: int, steps_per_call: int, batch_size: int, due: dict[str, bool]
+  calls: int, steps_per_dispatch: int, batch_size: int, due: dict[str, bool]
 ) -> Any:
   """The config of a run of so many calls."""
-  steps = calls * steps_per_call
+  steps = calls * steps_per_dispatch
   once = batch_size / EXAMPLES  # a step, in epochs
   return ConfigDict(
     {
@@ -132,8 +132,8 @@ def make_config(
       'seed': 0,
       'epochs': steps * once,
       'batch_size': batch_size,
-      'steps_per_call': steps_per_call,
-      'log_every': 1 if due.get('log') else 10 * steps_per_call,
+      'steps_per_dispatch': steps_per_dispatch,
+      'log_every': 1 if due.get('log') else 10 * steps_per_dispatch,
       'eval_every': once * due.get('evaluate', False),
       'checkpoint_every': once * due.get('save', False),
       'keep_checkpoints': 1,

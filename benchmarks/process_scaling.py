@@ -108,8 +108,8 @@ def report(rounds: int) -> tuple[str, dict[str, Any]]:
     f'- rounds: {rounds}; medians, ratios within a round as median (quartiles)',
     f'- other programs had {others:.0%} of the cores'
     f'{": REFUSED, not written to results/" * (others > control.OTHERS)}',
-    f'- config.virtual_shards={SHARDS} and, where there is BatchNorm, '
-    "config.batch_norm='shard'",
+    f'- config.virtual_devices={SHARDS} and, where there is BatchNorm, '
+    "config.batch_norm='ghost'",
     f'- a process has one core, of {machine.cores()}: more processes than '
     'those cannot be faster; one of two devices has all of them',
   ]

@@ -41,21 +41,36 @@ IMAGENET: dict[str, Any] = {
 # epoch of 50,000 images and 176 more.
 CPU = {
   'PreAct-ResNet18, batch 64': Workload(
-    PREACT, **CIFAR, batch_size=64, examples=2048, steps_per_call=1, calls=1
+    PREACT, **CIFAR, batch_size=64, examples=2048, steps_per_dispatch=1, calls=1
   ),
   'PreAct-ResNet18, batch 256': Workload(
-    PREACT, **CIFAR, batch_size=256, examples=2048, steps_per_call=1, calls=1
+    PREACT,
+    **CIFAR,
+    batch_size=256,
+    examples=2048,
+    steps_per_dispatch=1,
+    calls=1,
   ),
 }
 GPU = {
   'PreAct-ResNet18, batch 256': Workload(
-    PREACT, **CIFAR, batch_size=256, examples=50_000, steps_per_call=28, calls=7
+    PREACT,
+    **CIFAR,
+    batch_size=256,
+    examples=50_000,
+    steps_per_dispatch=28,
+    calls=7,
   ),
   'WideResNet-28-10, batch 256': Workload(
-    WIDE, **CIFAR, batch_size=256, examples=50_000, steps_per_call=32, calls=1
+    WIDE,
+    **CIFAR,
+    batch_size=256,
+    examples=50_000,
+    steps_per_dispatch=32,
+    calls=1,
   ),
   'ResNet-50, batch 256': Workload(
-    RESNET, **IMAGENET, batch_size=256, steps_per_call=16, calls=1
+    RESNET, **IMAGENET, batch_size=256, steps_per_dispatch=16, calls=1
   ),
 }
 LARGE = 'PreAct-ResNet18, batch 256'  # seconds a step on a CPU

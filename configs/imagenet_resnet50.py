@@ -14,7 +14,7 @@ the real model (two minutes on two cores). D is the folder around a prepared
 `imagenet2012`; docs/imagenet.md says how it is read. The batch of 2048 is for
 eight devices, as in the paper: whatever there are, it is mixed and normalised
 in eight parts of 256. On one, scale it and the learning rate:
---config.batch_size=256 --config.virtual_shards=1 --config.optimizer.lr=0.1.
+--config.batch_size=256 --config.virtual_devices=1 --config.optimizer.lr=0.1.
 
 Cost: 24.5 GFLOP an image, 3.1 EFLOP in all (derived: 1.8 hours at half of an
 H100's 989 TFLOP/s, which then wants 20,000 images/s from the host; one core
@@ -48,9 +48,9 @@ def get_config(arg: str | None = None) -> Any:
   if not choice.smoke:
     config.epochs = 100.0
     config.batch_size = 2048
-    config.virtual_shards = 8
-    config.batch_norm = 'shard'
+    config.virtual_devices = 8
+    config.batch_norm = 'ghost'
     config.optimizer.lr = 0.8
-    config.steps_per_call = 1  # a batch is 308 MB, and some are read ahead
+    config.steps_per_dispatch = 1  # a batch is 308 MB, and some are read ahead
     config.checkpoint_every = 1.0
   return config

@@ -46,7 +46,7 @@ def get_config(arg: str | None = None) -> Any:
   config.augment.flip = False
   config.evals.clean.batch_size = 360
 
-  config.steps_per_call = 16
+  config.steps_per_dispatch = 16
   config.log_every = 48
   config.eval_every = 3.0
   config.checkpoint_every = 10.0

@@ -122,7 +122,7 @@ def train_network(workdir: pathlib.Path) -> Callable[[np.ndarray], np.ndarray]:
   config = quickstart.get_config('method=random_mix')
   fit(task, config, workdir)
   _, _, state = read_newest(workdir / 'checkpoints')
-  info = splits.info(config.data)
+  info = splits.dataset_spec(config.data)
   model = models.create(config.model, info.num_classes)
   variables = {'params': state['params'], 'batch_stats': state['model_state']}
 

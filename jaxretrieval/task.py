@@ -38,7 +38,7 @@ def init(config: Any, key: jax.Array) -> tuple[Any, Any]:
 def make_loss(config: Any, mesh: Mesh | None) -> Any:
   """A caption of each image through the head, negatives, and the loss.
 
-  Without a mesh, of one of `config.virtual_shards` parts of the batch.
+  Without a mesh, of one of `config.virtual_devices` parts of the batch.
   """
   schema.check(config)
   return make_batch_loss(config, _training(config).split.images.shape[1], mesh)
@@ -61,14 +61,14 @@ def make_batch_loss(config: Any, image_dim: int, mesh: Mesh | None) -> Any:
   if mesh is None and config.loss.name == 'info_nce':
     raise ValueError(
       "config.loss.name='info_nce' compares all pairs of a batch, and "
-      "config.determinism='elastic' has each part of it computed by itself: "
-      "choose another loss, or determinism='default'"
+      'config.device_count_invariant=True has each part of it computed by itself: '
+      'choose another loss, or device_count_invariant=False'
     )
   model = text_head.create(config.model, image_dim)
   text_noise, image_noise = (
     _check_noise(config.model, field) for field in ('text_noise', 'image_noise')
   )
-  compare = objective.make_comparison(config.loss)
+  compare = objective.make_loss_fn(config.loss)
   mine = objective.make_mining(config.mining, mesh)
 
   def loss(params: Any, constants: Any, batch: Any, key: jax.Array) -> Any:

@@ -13,14 +13,14 @@ import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from launch.checkpoints.storage import hush
+from launch.checkpoints.storage import silence_orbax
 from launch.config import Config, check_config, flatten
 from launch.mesh import expects_cpu
 from launch.processes import cluster
-from launch.processes.shared_progress import has_guard
-from launch.processes.watchdog import guarded, watched
-from launch.shell.console import say, settle
-from launch.shell.exit_codes import EXPECTED, Exit, tell
+from launch.processes.shared_progress import has_watchdog
+from launch.processes.watchdog import supervise, watched
+from launch.shell.console import flush_streams, log_line
+from launch.shell.exit_codes import EXPECTED, ExitCode, report_error
 from launch.shell.malloc import keep_freed_memory
 from launch.shell.signals import stop_requests
 from launch.task import load_task
@@ -82,8 +82,8 @@ def train(argv: Sequence[str]) -> None:
     NUM_PROCESSES.value,
     PEER_TIMEOUT.value,
   )
-  if member and not has_guard():
-    sys.exit(guarded(member, workdir, PEER_TIMEOUT.value))
+  if member and not has_watchdog():
+    sys.exit(supervise(member, workdir, PEER_TIMEOUT.value))
   with contextlib.ExitStack() as leaving:
     if member:
       leaving.enter_context(watched(member, workdir))
@@ -95,7 +95,7 @@ def train(argv: Sequence[str]) -> None:
     if member:  # It leaves together with the others.
       leaving.enter_context(stop_requests()).ignore()
   if not member or not member.rank:
-    say(show_metrics(metrics), sys.stdout)
+    log_line(show_metrics(metrics), sys.stdout)
 
 
 def refuse_arguments(argv: Sequence[str]) -> None:
@@ -160,18 +160,18 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
         traceback.print_exc()
       if cluster.is_lost_peer(error):
         # Who that is, the guard will tell.
-        say(f'a collective failed: {" ".join(str(error).split())}')
-        end(Exit.PEER)
+        log_line(f'a collective failed: {" ".join(str(error).split())}')
+        end(ExitCode.PEER)
       rank = jax.process_index() if cluster.is_joined() else 0
       crash = f'crash-{rank}.txt' if rank else 'crash.txt'
-      end(tell(error, pathlib.Path(WORKDIR.value, crash)))
+      end(report_error(error, pathlib.Path(WORKDIR.value, crash)))
     finally:
-      settle()
+      flush_streams()
 
   def end(code: int) -> NoReturn:
     if cluster.is_joined():
       # Python's own end would wait for peers, which wait for this process.
-      settle()
+      flush_streams()
       os._exit(code)
     sys.exit(code)
 
@@ -201,7 +201,7 @@ flags.FLAGS['config'].parser = _ConfigParser(flags.FLAGS['config'].parser)
 def _parse(argv: Sequence[str]) -> list[str]:
   if any(re.fullmatch('--?(h|help|helpshort)', x) for x in argv[1:]):
     # absl would show no flag of ours, and call it a failure.
-    say(_help(), sys.stdout)
+    log_line(_help(), sys.stdout)
     sys.exit(0)
   try:
     for argument in argv[1:]:
@@ -218,8 +218,8 @@ def _parse(argv: Sequence[str]) -> list[str]:
   except (*EXPECTED, flags.Error, LookupError, AttributeError) as error:
     if any(flag.startswith('--debug') for flag in argv):
       traceback.print_exc()
-    sys.exit(tell(ValueError(_flag_message(error))))
-  hush()
+    sys.exit(report_error(ValueError(_flag_message(error))))
+  silence_orbax()
   if flags.FLAGS['verbosity'].using_default_value:
     flags.FLAGS.verbosity = logging.WARNING
   return rest

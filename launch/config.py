@@ -36,7 +36,7 @@ SAFE = frozenset(
 SCHEDULE = frozenset(
   {
     'epochs',
-    'steps_per_call',
+    'steps_per_dispatch',
     'max_skipped_steps',
     'optimizer.lr',
     'optimizer.schedule',
@@ -102,9 +102,9 @@ _RULES = {
   'seed': _FROM_0,
   'epochs': _EPOCHS,
   'batch_size': _SIZE,
-  'virtual_shards': _SIZE,
-  'determinism': _one_of('default', 'elastic'),
-  'steps_per_call': _SIZE,
+  'virtual_devices': _SIZE,
+  'device_count_invariant': _SWITCH,
+  'steps_per_dispatch': _SIZE,
   'log_every': _COUNT,
   'eval_every': _EVERY,
   'checkpoint_every': _EVERY,
@@ -146,17 +146,17 @@ def check_config(config: Config) -> None:
         f'config.{field}={fields[field]!r} is not a field of '
         f'{fields["optimizer.name"]}'
       )
-  a_call = fields['steps_per_call'] * fields['batch_size']
+  a_call = fields['steps_per_dispatch'] * fields['batch_size']
   if a_call > _AT_ONCE:
     raise ValueError(
-      f'config.steps_per_call={fields["steps_per_call"]} of config.batch_size='
+      f'config.steps_per_dispatch={fields["steps_per_dispatch"]} of config.batch_size='
       f'{fields["batch_size"]} are {a_call} examples: at most {_AT_ONCE} go to '
       'the device together'
     )
-  if fields['batch_size'] % fields['virtual_shards']:
+  if fields['batch_size'] % fields['virtual_devices']:
     raise ValueError(
       f'config.batch_size={fields["batch_size"]} must be a multiple of '
-      f'config.virtual_shards={fields["virtual_shards"]}'
+      f'config.virtual_devices={fields["virtual_devices"]}'
     )
   if fields['optimizer.warmup_epochs'] >= fields['epochs']:
     raise ValueError(

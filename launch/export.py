@@ -15,8 +15,13 @@ from typing import Any
 import numpy as np
 
 from jaxmix.files.atomic import write_text
-from launch.checkpoints.storage import hush, read_newest
-from launch.shell.exit_codes import EXPECTED, Exit, blame, tell
+from launch.checkpoints.storage import read_newest, silence_orbax
+from launch.shell.exit_codes import (
+  EXPECTED,
+  ExitCode,
+  classify_errors,
+  report_error,
+)
 from launch.workdir import config_file
 
 
@@ -68,15 +73,15 @@ def main(argv: Sequence[str]) -> int:
   """Exports the run that `argv` names; returns the exit code."""
   if not 1 <= len(argv) <= 2 or argv[0].startswith('-'):
     print('usage: python -m launch.export WORKDIR [OUT]', file=sys.stderr)
-    return Exit.CONFIG
+    return ExitCode.CONFIG
   workdir = pathlib.Path(argv[0])
   out = pathlib.Path(argv[1]) if argv[1:] else workdir / 'export'
-  hush()
+  silence_orbax()
   try:
-    with blame(Exit.CHECKPOINT):
+    with classify_errors(ExitCode.CHECKPOINT):
       step = export(workdir, out)
   except EXPECTED as error:
-    return tell(error)
+    return report_error(error)
   print(f'{out}: step {step}')
   return 0
 

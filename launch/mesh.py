@@ -45,12 +45,12 @@ def batch_sharded(mesh: Mesh) -> NamedSharding:
   return NamedSharding(mesh, PartitionSpec('data'))
 
 
-def block_sharded(mesh: Mesh) -> NamedSharding:
+def chunk_sharded(mesh: Mesh) -> NamedSharding:
   """Returns the sharding of K stacked batches `[K, B, ...]`."""
   return NamedSharding(mesh, PartitionSpec(None, 'data'))
 
 
-def place(tree: Any, sharding: NamedSharding) -> Any:
+def device_put_global(tree: Any, sharding: NamedSharding) -> Any:
   """Puts host arrays on the devices; every process has them whole.
 
   `jax.device_put` would compare those of all processes first.

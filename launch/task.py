@@ -89,8 +89,8 @@ class Task(Protocol):
 
     Args:
       config: the config.
-      mesh: the devices. None, where `config.determinism` is 'elastic': the loss
-        is that of one of `config.virtual_shards` equal parts of a batch, on one
+      mesh: the devices. None, where `config.device_count_invariant` is True: the loss
+        is that of one of `config.virtual_devices` equal parts of a batch, on one
         device; the mean of the parts is that of the batch. The number of the
         part is `batch['shard']`, and what is random of its rows must be as in
         the whole batch; all rows of that are under 'whole', if they are arrays.

@@ -12,7 +12,12 @@ import time
 from collections.abc import Sequence
 
 from launch.checkpoints import manifest
-from launch.shell.exit_codes import EXPECTED, Exit, blame, tell
+from launch.shell.exit_codes import (
+  EXPECTED,
+  ExitCode,
+  classify_errors,
+  report_error,
+)
 
 
 def verify(workdir: pathlib.Path) -> dict[int, str | None]:
@@ -46,14 +51,14 @@ def main(argv: Sequence[str]) -> int:
   """Verifies the run that `argv` names; returns the exit code."""
   if len(argv) != 1 or argv[0].startswith('-'):
     print('usage: python -m launch.verify WORKDIR', file=sys.stderr)
-    return Exit.CONFIG
+    return ExitCode.CONFIG
   workdir = pathlib.Path(argv[0])
   begun = time.perf_counter()
   try:
-    with blame(Exit.CHECKPOINT):
+    with classify_errors(ExitCode.CHECKPOINT):
       found = verify(workdir)
   except EXPECTED as error:
-    return tell(error)
+    return report_error(error)
   seconds = time.perf_counter() - begun
   for step, wrong in found.items():
     print(f'step {step}: {"damaged: " + wrong if wrong else "whole"}')
@@ -80,7 +85,7 @@ def main(argv: Sequence[str]) -> int:
       ),
       file=sys.stderr,
     )
-  return Exit.CHECKPOINT if bad else 0
+  return ExitCode.CHECKPOINT if bad else 0
 
 
 if __name__ == '__main__':

@@ -19,7 +19,7 @@ from launch.config import check_config, flatten
 from launch.mesh import make_mesh
 from launch.report.sweep_plan import Sweep, without_seed
 from launch.sweep.entries import sweep_rows
-from launch.train.schedule import Plan
+from launch.train.schedule import StepSchedule
 
 FOLDER = pathlib.Path(__file__).resolve().parents[1] / 'configs'
 NAMES = sorted(
@@ -131,11 +131,11 @@ def test_every_method_of_every_config_is_whole(name, method):
   assert kind == kind_of(method)
   if kind == 'random_mix':
     assert config.mix.candidates == expected
-  info = splits.info(config.data)
+  info = splits.dataset_spec(config.data)
   model = models.create(config.model, info.num_classes)
   mesh = make_mesh(jax.devices()[:1])
   states = functools.partial(models.states, model, info.image_shape)
-  place = mixing.Place(
+  place = mixing.MixContext(
     config.batch_size,
     info.image_shape,
     info.num_classes,
@@ -205,7 +205,7 @@ def test_the_recipe_of_imagenet_is_that_of_the_paper():
   assert config.mix.weights == (3, 1, 1, 1)
   assert set(config.mix.alpha.to_dict().values()) == {0.2}
   assert config.augment.flip and config.data.feed == 'streamed'
-  described = splits.info(config.data)
+  described = splits.dataset_spec(config.data)
   assert described.image_shape == (224, 224, 3)
   assert described.num_classes == 1000
   assert described.train_examples == 1_281_167
@@ -219,7 +219,7 @@ def test_the_recipe_of_tiny_imagenet_is_that_of_the_paper():
   changed = {field for field in usual if usual[field] != ours[field]}
   assert changed == {'data.name', 'model.stem_stride'}
   assert config.model.stem_stride == 2
-  described = splits.info(config.data)
+  described = splits.dataset_spec(config.data)
   assert described.image_shape == (64, 64, 3)
   assert described.num_classes == 200
   assert described.train_examples == 100_000
@@ -278,16 +278,16 @@ def test_table_6_has_every_set_of_candidates():
 def test_table_6_in_small(arg):
   table = module(CANDIDATES)
   for config in sweep_rows(table, arg, {}).values():
-    info = splits.info(config.data)
+    info = splits.dataset_spec(config.data)
     small = 'small' in arg
     assert info.name == ('cifar100' if small else 'tiny_imagenet')
     assert config.model.width == 8
     assert config.model.stem_stride == (1 if small else 2)
-    plan = Plan(
+    plan = StepSchedule(
       config.epochs,
       info.train_examples,
       config.batch_size,
-      config.steps_per_call,
+      config.steps_per_dispatch,
     )
     assert plan.total_steps == (2344 if arg == 'small' else 4)
   small = module('table4_robustness').get_config('small')
@@ -319,14 +319,14 @@ def test_headers_state_weights_and_numbers(name):
 def test_smoke_is_small_but_the_real_network(name):
   config, smoke = module(name).get_config(), module(name).get_config('smoke')
   check_config(smoke)
-  plan = Plan(
+  plan = StepSchedule(
     smoke.epochs,
-    splits.info(smoke.data).train_examples,
+    splits.dataset_spec(smoke.data).train_examples,
     smoke.batch_size,
-    smoke.steps_per_call,
+    smoke.steps_per_dispatch,
   )
   assert plan.total_steps == 4 and smoke.batch_size == 16
-  assert splits.info(smoke.data).test_examples <= 100
+  assert splits.dataset_spec(smoke.data).test_examples <= 100
   assert smoke.mix == config.mix
   assert smoke.optimizer.lr <= 0.1, 'small batches diverge at more'
   # Tables have many rows: their networks are narrow.
@@ -405,7 +405,7 @@ def test_a_retrieval_config_is_whole(name):
     config = module(name).get_config(arg).lock()
     check_config(config)
     assert config.task == 'jaxretrieval.task'
-    objective.make_comparison(config.loss)
+    objective.make_loss_fn(config.loss)
     objective.make_mining(config.mining, make_mesh(jax.devices()[:1]))
     head = retrieval_models.create(config.model, 32)
     assert head.dims[-1] == 32
@@ -413,7 +413,9 @@ def test_a_retrieval_config_is_whole(name):
     loss = {f for f in fields | usual if f.startswith('loss.')}
     assert fields.keys() - loss == usual.keys() - loss
     if arg == 'smoke':
-      plan = Plan(config.epochs, config.data.train_images, config.batch_size, 2)
+      plan = StepSchedule(
+        config.epochs, config.data.train_images, config.batch_size, 2
+      )
       assert plan.total_steps == 4
 
 

@@ -49,7 +49,7 @@ def programs() -> dict[str, Program]:
     if config == 'cifar100_preact':
       mixings += ['none']
     for mixing in mixings:
-      for norm in ('global', 'shard'):
+      for norm in ('global', 'ghost'):
         name = f'{title}, {norm}'
         if mixing == 'none':
           name += f', {PLAIN}'

@@ -29,9 +29,9 @@ from jaxmix.classification import task as classification
 from jaxmix.classification.datasets import splits
 from jaxretrieval import task as retrieval
 from jaxretrieval.training import text_head
-from launch.mesh import block_sharded, make_mesh, replicated
+from launch.mesh import chunk_sharded, make_mesh, replicated
 from launch.train.optimizer import make_optimizer, make_schedule
-from launch.train.schedule import Plan
+from launch.train.schedule import StepSchedule
 from launch.train.state import abstract_state, make_init
 from launch.train.step import make_train_steps
 
@@ -121,13 +121,13 @@ def compile_here(program: Program) -> Compiled:
   mesh = make_mesh()
   config = get_config(program.config, program.argument)
   config.batch_size = mesh.size * program.each
-  config.virtual_shards = mesh.size
+  config.virtual_devices = mesh.size
   config.update_from_flattened_dict(program.fields)
   make = _retrieval if 'mining' in config else _classification
   task, loss, examples = make(config, mesh)
   count = len(jax.tree.leaves(examples)[0])
   schedule = make_schedule(
-    config.optimizer, Plan(config.epochs, count, config.batch_size, 1)
+    config.optimizer, StepSchedule(config.epochs, count, config.batch_size, 1)
   )
   optimizer = make_optimizer(config.optimizer, schedule)
   key = _abstract(jax.eval_shape(lambda: jax.random.key(0)), replicated(mesh))
@@ -142,7 +142,7 @@ def compile_here(program: Program) -> Compiled:
   resident_data = _abstract(examples, replicated(mesh)) if resident else {}
   block = _abstract(
     jax.tree.map(lambda x: x.update(shape=(1, *x.shape)), rows),
-    block_sharded(mesh),
+    chunk_sharded(mesh),
   )
 
   def select(data, item):
@@ -169,7 +169,7 @@ def compile_here(program: Program) -> Compiled:
 
 def _classification(config: Any, mesh: Mesh) -> tuple[Any, Any, Any]:
   """The task, its loss, and the shapes of the training set."""
-  info = splits.info(config.data)
+  info = splits.dataset_spec(config.data)
   shapes = {
     'image': jax.ShapeDtypeStruct(
       (info.train_examples, *info.image_shape), jnp.uint8

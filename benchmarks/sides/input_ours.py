@@ -25,7 +25,7 @@ def feed(folder: str, workers: int, batch_size: int, epochs: int) -> Any:
   from jaxmix.files import record_sets
   from launch.mesh import make_mesh
   from launch.train.feeds import streamed_feed
-  from launch.train.schedule import Plan
+  from launch.train.schedule import StepSchedule
 
   files = jpeg_images.read(folder)
   path = pathlib.Path(tempfile.mkdtemp()) / 'train.array_record'
@@ -47,7 +47,7 @@ def feed(folder: str, workers: int, batch_size: int, epochs: int) -> Any:
     flip=True,
   )
   steps = epochs * len(files) // batch_size
-  plan = Plan(epochs + 1, len(files), batch_size, 1)
+  plan = StepSchedule(epochs + 1, len(files), batch_size, 1)
   mesh = make_mesh()
   calls = iter(range(1, 1_000_000))
 
@@ -108,7 +108,9 @@ def crops(folder: str) -> Any:
     epoch = next(epochs)
     for i, data in enumerate(files):
       frame = jpeg.read_frame(data)
-      crop = jpeg.draw_crop(0, epoch, i, frame.height, frame.width, flip=True)
+      crop = jpeg.random_resized_crop(
+        0, epoch, i, frame.height, frame.width, flip=True
+      )
       jpeg.read_crop(data, frame, crop, out, whole=False)
 
   return call, {'images': len(files)}

@@ -64,7 +64,7 @@ def _from_bytes(key: jax.Array, images: jax.Array, labels: jax.Array) -> Any:
   mixed = jaxmix.apply(
     mix,
     images,
-    finish=lambda x: augment.normalise(x, MEAN, STD).astype(jnp.bfloat16),
+    postprocess=lambda x: augment.normalise(x, MEAN, STD).astype(jnp.bfloat16),
   )
   return mixed, jaxmix.mix_labels(mix, labels, num_classes=CLASSES)
 

@@ -58,16 +58,16 @@ def command(
   call = CALL[case.net]
   fields: dict[str, Any] = {
     'batch_size': case.batch,
-    'virtual_shards': SHARDS,
-    'determinism': 'elastic' if case.elastic else 'default',
+    'virtual_devices': SHARDS,
+    'device_count_invariant': case.elastic,
     'epochs': STEPS[case.net] * case.batch / EXAMPLES[case.net],
-    'steps_per_call': call,
+    'steps_per_dispatch': call,
     'log_every': call,
     'eval_every': 1e6,
     'checkpoint_every': 1e6,
   }
   if case.net == DIGITS:
-    fields['batch_norm'] = 'shard'
+    fields['batch_norm'] = 'ghost'
   else:
     fields |= {'data.source': source, 'evals.test.languages': "('en',)"}
   one = [sys.executable, '-m', 'launch.main', f'--config={CONFIG[case.net]}']

@@ -14,7 +14,7 @@ from jaxretrieval.training import text_head
 from launch.mesh import make_mesh
 from launch.train.feeds import resident_feed
 from launch.train.optimizer import make_optimizer, make_schedule
-from launch.train.schedule import Plan
+from launch.train.schedule import StepSchedule
 from launch.train.state import initial_state, make_init, make_keys
 from launch.train.step import make_train_steps
 
@@ -30,15 +30,15 @@ class Run(NamedTuple):
 
 
 def start(
-  arrays: dict[str, np.ndarray], batch_size: int, steps_per_call: int = 1
+  arrays: dict[str, np.ndarray], batch_size: int, steps_per_dispatch: int = 1
 ) -> Run:
   """Puts together what `launch.train.setup` does, around given arrays."""
   config = get_config('coco_m3l')
   mesh = make_mesh()
   # So many calls that no run ends, and none is shorter than the others.
   examples = len(arrays['image'])
-  epochs = 100_000 * steps_per_call * batch_size / examples
-  plan = Plan(epochs, examples, batch_size, steps_per_call)
+  epochs = 100_000 * steps_per_dispatch * batch_size / examples
+  plan = StepSchedule(epochs, examples, batch_size, steps_per_dispatch)
   feed = resident_feed(arrays, config.seed, plan, mesh)
   schedule = make_schedule(config.optimizer, plan)
   optimizer = make_optimizer(config.optimizer, schedule)

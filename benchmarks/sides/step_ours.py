@@ -14,7 +14,7 @@ from jaxmix.classification.datasets import splits
 from launch.mesh import make_mesh
 from launch.train.feeds import Feed, resident_feed
 from launch.train.optimizer import make_optimizer, make_schedule
-from launch.train.schedule import Plan
+from launch.train.schedule import StepSchedule
 from launch.train.state import initial_state, make_init, make_keys
 from launch.train.step import make_train_steps
 
@@ -45,7 +45,9 @@ def make(
   mesh = make_mesh()
   # So many calls that no run ends, and none is shorter than the others.
   epochs = 100_000 * work.steps * work.batch_size / work.examples
-  plan = Plan(epochs, work.examples, work.batch_size, work.steps_per_call)
+  plan = StepSchedule(
+    epochs, work.examples, work.batch_size, work.steps_per_dispatch
+  )
   feed = resident_feed(work.arrays(), 0, plan, mesh)
   facts = check(work)
   calls = {mode: _make_call(work, mode, plan, feed) for mode in modes}
@@ -89,7 +91,7 @@ def check(work: Workload) -> dict[str, Any]:
 
 
 def _make_call(
-  work: Workload, mode: str, plan: Plan, feed: Feed
+  work: Workload, mode: str, plan: StepSchedule, feed: Feed
 ) -> Callable[[], Any]:
   """Returns a function that takes the next steps and waits for them."""
   dtype, _, mixing = mode.partition(', ')
@@ -110,7 +112,7 @@ def _make_call(
   init = make_init(task_, config, optimizer)
   state: Any = initial_state(init, init_key, mesh)
   shape = (work.side, work.side, 3)
-  info = splits.Info(
+  info = splits.DatasetSpec(
     'synthetic', work.classes, shape, work.examples, 0, MEAN, STD, not work.pad
   )
   loss = task.make_batch_loss(config, info, mesh)

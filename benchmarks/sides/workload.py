@@ -26,7 +26,7 @@ class Workload:
     batch_size: images of a step.
     examples: images of the training set, all on the device.
     pad: of the crop; 0: photographs, which come cropped and mirrored.
-    steps_per_call: steps of one call of the device.
+    steps_per_dispatch: steps of one call of the device.
     calls: how many of those are timed as one.
     weights: the file that `write_weights` wrote.
   """
@@ -37,14 +37,14 @@ class Workload:
   batch_size: int
   examples: int
   pad: int
-  steps_per_call: int
+  steps_per_dispatch: int
   calls: int
   weights: str = ''
 
   @property
   def steps(self) -> int:
     """Steps that are timed as one."""
-    return self.steps_per_call * self.calls
+    return self.steps_per_dispatch * self.calls
 
   def arrays(self) -> dict[str, np.ndarray]:
     """The training set: uint8 `[N, H, W, C]` and int32 `[N]`, random."""

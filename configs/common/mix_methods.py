@@ -129,8 +129,8 @@ def classification(
 
   config.epochs = 200.0
   config.batch_size = 256
-  config.virtual_shards = 1
-  config.determinism = 'default'
+  config.virtual_devices = 1
+  config.device_count_invariant = False
   config.optimizer = {
     'name': 'sgd',
     'lr': 0.1,
@@ -172,7 +172,7 @@ def make_smoke(config: Any) -> None:
   """Shrinks a run to four steps of the real model on real data."""
   config.batch_size = 16  # two for each of eight devices, to be mixed
   config.epochs = 1.0
-  config.steps_per_call = 2
+  config.steps_per_dispatch = 2
   config.data.train_examples = 64
   config.data.test_examples = 100
   config.evals.clean.batch_size = 40  # which eight devices can share

@@ -51,8 +51,8 @@ def retrieval(
 
   config.epochs = 50.0
   config.batch_size = 128
-  config.virtual_shards = 1
-  config.determinism = 'default'
+  config.virtual_devices = 1
+  config.device_count_invariant = False
   config.optimizer = {
     'name': 'adam',
     'lr': 1e-3,
@@ -112,7 +112,7 @@ def retrieval(
   if choice.smoke:
     config.epochs = 1.0
     config.batch_size = 16
-    config.steps_per_call = 2
+    config.steps_per_dispatch = 2
   return config
 
 

@@ -1,7 +1,7 @@
 """How often a run of either recipe does what, and how many runs there are."""
 
 RHYTHM = {
-  'steps_per_call': 32,
+  'steps_per_dispatch': 32,
   'log_every': 96,
   'eval_every': 5.0,
   'checkpoint_every': 5.0,

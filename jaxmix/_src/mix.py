@@ -72,7 +72,7 @@ def apply(
   images: ArrayLike,
   *,
   hard: bool = False,
-  finish: Callable[[jax.Array], jax.Array] | None = None,
+  postprocess: Callable[[jax.Array], jax.Array] | None = None,
 ) -> jax.Array:
   """Mixes a batch as `mix` says: RandomMix, equations (1) and (2).
 
@@ -85,14 +85,14 @@ def apply(
     images: `[B, *spatial, C]`, floating point or uint8.
     hard: each pixel is taken whole from the image of larger weight, and any
       dtype is allowed. For integer segmentation masks `[B, *spatial, 1]`.
-    finish: what else is to be done with each pixel, in the same pass over the
+    postprocess: what else is to be done with each pixel, in the same pass over the
       memory: a function of the mixed images in float32, which are then not
       rounded. `lambda x: ((x / 255 - mean) / std).astype(jnp.bfloat16)` reads
       uint8 and writes what a network takes. (Normalising before or after the
       mixing is the same: the weights of a pixel add up to 1.)
 
   Returns:
-    The mixed images, with the shape and dtype of `images`, or what `finish`
+    The mixed images, with the shape and dtype of `images`, or what `postprocess`
     made of them.
 
   Raises:
@@ -107,10 +107,10 @@ def apply(
   """
   images = check_images(images, any_dtype=hard)
   _check_fits(mix, images.shape)
-  if finish is not None and mix.method != 'nearest':
+  if postprocess is not None and mix.method != 'nearest':
     # Interpolated in the precision that the result will have, and not rounded.
     wide = jax.ShapeDtypeStruct(images.shape, jnp.float32)
-    images = images.astype(jax.eval_shape(finish, wide).dtype)
+    images = images.astype(jax.eval_shape(postprocess, wide).dtype)
   other = _partner_pixels(mix, images, hard)
   if mix.order is not None:
     images = blocks.move(images, mix.order[:, 0])
@@ -124,8 +124,8 @@ def apply(
     mixed = jnp.where(weight[..., None] >= 0.5, images, other)
   else:
     mixed = blend(weight[..., None], images, other)
-  if finish is not None:
-    return finish(mixed.astype(jnp.float32))
+  if postprocess is not None:
+    return postprocess(mixed.astype(jnp.float32))
   if images.dtype == np.uint8:
     mixed = jnp.round(mixed)
   return mixed.astype(images.dtype)

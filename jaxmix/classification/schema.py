@@ -19,7 +19,7 @@ RULES = {
     lambda x: type(x) in (int, float) and 0 <= x < 1,
     'a number from 0 to below 1',
   ),
-  'batch_norm': Rule(lambda x: x in ('global', 'shard'), "'global' or 'shard'"),
+  'batch_norm': Rule(lambda x: x in ('global', 'ghost'), "'global' or 'ghost'"),
   'model.name': TEXT,
   'model.dtype': TEXT,
   'augment.cutout': whole(0, 2**10),
@@ -75,7 +75,7 @@ def _others(config: Any) -> Iterator[tuple[str, Rule]]:
       yield f'evals.{name}.{option}', rule
   yield from _mixing(config)
   # An unknown data set is told of where it is looked for.
-  known = specs.INFOS.get(str(_value(config, 'data.name')))
+  known = specs.DATASETS.get(str(_value(config, 'data.name')))
   rules = _SOUNDS if known and known.sample_rate else _PICTURES
   for name in _block(config, 'augment'):
     if f'augment.{name}' not in (*rules, 'augment.cutout'):

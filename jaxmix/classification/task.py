@@ -48,7 +48,7 @@ def train_data(config: Any) -> Mapping[str, np.ndarray] | splits.Source:
 
 def init(config: Any, key: jax.Array) -> tuple[Any, Any]:
   """Initial `(params, batch statistics)` of the network."""
-  info = splits.info(config.data)
+  info = splits.dataset_spec(config.data)
   model = models.create(config.model, info.num_classes)
   image = jnp.zeros((1, *info.image_shape))
   variables = model.init(key, image, train=False)
@@ -58,28 +58,30 @@ def init(config: Any, key: jax.Array) -> tuple[Any, Any]:
 def make_loss(config: Any, mesh: Mesh | None) -> Any:
   """Augment, mix, normalise, cut, and the mixed cross entropy.
 
-  Without a mesh, of one of `config.virtual_shards` parts of the batch.
+  Without a mesh, of one of `config.virtual_devices` parts of the batch.
   """
   schema.check(config)
-  return make_batch_loss(config, splits.info(config.data), mesh)
+  return make_batch_loss(config, splits.dataset_spec(config.data), mesh)
 
 
-def make_batch_loss(config: Any, info: splits.Info, mesh: Mesh | None) -> Any:
+def make_batch_loss(
+  config: Any, info: splits.DatasetSpec, mesh: Mesh | None
+) -> Any:
   """The same for images that no data set need have."""
-  if mesh is None and config.batch_norm != 'shard':
+  if mesh is None and config.batch_norm != 'ghost':
     raise ValueError(
-      f"config.batch_norm={config.batch_norm!r} must be 'shard' with "
-      "config.determinism='elastic': every shard is computed by itself"
+      f"config.batch_norm={config.batch_norm!r} must be 'ghost' with "
+      'config.device_count_invariant=True: every shard is computed by itself'
     )
-  shards = config.virtual_shards
+  shards = config.virtual_devices
   here = 1 if mesh is None else shards
   model = models.create(
     config.model,
     info.num_classes,
-    groups=here if config.batch_norm == 'shard' else 1,
+    ghost_batches=here if config.batch_norm == 'ghost' else 1,
   )
 
-  def finish(images: jax.Array) -> jax.Array:
+  def postprocess(images: jax.Array) -> jax.Array:
     if not info.sample_rate:
       images = augment.normalise(images, info.mean, info.std)
     return images.astype(model.dtype)
@@ -94,12 +96,12 @@ def make_batch_loss(config: Any, info: splits.Info, mesh: Mesh | None) -> Any:
       lambda x: jax.lax.dynamic_slice_in_dim(x, first, count), drawn
     )
 
-  place = mixing.Place(
+  place = mixing.MixContext(
     rows=config.batch_size // shards,
     image_shape=info.image_shape,
     num_classes=info.num_classes,
     mesh=mesh,
-    finish=finish,
+    postprocess=postprocess,
     states=functools.partial(models.states, model, info.image_shape),
     shards=here,
   )
@@ -153,7 +155,7 @@ def make_batch_loss(config: Any, info: splits.Info, mesh: Mesh | None) -> Any:
 
 
 def _augment_pictures(
-  options: Any, info: splits.Info, place: Any
+  options: Any, info: splits.DatasetSpec, place: Any
 ) -> tuple[Any, Augment]:
   """`draw(key, B)` and `augmented(drawn, images)`."""
   if not 0 <= options.pad < min(info.image_shape[:2]):
@@ -176,7 +178,7 @@ def _augment_pictures(
 
 
 def _augment_sounds(
-  options: Any, info: splits.Info, place: Any
+  options: Any, info: splits.DatasetSpec, place: Any
 ) -> tuple[Any, Augment]:
   """`draw(key, B)` and `augmented(drawn, waveforms)`."""
 
@@ -202,7 +204,7 @@ def make_evaluators(config: Any, mesh: Mesh) -> dict[str, clean.Evaluate]:
   `validation` is `clean` on the validation split, where there is one.
   """
   schema.check(config)
-  info = splits.info(config.data)
+  info = splits.dataset_spec(config.data)
   model = models.create(config.model, info.num_classes)
 
   rows = PartitionSpec('data')

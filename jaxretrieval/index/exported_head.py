@@ -15,7 +15,7 @@ from jaxmix.files import untrusted
 from jaxretrieval.training import text_head
 
 
-class Head(NamedTuple):
+class ExportedHead(NamedTuple):
   """A trained head, apart from the run that trained it.
 
   Attributes:
@@ -82,7 +82,7 @@ def encoders_digest(encoders: tuple[str, str]) -> np.ndarray:
   return np.frombuffer(hashlib.sha256(text).digest(), np.uint8)
 
 
-def load(folder: str | os.PathLike[str]) -> Head:
+def load(folder: str | os.PathLike[str]) -> ExportedHead:
   """Reads what `python -m launch.export` wrote.
 
   Raises:
@@ -110,7 +110,9 @@ def load(folder: str | os.PathLike[str]) -> Head:
       f'{folder}: not the export of a text head (task: '
       f'{exported["config"].get("task")})'
     )
-  return Head(exported['config'], exported['step'], trees['params'], constants)
+  return ExportedHead(
+    exported['config'], exported['step'], trees['params'], constants
+  )
 
 
 def _unflatten(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:

@@ -57,7 +57,7 @@ class Index(NamedTuple):
   gallery: np.ndarray | sharded_array.Features
   ids: np.ndarray | sharded_array.Column
   names: list[str] | sharded_array.Column
-  head: exported_head.Head
+  head: exported_head.ExportedHead
   info: Mapping[str, Any]
   flat: Any
 

@@ -40,7 +40,7 @@ class Mining(NamedTuple):
   from_gallery: Callable[..., mining.Negatives]
 
 
-def make_comparison(loss_config: Any) -> Callable[..., jax.Array]:
+def make_loss_fn(loss_config: Any) -> Callable[..., jax.Array]:
   """Makes the loss of `config.loss`, in units of scaled features.
 
   Returns:

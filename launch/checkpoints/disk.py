@@ -8,7 +8,7 @@ from typing import Any
 import jax
 
 from launch.checkpoints import manifest
-from launch.shell.exit_codes import Exit, blame
+from launch.shell.exit_codes import ExitCode, classify_errors
 
 
 def check_space(folder: pathlib.Path, keep: int, state: Any) -> None:
@@ -23,7 +23,7 @@ def check_space(folder: pathlib.Path, keep: int, state: Any) -> None:
     OSError: nothing can be written there, or there is less room than is needed;
       says how much of both.
   """
-  with blame(Exit.DISK):
+  with classify_errors(ExitCode.DISK):
     try:
       folder.mkdir(exist_ok=True)
       with tempfile.TemporaryFile(dir=folder) as probe:
@@ -39,7 +39,7 @@ def check_space(folder: pathlib.Path, keep: int, state: Any) -> None:
   more = keep + 1 - len(manifest.steps(folder))
   free = shutil.disk_usage(folder).free
   if free < more * size:
-    with blame(Exit.DISK):
+    with classify_errors(ExitCode.DISK):
       raise OSError(
         f'{folder} has {_show(free)} free, and {more} more checkpoints of '
         f'{_show(size)} need {_show(more * size)}: make room, lower '

@@ -20,8 +20,8 @@ from absl import logging
 
 from jaxmix.files.atomic import sync
 from launch.checkpoints import manifest, storage
-from launch.mesh import place
-from launch.shell.exit_codes import Exit, blame
+from launch.mesh import device_put_global
+from launch.shell.exit_codes import ExitCode, classify_errors
 from launch.train.state import TrainState
 from launch.workdir.env import versions
 
@@ -159,7 +159,7 @@ class Checkpoints:
         f'({" ".join(str(error).split())})'
       )
       if last or self._failures > self._max_failures:
-        with blame(Exit.DISK):
+        with classify_errors(ExitCode.DISK):
           raise OSError(
             f'{text}; that was failure {self._failures} in a row, '
             f'config.max_save_failures={self._max_failures} are allowed. The '
@@ -254,7 +254,7 @@ class Checkpoints:
         broken[step] = error
         continue
       self._check(content)
-      with blame(Exit.CHECKPOINT):
+      with classify_errors(ExitCode.CHECKPOINT):
         try:
           storage.check_shapes(content['leaves'], target)
         except ValueError as error:
@@ -272,11 +272,11 @@ class Checkpoints:
         )
       self._newest = step
       return step, jax.tree.map(
-        lambda x, like: place(x, like.sharding), host, target
+        lambda x, like: device_put_global(x, like.sharding), host, target
       )
     if broken:
       step, error = next(iter(broken.items()))
-      with blame(Exit.CHECKPOINT):
+      with classify_errors(ExitCode.CHECKPOINT):
         raise ValueError(
           f'all checkpoints in {self._folder} are damaged: '
           f'{sorted(broken)}; {error}. Put back a copy, or begin again with '

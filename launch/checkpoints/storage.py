@@ -50,7 +50,7 @@ def read_dicts(folder: pathlib.Path) -> dict[str, Any]:
     )
 
 
-def hush() -> None:
+def silence_orbax() -> None:
   """Has errors of orbax said once: by whoever catches them.
 
   It logs what it does and what it raises; and what is still under way when it

@@ -13,8 +13,8 @@ from launch.checkpoints.storage import read_newest
 from launch.config import Config, check_config
 from launch.mesh import make_mesh, replicated
 from launch.processes import cluster
-from launch.shell.console import say
-from launch.shell.exit_codes import Exit, blame
+from launch.shell.console import log_line
+from launch.shell.exit_codes import ExitCode, classify_errors
 from launch.task import Task, load_task
 from launch.train.evaluation import Results, begin
 from launch.train.progress import show_metrics
@@ -34,7 +34,7 @@ def evaluate(argv: Sequence[str]) -> None:
   config, workdir = cli.CONFIG.value, cli.open_workdir()
   check_config(config)
   results = evaluate_saved(load_task(config.task), config, workdir)
-  say(show_metrics(results), sys.stdout)
+  log_line(show_metrics(results), sys.stdout)
 
 
 def evaluate_saved(
@@ -62,15 +62,15 @@ def evaluate_saved(
   for fields in (there, here):
     fields.pop('evals', None)
   check_resume(there, ConfigDict(here))
-  with blame(Exit.CHECKPOINT):
+  with classify_errors(ExitCode.CHECKPOINT):
     step, about, saved = read_newest(workdir / 'checkpoints')
   mesh = make_mesh()
-  with blame(Exit.DATA):
+  with classify_errors(ExitCode.DATA):
     evaluators = task.make_evaluators(config, mesh)
   state: Any = jax.device_put(
     {name: saved[name] for name in ('params', 'model_state')}, replicated(mesh)
   )
-  say(f'{workdir}: step {step}')
+  log_line(f'{workdir}: step {step}')
   results = begin(evaluators, state['params'], state['model_state'])()
   run = about['belongs_to']
   epoch = step * run['batch_size'] / run['examples']

@@ -18,7 +18,7 @@ import jax
 _PATIENCE = 20
 
 
-class Member(NamedTuple):
+class ProcessInfo(NamedTuple):
   """A process of a run of several.
 
   Attributes:
@@ -39,7 +39,7 @@ def find(
   process_id: int | None,
   num_processes: int | None,
   seconds: float,
-) -> Member | None:
+) -> ProcessInfo | None:
   """Finds out which process this is, by the flags or by the cluster.
 
   Args:
@@ -70,11 +70,11 @@ def find(
       )
     assert coordinator is not None
     assert process_id is not None and num_processes is not None
-    member = Member(process_id, num_processes, coordinator)
+    member = ProcessInfo(process_id, num_processes, coordinator)
   return _checked(member) if member else None
 
 
-def _detect(seconds: int) -> Member | None:
+def _detect(seconds: int) -> ProcessInfo | None:
   # The only way to ask without joining. `jax.distributed.initialize` asks the
   # same, and joins.
   try:
@@ -100,10 +100,10 @@ def _detect(seconds: int) -> Member | None:
     ) from error
   if coordinator is None or count is None or rank is None:
     return None
-  return Member(rank, count, coordinator, devices)
+  return ProcessInfo(rank, count, coordinator, devices)
 
 
-def _checked(member: Member) -> Member | None:
+def _checked(member: ProcessInfo) -> ProcessInfo | None:
   rank, count, coordinator, _ = member
   host, _, port = coordinator.rpartition(':')
   if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
@@ -121,7 +121,7 @@ def _checked(member: Member) -> Member | None:
 
 
 @contextlib.contextmanager
-def joined(member: Member, seconds: float) -> Iterator[None]:
+def joined(member: ProcessInfo, seconds: float) -> Iterator[None]:
   """Joins the other processes, and leaves together with them.
 
   Must be entered before anything else uses a device.

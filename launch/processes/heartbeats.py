@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from launch.processes.shared_progress import Mark
-from launch.shell.exit_codes import Exit
+from launch.shell.exit_codes import ExitCode
 
 # Whoever uses so much of a core compiles or reads, and may be behind the others
 # for so many timeouts.
@@ -23,10 +23,10 @@ _SIZE = 1024  # bytes of a beat, or a few more
 # Ends that need no culprit: done, or stopped as all are.
 _FINE = {0, *(128 + n for n in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP))}
 # Ends that a lost peer brings about, also by way of jax, which aborts.
-_VICTIM = {Exit.PEER, 128 + signal.SIGABRT}
+_VICTIM = {ExitCode.PEER, 128 + signal.SIGABRT}
 
 
-class Beat(NamedTuple):
+class Heartbeat(NamedTuple):
   """The state of a process, as its guard tells it.
 
   Attributes:
@@ -54,7 +54,7 @@ class Beat(NamedTuple):
   verdict: str = ''
 
 
-def write(folder: pathlib.Path, rank: int, beat: Beat) -> None:
+def write(folder: pathlib.Path, rank: int, beat: Heartbeat) -> None:
   """Writes the beat of a process over the one before.
 
   In place, and not by way of another name, which clients of a network file
@@ -72,15 +72,15 @@ def write(folder: pathlib.Path, rank: int, beat: Beat) -> None:
     os.close(file)
 
 
-def read(folder: pathlib.Path, rank: int) -> Beat | None:
+def read(folder: pathlib.Path, rank: int) -> Heartbeat | None:
   """Returns the beat of a process, None if there is none that can be read."""
   with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
     fields = json.loads((folder / f'{rank}.json').read_text())
-    return Beat(**fields | {'mark': Mark(*fields['mark'])})
+    return Heartbeat(**fields | {'mark': Mark(*fields['mark'])})
   return None
 
 
-class Peer:
+class PeerMonitor:
   """What one process has seen of another since it began to look."""
 
   def __init__(self, now: float, *, known: bool = True):
@@ -92,12 +92,12 @@ class Peer:
         be of one before, until it changes.
     """
     self._known, self._first, self._looked = known, None, False
-    self.beat: Beat | None = None
+    self.beat: Heartbeat | None = None
     self.last = self.marked = self.ended = self.busy = now
     self.calls, self.longest = 0, 0.0
     self.anew = False
 
-  def see(self, beat: Beat | None, now: float) -> None:
+  def see(self, beat: Heartbeat | None, now: float) -> None:
     """Takes in what was read at `now`."""
     if not self._looked:
       self._first, self._looked = None if self._known else beat, True
@@ -130,8 +130,8 @@ class Peer:
     return max(timeout, 3 * self.longest)
 
 
-def judge(
-  peers: Sequence[Peer], now: float, timeout: float
+def find_failed_peer(
+  peers: Sequence[PeerMonitor], now: float, timeout: float
 ) -> tuple[int, str] | None:
   """Says which process ends the run, and why.
 
@@ -169,7 +169,7 @@ def judge(
 
 
 def _stuck(
-  peers: Sequence[Peer], now: float, timeout: float
+  peers: Sequence[PeerMonitor], now: float, timeout: float
 ) -> tuple[int, str] | None:
   running, gone = [], []
   for rank, peer in enumerate(peers):
@@ -178,7 +178,7 @@ def _stuck(
     ended = peer.beat.ended is not None
     (gone if ended else running).append((rank, peer, peer.beat))
   # Who was lost first, and not who has told so.
-  gone.sort(key=lambda x: (x[2].ended == Exit.PEER, x[1].ended))
+  gone.sort(key=lambda x: (x[2].ended == ExitCode.PEER, x[1].ended))
   for rank, peer, beat in gone:
     if now - peer.ended > timeout and (running or beat.ended in _VICTIM):
       return rank, f'ended with {_code(beat.ended or 0)}, and others did not'
@@ -208,7 +208,7 @@ def _code(code: int) -> str:
   with contextlib.suppress(ValueError):
     if code > 128:
       return signal.Signals(code - 128).name
-    return f'exit code {code} ({Exit(code).name}), see what it printed'
+    return f'exit code {code} ({ExitCode(code).name}), see what it printed'
   return f'exit code {code}'
 
 

@@ -28,7 +28,7 @@ class Mark(NamedTuple):
   calling: bool = False
 
 
-class Pulse:
+class SharedProgress:
   """The last mark of a trainer."""
 
   def __init__(self, descriptor: int = -1):
@@ -45,12 +45,12 @@ class Pulse:
     return Mark(*_FORMAT.unpack(self._memory[:]))
 
 
-def open_pulse() -> Pulse:
+def open_shared_progress() -> SharedProgress:
   """Returns the pulse that the guard of this process reads, if it has one."""
-  return Pulse(int(os.environ.get(_VARIABLE, -1)))
+  return SharedProgress(int(os.environ.get(_VARIABLE, -1)))
 
 
-def has_guard() -> bool:
+def has_watchdog() -> bool:
   """Says whether this process is a trainer that a guard has started."""
   return _VARIABLE in os.environ
 

@@ -15,8 +15,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
-from launch.mesh import batch_sharded, place, replicated
-from launch.shell.signals import Stops
+from launch.mesh import batch_sharded, device_put_global, replicated
+from launch.shell.signals import StopSignals
 
 T = TypeVar('T')
 
@@ -68,14 +68,14 @@ def rank_0_first(place: str) -> Iterator[None]:
     multihost_utils.sync_global_devices(place)
 
 
-class Votes:
+class StopConsensus:
   """The signals that came to any process, as of one call of the device ago.
 
   The devices count the votes between two calls, and what is read is the result
   that is there by then: no device waits.
   """
 
-  def __init__(self, stop: Stops, mesh: Mesh):
+  def __init__(self, stop: StopSignals, mesh: Mesh):
     """Takes what this process is asked to do."""
     self._stop, self._mesh = stop, mesh
     self._count = jax.jit(
@@ -88,7 +88,10 @@ class Votes:
     if jax.process_count() == 1:
       return self._stop()
     own = np.full(self._mesh.size, self._stop() or 0, np.int32)
-    before, votes = self._pending, place(own, batch_sharded(self._mesh))
+    before, votes = (
+      self._pending,
+      device_put_global(own, batch_sharded(self._mesh)),
+    )
     self._pending = self._count(votes)
     number = 0 if before is None else int(jax.device_get(before))
     return Signals(number) if number else None

@@ -22,12 +22,12 @@ import uuid
 from collections.abc import Iterator
 
 from launch.processes import heartbeats
-from launch.processes.cluster import Member
-from launch.processes.heartbeats import Beat, Peer
-from launch.processes.shared_progress import Pulse, shared
-from launch.shell.console import say
-from launch.shell.exit_codes import Exit, blame
-from launch.shell.signals import Stops, go_on, stop_requests
+from launch.processes.cluster import ProcessInfo
+from launch.processes.heartbeats import Heartbeat, PeerMonitor
+from launch.processes.shared_progress import SharedProgress, shared
+from launch.shell.console import log_line
+from launch.shell.exit_codes import ExitCode, classify_errors
+from launch.shell.signals import StopSignals, resume_hint, stop_requests
 from launch.workdir.lock import hold_lock
 
 # Of the timeout: how often guards look; and no more or less often than this.
@@ -39,7 +39,9 @@ _OWN_END = 2  # seconds that a trainer has to end by itself
 _DUMPING = 5  # and to write where it is
 
 
-def guarded(member: Member, workdir: pathlib.Path, timeout: float) -> int:
+def supervise(
+  member: ProcessInfo, workdir: pathlib.Path, timeout: float
+) -> int:
   """Runs the command of this process again as a trainer, and watches over it.
 
   Args:
@@ -58,7 +60,7 @@ def guarded(member: Member, workdir: pathlib.Path, timeout: float) -> int:
   with contextlib.ExitStack() as closing:
     if member.rank == 0:
       closing.enter_context(hold_lock(workdir))
-    with blame(Exit.DISK):
+    with classify_errors(ExitCode.DISK):
       folder = heartbeats.folder_of(workdir)
     if member.rank:
       # One whose peers are gone may still be about to see that.
@@ -79,7 +81,9 @@ def guarded(member: Member, workdir: pathlib.Path, timeout: float) -> int:
       preexec_fn=functools.partial(_die_with, os.getpid()),
     )
     try:
-      watch = _Watch(member, folder, timeout, trainer, Pulse(descriptor))
+      watch = _Watch(
+        member, folder, timeout, trainer, SharedProgress(descriptor)
+      )
       return watch.until_the_end(stop, stacks)
     finally:
       trainer.kill()
@@ -95,7 +99,7 @@ def _die_with(guard: int) -> None:
 
 
 @contextlib.contextmanager
-def watched(member: Member, workdir: pathlib.Path) -> Iterator[None]:
+def watched(member: ProcessInfo, workdir: pathlib.Path) -> Iterator[None]:
   """Has a trainer leave traces if its guard ends it."""
   with _stacks(heartbeats.folder_of(workdir), member.rank).open('w') as file:
     faulthandler.enable(file)
@@ -114,21 +118,21 @@ class _Watch:
 
   def __init__(
     self,
-    member: Member,
+    member: ProcessInfo,
     folder: pathlib.Path,
     timeout: float,
     trainer: 'subprocess.Popen[bytes]',
-    pulse: Pulse,
+    pulse: SharedProgress,
   ):
     self._member, self._folder, self._timeout = member, folder, timeout
     self._trainer, self._pulse = trainer, pulse
     self._begun = time.monotonic()
     # Process 0 watches all, and all others watch it.
-    self._peers = [Peer(self._begun, known=False)]
+    self._peers = [PeerMonitor(self._begun, known=False)]
     if member.rank == 0:
-      self._peers = [Peer(self._begun) for _ in range(member.count)]
+      self._peers = [PeerMonitor(self._begun) for _ in range(member.count)]
     token = uuid.uuid4().hex
-    self._beat = Beat(
+    self._beat = Heartbeat(
       token=token,
       run='' if member.rank else token,
       number=0,
@@ -137,7 +141,7 @@ class _Watch:
       mark=pulse.read(),
     )
 
-  def until_the_end(self, stop: Stops, stacks: pathlib.Path) -> int:
+  def until_the_end(self, stop: StopSignals, stacks: pathlib.Path) -> int:
     """Watches; returns the exit code of this process."""
     pause = min(max(_LOOKS * self._timeout, _SECONDS[0]), _SECONDS[1])
     told, deadline = False, None
@@ -145,14 +149,14 @@ class _Watch:
       verdict = self._look()
       code = self._beat.ended
       # How it went is known; or that of a peer is what it died of.
-      if code is not None and code not in (Exit.PEER, 128 + signal.SIGABRT):
+      if code is not None and code not in (ExitCode.PEER, 128 + signal.SIGABRT):
         if verdict or stop() or not self._is_waited_for():
           return code
       if verdict:
         return self._lost(verdict, stacks)
       if code is not None:
         if stop():
-          return Exit.PEER
+          return ExitCode.PEER
         # Process 0 may be what was lost, and then nobody gives a verdict.
         deadline = deadline or time.monotonic() + 1.5 * self._timeout
         if self._member.rank and time.monotonic() > deadline:
@@ -191,7 +195,7 @@ class _Watch:
       peer.see(there, now)
     first = self._peers[0]
     if rank == 0 and not beat.verdict:
-      found = heartbeats.judge(self._peers, now, self._timeout)
+      found = heartbeats.find_failed_peer(self._peers, now, self._timeout)
       beat = beat._replace(verdict=self._sentence(*found) if found else '')
     elif not beat.run and first.beat is not None:
       beat = beat._replace(run=first.beat.token)
@@ -204,7 +208,7 @@ class _Watch:
     if first.beat is not None and first.beat.verdict and not first.anew:
       return first.beat.verdict
     if first.anew or now - first.last > self._timeout:
-      found = heartbeats.judge(self._peers, now, self._timeout)
+      found = heartbeats.find_failed_peer(self._peers, now, self._timeout)
       return self._sentence(*found or (0, 'has ended, and others have not'))
     return ''
 
@@ -221,7 +225,7 @@ class _Watch:
     """Ends the trainer, which can do nothing without its peer."""
     # It may be about to end as its peer did, of what it has found too.
     with contextlib.suppress(subprocess.TimeoutExpired):
-      if self._trainer.wait(_OWN_END) not in (Exit.PEER, -signal.SIGABRT):
+      if self._trainer.wait(_OWN_END) not in (ExitCode.PEER, -signal.SIGABRT):
         self._look()
         return self._beat.ended or 0
     step = self._pulse.read().step
@@ -239,8 +243,8 @@ class _Watch:
         self._trainer.wait()
     if stacks.exists() and stacks.stat().st_size:
       text += f'; where it was is in {stacks}'
-    say(f'error: {text}. {go_on()[0].upper()}{go_on()[1:]}')
-    return Exit.PEER
+    log_line(f'error: {text}. {resume_hint()[0].upper()}{resume_hint()[1:]}')
+    return ExitCode.PEER
 
 
 def _is_stopped(pid: int) -> bool:

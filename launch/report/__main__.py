@@ -33,8 +33,8 @@ from launch.report.step_time import add_cost
 from launch.report.sweep_plan import read_sweep
 from launch.report.table import make_table, markdown
 from launch.report.table_image import draw_table
-from launch.shell.console import say
-from launch.shell.exit_codes import EXPECTED, Exit, tell
+from launch.shell.console import log_line
+from launch.shell.exit_codes import EXPECTED, ExitCode, report_error
 
 
 def main(argv: Sequence[str]) -> int:
@@ -59,7 +59,7 @@ def main(argv: Sequence[str]) -> int:
   try:
     return report(args.folders, args.columns, args.cost, args.keep)
   except EXPECTED as error:
-    return tell(error)
+    return report_error(error)
 
 
 def report(
@@ -85,7 +85,7 @@ def report(
     names = ', '.join(map(str, wrong or folders))
     raise ValueError(f'no folder with runs: {names}')
   for sentence in broken:
-    say(f'error: left out: {sentence}')
+    log_line(f'error: left out: {sentence}')
   groups = group_runs(runs, folders)
   places = [*folders, *(run.path.parent for run in runs)]
   notes = list(dict.fromkeys(read_sweep(place).note for place in places))
@@ -96,13 +96,13 @@ def report(
   print(text, end='')
   write_text(folders[0] / 'report.md', text)
   if keep is not None:
-    say(keep_runs(runs, folders, keep))
+    log_line(keep_runs(runs, folders, keep))
   try:
     draw_table(lines, folders[0] / 'table.png')
     plot_curves(groups, folders[0] / 'curves.png')
   except ModuleNotFoundError:
-    say('table.png and curves.png need matplotlib: the extra `plots`')
-  return Exit.CONFIG if broken else 0
+    log_line('table.png and curves.png need matplotlib: the extra `plots`')
+  return ExitCode.CONFIG if broken else 0
 
 
 if __name__ == '__main__':

@@ -23,13 +23,13 @@ def open_streams() -> None:
   sys.stderr = sys.stderr or open(2, 'w', closefd=False)
 
 
-def say(text: str, stream: TextIO | None = None) -> None:
+def log_line(text: str, stream: TextIO | None = None) -> None:
   """Prints a line, on stderr unless said otherwise, as far as it gets."""
   with contextlib.suppress(OSError, ValueError):
     print(text, file=stream or sys.stderr, flush=True)
 
 
-def settle() -> None:
+def flush_streams() -> None:
   """Gives up what no stream took: Python would end with code 120 over it."""
   for stream in (sys.stdout, sys.stderr):
     try:

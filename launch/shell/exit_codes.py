@@ -13,10 +13,10 @@ import traceback
 from collections.abc import Iterator
 
 from jaxmix.files.atomic import write_text
-from launch.shell.console import say
+from launch.shell.console import log_line
 
 
-class Exit(enum.IntEnum):
+class ExitCode(enum.IntEnum):
   """Exit codes. 0 is success; 128 + n is a stop by signal n, 143 or 130."""
 
   BUG = 1  # of the trainer or of the task: nothing that was foreseen
@@ -34,7 +34,7 @@ EXPECTED = (ValueError, OSError, ImportError, FloatingPointError)
 
 
 @contextlib.contextmanager
-def blame(code: Exit) -> Iterator[None]:
+def classify_errors(code: ExitCode) -> Iterator[None]:
   """Has expected errors that are raised inside mean `code`.
 
   The innermost `blame` counts. A ValueError that begins with `config.` is about
@@ -52,28 +52,30 @@ def blame(code: Exit) -> Iterator[None]:
   except EXPECTED as error:
     if not hasattr(error, 'exit_code'):
       about = isinstance(error, ValueError) and str(error).startswith('config.')
-      setattr(error, 'exit_code', Exit.CONFIG if about else code)  # noqa: B010
+      setattr(error, 'exit_code', ExitCode.CONFIG if about else code)  # noqa: B010
     raise
 
 
-def exit_code(error: BaseException) -> Exit:
+def exit_code(error: BaseException) -> ExitCode:
   """Returns what an error means for the process."""
   if isinstance(error, FloatingPointError):
-    return Exit.NUMERICS
+    return ExitCode.NUMERICS
   if not isinstance(error, EXPECTED):
-    return Exit.BUG
+    return ExitCode.BUG
   # All reading is blamed on something: what is left is a file of the run.
-  otherwise = Exit.DISK if isinstance(error, OSError) else Exit.CONFIG
+  otherwise = ExitCode.DISK if isinstance(error, OSError) else ExitCode.CONFIG
   return getattr(error, 'exit_code', otherwise)
 
 
-def tell(error: BaseException, crash: pathlib.Path | None = None) -> Exit:
+def report_error(
+  error: BaseException, crash: pathlib.Path | None = None
+) -> ExitCode:
   """Prints one line about an error on stderr; returns the exit code.
 
   The traceback of a bug goes to the file `crash`, if there is its folder.
   """
   code, text = exit_code(error), ' '.join(str(error).split())
-  if code == Exit.BUG:
+  if code == ExitCode.BUG:
     frame = traceback.extract_tb(error.__traceback__)[-1]
     where = f'{os.path.basename(frame.filename)}:{frame.lineno}'
     text = f'{type(error).__name__} at {where}: {text}. This is a bug; '
@@ -82,5 +84,5 @@ def tell(error: BaseException, crash: pathlib.Path | None = None) -> Exit:
       with contextlib.suppress(OSError):
         write_text(crash, ''.join(traceback.format_exception(error)))
         text += f', which is in {crash} too'
-  say(f'error: {text}')
+  log_line(f'error: {text}')
   return code

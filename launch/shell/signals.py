@@ -29,7 +29,7 @@ class _Interrupted(BaseException):
   """A signal came within `Stops.or_none`."""
 
 
-class Stops:
+class StopSignals:
   """The signals that came to this process."""
 
   def __init__(self, at_once: bool):
@@ -115,7 +115,7 @@ class Stops:
     self._closed.set()
 
 
-def go_on() -> str:
+def resume_hint() -> str:
   """Says how to go on with the run of this process."""
   return f'to go on: {command()}'
 
@@ -127,7 +127,7 @@ def command() -> str:
 
 def _leave(number: int, how: str) -> NoReturn:
   name = signal.Signals(number).name
-  _tell(f'stopped by {name} {how}; {go_on()}')
+  _tell(f'stopped by {name} {how}; {resume_hint()}')
   os._exit(128 + number)
 
 
@@ -137,11 +137,11 @@ def _tell(line: str) -> None:
     os.write(2, f'{line}\n'.encode())
 
 
-_listening: Stops | None = None
+_listening: StopSignals | None = None
 
 
 @contextlib.contextmanager
-def stop_requests(*, at_once: bool = False) -> Iterator[Stops]:
+def stop_requests(*, at_once: bool = False) -> Iterator[StopSignals]:
   """Listens to SIGTERM, SIGINT and SIGHUP, holding none; in the main thread.
 
   Within another `stop_requests` it is the same one.
@@ -158,7 +158,7 @@ def stop_requests(*, at_once: bool = False) -> Iterator[Stops]:
     finally:
       _listening.hold(False)
     return
-  stops = _listening = Stops(at_once)
+  stops = _listening = StopSignals(at_once)
   reading, writing = os.pipe()
   os.set_blocking(writing, False)
   handlers: dict[int, Callable | int | None] = {

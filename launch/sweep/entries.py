@@ -39,8 +39,8 @@ from ml_collections import config_flags
 from jaxmix.files.atomic import write_text
 from launch import cli
 from launch.config import SAFE, Config, check_config, flatten, is_place
-from launch.shell.console import say
-from launch.shell.exit_codes import Exit, exit_code
+from launch.shell.console import log_line
+from launch.shell.exit_codes import ExitCode, exit_code
 from launch.sweep.slurm import Slurm, check_cluster, parse_slurm, submit
 from launch.task import load_task
 from launch.train.loop import fit
@@ -99,10 +99,10 @@ def run_sweep(argv: Sequence[str]) -> None:
     return
   results = {}
   for i, (name, config) in enumerate(chosen.items(), 1):
-    say(f'[{i}/{len(chosen)}] {name}', sys.stdout)
+    log_line(f'[{i}/{len(chosen)}] {name}', sys.stdout)
     results[name] = _run_row(config, workdir / name)
   for name, result in results.items():
-    say(f'{name}: {result}', sys.stdout)
+    log_line(f'{name}: {result}', sys.stdout)
   bad = [name for name in results if results[name].startswith('diverged')]
   if bad:
     raise FloatingPointError(
@@ -121,10 +121,10 @@ def _run_row(config: Config, workdir: pathlib.Path) -> str:
   except FloatingPointError as error:
     result = f'diverged: {error}'
   except ValueError as error:
-    if exit_code(error) != Exit.LOCK:
+    if exit_code(error) != ExitCode.LOCK:
       raise
     result = f'passed over: {error}'
-  say(result)
+  log_line(result)
   return result
 
 
@@ -139,7 +139,7 @@ def _submit(
       commands[name] = command_of_row(sys.argv, name)
   if commands:
     submit(commands, options, workdir / 'slurm')
-  say(
+  log_line(
     f'{len(commands)} of {len(rows)} rows submitted, the others are finished',
     sys.stdout,
   )

@@ -16,7 +16,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from launch.shell.console import say
+from launch.shell.console import log_line
 
 # Seconds before the end of its time at which a job is told, and how many of
 # them the trainer has to save. (Two calls of the device, and a checkpoint.)
@@ -192,5 +192,5 @@ def submit(
     said = ' '.join(str(error).split())
     raise ValueError(f'--slurm: sbatch does not take it: {said}') from error
   for name, job in zip(commands, jobs, strict=True):
-    say(f'{name}: job {job.job_id}, {job.paths.stdout}', sys.stdout)
+    log_line(f'{name}: job {job.job_id}, {job.paths.stdout}', sys.stdout)
   return [job.job_id for job in jobs]

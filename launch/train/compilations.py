@@ -8,7 +8,7 @@ _BUILT = '/jax/core/compile/backend_compile_duration'
 _FROM_CACHE = '/jax/compilation_cache/cache_hits'
 
 
-class Compiles:
+class CompilationCounter:
   """What was built since this was made, in any thread.
 
   Attributes:

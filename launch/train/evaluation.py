@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 
-from launch.shell.exit_codes import Exit, blame
+from launch.shell.exit_codes import ExitCode, classify_errors
 from launch.task import Evaluate
 
 Results = dict[str, float]
@@ -25,7 +25,9 @@ def begin(
   with jax.transfer_guard('allow'):
     try:
       for name, evaluate in evaluators.items():
-        with blame(Exit.DATA):  # An evaluation may read its examples.
+        with classify_errors(
+          ExitCode.DATA
+        ):  # An evaluation may read its examples.
           begun[name] = evaluate(params, model_state)
     except Exception as error:
       failed = error

@@ -18,10 +18,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from launch.mesh import block_sharded, place, replicated
-from launch.shell.exit_codes import Exit, blame
+from launch.mesh import chunk_sharded, device_put_global, replicated
+from launch.shell.exit_codes import ExitCode, classify_errors
 from launch.task import PyTree, RandomAccess
-from launch.train.schedule import Plan
+from launch.train.schedule import StepSchedule
 
 # Threads that read, unless the source says how many; examples that one reads at
 # a time; and blocks on their way to the device.
@@ -51,7 +51,7 @@ class Feed(NamedTuple):
 def make_feed(
   source: Mapping[str, np.ndarray] | RandomAccess,
   seed: int,
-  plan: Plan,
+  plan: StepSchedule,
   mesh: Mesh,
   *,
   everywhere: bool = False,
@@ -130,7 +130,7 @@ def _permutation(seed: int, epoch: int, n: int) -> np.ndarray:
 def resident_feed(
   arrays: Mapping[str, np.ndarray],
   seed: int,
-  plan: Plan,
+  plan: StepSchedule,
   mesh: Mesh,
   *,
   everywhere: bool = False,
@@ -145,7 +145,7 @@ def resident_feed(
     everywhere: whether every device has all rows of the blocks.
   """
   rows_of = functools.partial(batch_indices, seed, plan.examples)
-  placed = replicated(mesh) if everywhere else block_sharded(mesh)
+  placed = replicated(mesh) if everywhere else chunk_sharded(mesh)
   # A transfer costs the host as much as a dispatch: many calls share one.
   split = jax.jit(
     lambda rows: jnp.split(rows, _CALLS_AT_ONCE), out_shardings=placed
@@ -153,24 +153,24 @@ def resident_feed(
 
   def blocks(step):
     count = plan.call_size(step)
-    yield place(rows_of(plan.batch_size, step, count), placed)
-    step, count = step + count, plan.steps_per_call * _CALLS_AT_ONCE
+    yield device_put_global(rows_of(plan.batch_size, step, count), placed)
+    step, count = step + count, plan.steps_per_dispatch * _CALLS_AT_ONCE
     while step < plan.total_steps:
       # Past the end of the run too: another shape would be another program.
       rows = rows_of(plan.batch_size, step, count)
-      calls = (plan.total_steps - step) // plan.steps_per_call
-      yield from split(place(rows, placed))[:calls]
+      calls = (plan.total_steps - step) // plan.steps_per_dispatch
+      yield from split(device_put_global(rows, placed))[:calls]
       step += count
 
   return Feed(
-    data=place(dict(arrays), replicated(mesh)),
+    data=device_put_global(dict(arrays), replicated(mesh)),
     select=lambda data, rows: {name: x[rows] for name, x in data.items()},
     blocks=blocks,
   )
 
 
 def streamed_feed(
-  source: RandomAccess, seed: int, plan: Plan, mesh: Mesh
+  source: RandomAccess, seed: int, plan: StepSchedule, mesh: Mesh
 ) -> Feed:
   """Returns a feed that reads ahead; blocks are the batches, `[K, B, ...]`.
 
@@ -203,13 +203,13 @@ def streamed_feed(
   def put(local_rows):
     with jax.transfer_guard('allow'):
       return jax.make_array_from_process_local_data(
-        block_sharded(mesh), local_rows
+        chunk_sharded(mesh), local_rows
       )
 
   def blocks(step):
     import grain  # A machine that trains from arrays need not have it.
 
-    read_ahead = max(workers, plan.steps_per_call * pieces)
+    read_ahead = max(workers, plan.steps_per_dispatch * pieces)
     parts = iter(
       grain.MapDataset.range(step * pieces, plan.total_steps * pieces)
       .map(read)
@@ -219,7 +219,9 @@ def streamed_feed(
     )
     while step < plan.total_steps:
       count = plan.call_size(step)
-      with blame(Exit.DATA):  # What cannot be read is told where it is used.
+      with classify_errors(
+        ExitCode.DATA
+      ):  # What cannot be read is told where it is used.
         some = list(itertools.islice(parts, count * pieces))
       block = jax.tree.map(
         lambda *x, k=count: np.concatenate(x).reshape(

@@ -1,7 +1,7 @@
 """Training steps of the same bits on any number of devices.
 
 XLA compiles a step for its number of devices, and sums of floating point come
-out otherwise in each. Here a batch is V virtual shards. One program, compiled
+out otherwise in each. Here a batch is V virtual devices. One program, compiled
 for one device, gives the gradient of a shard, whichever device has it; the V
 gradients are added two by two in a tree that depends on V alone; and one
 program for one device makes the update, on each of them.
@@ -25,17 +25,17 @@ from launch.train.state import TrainState
 from launch.train.step import TrainSteps, cpu_options, make_update
 
 
-def check_shards(shards: int, mesh: Mesh) -> None:
+def check_virtual_devices(shards: int, mesh: Mesh) -> None:
   """Raises ValueError where the devices cannot share the shards."""
   if shards & (shards - 1) or shards % mesh.size:
     raise ValueError(
-      f"config.virtual_shards={shards}: with config.determinism='elastic' it "
+      f'config.virtual_devices={shards}: with config.device_count_invariant=True it '
       f'must be a power of two and a multiple of the number of devices '
       f'({mesh.size})'
     )
 
 
-def make_elastic_steps(
+def make_invariant_steps(
   loss: Loss,
   optimizer: optax.GradientTransformationExtraArgs,
   schedule: optax.Schedule,
@@ -63,7 +63,7 @@ def make_elastic_steps(
   Raises:
     ValueError: the devices cannot share the shards.
   """
-  check_shards(shards, mesh)
+  check_virtual_devices(shards, mesh)
   each, rows = shards // mesh.size, batch_size // shards
   places = [
     (position, device)
@@ -91,7 +91,7 @@ def make_elastic_steps(
       if not jnp.issubdtype(value.dtype, jnp.floating):
         raise ValueError(
           f'the metric {name!r} of config.task is {value.dtype}: with '
-          "config.determinism='elastic' it must be the mean of floating point "
+          'config.device_count_invariant=True it must be the mean of floating point '
           'numbers over the rows, of which the mean over shards is taken'
         )
     return _pack(found, form)

@@ -10,9 +10,9 @@ import jax
 
 from launch.checkpoints import manifest
 from launch.config import Config, check_config
-from launch.processes.sync import Votes, of_rank_0
-from launch.shell.console import say
-from launch.shell.signals import go_on, stop_requests
+from launch.processes.sync import StopConsensus, of_rank_0
+from launch.shell.console import log_line
+from launch.shell.signals import resume_hint, stop_requests
 from launch.task import Task
 from launch.train.evaluation import begin
 from launch.train.progress import show_metrics
@@ -69,14 +69,14 @@ def fit(
   changes = check_workdir(config, workdir, allow_resume_change)
   before = final_metrics(workdir)
   if of_rank_0(before is not None and 'epochs' not in changes):
-    say(f'{workdir}: finished before', sys.stdout)
+    log_line(f'{workdir}: finished before', sys.stdout)
     _warn_of_damage(workdir)
     return before or {}
   with stop_requests() as stop, open_run(task, config, workdir) as run:
     plan, log, checkpoints = run.plan, run.log, run.checkpoints
     for change in changes.values():
       run.progress.note(change)
-    votes = Votes(stop, run.mesh)
+    votes = StopConsensus(stop, run.mesh)
     step, state, blocks = run.step, run.state, run.feed.blocks(run.step)
 
     def save(step, state):
@@ -88,7 +88,7 @@ def fit(
       stop.ignore()
       run.progress.note(
         f'stopped by {signal.name}; step {checkpoints.latest_step()} of '
-        f'{plan.total_steps} is saved; {go_on()}'
+        f'{plan.total_steps} is saved; {resume_hint()}'
       )
       raise SystemExit(128 + signal)
 
@@ -152,7 +152,7 @@ def _warn_of_damage(workdir: pathlib.Path) -> None:
       raise ValueError(f'{folder} holds no checkpoint')
     manifest.check(folder / str(newest), f'checkpoint {newest}')
   except (ValueError, OSError) as error:
-    say(
+    log_line(
       f'warning: {workdir} has ended, its numbers stand, but the state that it '
       f'ended with is lost ({error}): put back a copy, or train it again in '
       'another --workdir'

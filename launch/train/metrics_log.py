@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 import jax
 import numpy as np
 
-from launch.train.compilations import Compiles
+from launch.train.compilations import CompilationCounter
 from launch.train.progress import Progress, Throughput
-from launch.train.schedule import Plan
+from launch.train.schedule import StepSchedule
 from launch.workdir.metrics import MetricWriter
 
 
@@ -23,12 +23,12 @@ class TrainLog:
 
   def __init__(
     self,
-    plan: Plan,
+    plan: StepSchedule,
     log_every: int,
     settled: float,
     writer: MetricWriter,
     progress: Progress,
-    compiles: Compiles,
+    compiles: CompilationCounter,
     values: Sequence[str],
     max_skipped: int,
   ):

@@ -6,10 +6,10 @@ import optax
 
 from launch.config import Config
 from launch.task import PyTree
-from launch.train.schedule import Plan
+from launch.train.schedule import StepSchedule
 
 
-def make_schedule(config: Config, plan: Plan) -> optax.Schedule:
+def make_schedule(config: Config, plan: StepSchedule) -> optax.Schedule:
   """Returns the learning rate as a function of the steps done.
 
   'cosine' falls from `lr` to 0 over the run, without restarts; 'constant' stays

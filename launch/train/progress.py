@@ -4,8 +4,8 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 
-from launch.shell.console import say
-from launch.train.schedule import Plan
+from launch.shell.console import log_line
+from launch.train.schedule import StepSchedule
 
 _SECONDS_BETWEEN_LINES = 10
 _SHOWN = 12
@@ -61,7 +61,7 @@ class Progress:
   A bar on a terminal; elsewhere plain lines, one every 10 s at most.
   """
 
-  def __init__(self, plan: Plan, *, shown: bool = True):
+  def __init__(self, plan: StepSchedule, *, shown: bool = True):
     """Begins; not `shown`, it is silent: another process tells the same."""
     self._plan, self._shows = plan, shown
     self._begin = 0
@@ -106,7 +106,7 @@ class Progress:
     if self._bar is not None:
       self._bar.write(line, file=sys.stderr)
     elif self._shows:
-      say(line)
+      log_line(line)
 
   def close(self) -> None:
     """Leaves the terminal tidy."""

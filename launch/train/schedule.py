@@ -5,11 +5,11 @@ import math
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class StepSchedule:
   """The steps of a run, known before the first one.
 
   Steps count what is done: at step 0 nothing is. The device is called for
-  `steps_per_call` steps at a time. What does not divide the run comes first, in
+  `steps_per_dispatch` steps at a time. What does not divide the run comes first, in
   a shorter call, so that every program is compiled within two calls and none at
   the very end. A resumed run begins where a call began, and so runs the same
   programs.
@@ -18,13 +18,13 @@ class Plan:
     epochs: how often an example is seen, on average.
     examples: examples of the training set.
     batch_size: examples of one step.
-    steps_per_call: steps of one call of the device; the first may be shorter.
+    steps_per_dispatch: steps of one call of the device; the first may be shorter.
   """
 
   epochs: float
   examples: int
   batch_size: int
-  steps_per_call: int
+  steps_per_dispatch: int
 
   def __post_init__(self):
     """Raises ValueError for more steps than the devices can count."""
@@ -50,8 +50,8 @@ class Plan:
 
   def call_size(self, step: int) -> int:
     """Returns how many steps the call that begins at `step` takes."""
-    return (self.total_steps - step) % self.steps_per_call or (
-      self.steps_per_call
+    return (self.total_steps - step) % self.steps_per_dispatch or (
+      self.steps_per_dispatch
     )
 
   def due(self, step: int, every_steps: float) -> bool:
@@ -61,7 +61,7 @@ class Plan:
     `every_steps`, and never at step 0.
     """
     return _count(step, every_steps) > _count(
-      max(0, step - self.steps_per_call), every_steps
+      max(0, step - self.steps_per_dispatch), every_steps
     )
 
   def due_epochs(self, step: int, every_epochs: float) -> bool:

@@ -21,18 +21,25 @@ from launch.config import (
   write_config,
 )
 from launch.mesh import check_batch_size, make_mesh, on_cpu
-from launch.processes.shared_progress import Pulse, has_guard, open_pulse
+from launch.processes.shared_progress import (
+  SharedProgress,
+  has_watchdog,
+  open_shared_progress,
+)
 from launch.processes.sync import check_same, of_rank_0, rank_0_first
-from launch.shell.exit_codes import Exit, blame
+from launch.shell.exit_codes import ExitCode, classify_errors
 from launch.task import Evaluate, Task
-from launch.train.compilations import Compiles
+from launch.train.compilations import CompilationCounter
 from launch.train.data_checks import check_inputs, record_inputs
 from launch.train.feeds import Feed, count_examples, make_feed
-from launch.train.invariant_step import check_shards, make_elastic_steps
+from launch.train.invariant_step import (
+  check_virtual_devices,
+  make_invariant_steps,
+)
 from launch.train.metrics_log import TrainLog
 from launch.train.optimizer import make_optimizer, make_schedule
 from launch.train.progress import Progress
-from launch.train.schedule import Plan
+from launch.train.schedule import StepSchedule
 from launch.train.state import (
   TrainState,
   abstract_state,
@@ -71,8 +78,8 @@ class Run(NamedTuple):
   """
 
   mesh: Mesh
-  pulse: Pulse
-  plan: Plan
+  pulse: SharedProgress
+  plan: StepSchedule
   feed: Feed
   train_steps: TrainSteps
   snapshot: Callable[[TrainState], TrainState]
@@ -101,32 +108,32 @@ def open_run(
       run is as it was.
   """
   with (
-    contextlib.closing(Compiles()) as compiles,
+    contextlib.closing(CompilationCounter()) as compiles,
     contextlib.ExitStack() as closing,
   ):
-    mesh, pulse = make_mesh(), open_pulse()
+    mesh, pulse = make_mesh(), open_shared_progress()
     pulse.mark(0)
-    if not has_guard():  # else it has the lock
+    if not has_watchdog():  # else it has the lock
       closing.enter_context(hold_lock(workdir))
     check_batch_size(config.batch_size, mesh)
-    with blame(Exit.DATA):
+    with classify_errors(ExitCode.DATA):
       source = task.train_data(config)
       digest = check_inputs(source, config.batch_size, workdir)
     pulse.mark(0)
-    plan = Plan(
+    plan = StepSchedule(
       config.epochs,
       count_examples(source),
       config.batch_size,
-      config.steps_per_call,
+      config.steps_per_dispatch,
     )
-    elastic = config.determinism == 'elastic'
+    elastic = config.device_count_invariant
     if elastic:
-      check_shards(config.virtual_shards, mesh)
+      check_virtual_devices(config.virtual_devices, mesh)
     feed = make_feed(source, config.seed, plan, mesh, everywhere=elastic)
     schedule = make_schedule(config.optimizer, plan)
     optimizer = make_optimizer(config.optimizer, schedule)
     loss = task.make_loss(config, None if elastic else mesh)
-    with blame(Exit.DATA):
+    with classify_errors(ExitCode.DATA):
       evaluators = task.make_evaluators(config, mesh)
     if taken := {'train', 'time'} & evaluators.keys():
       raise ValueError(f'config.task={config.task}: evaluators called {taken}')
@@ -177,14 +184,14 @@ def open_run(
     progress.begin(step)
     progress.note(f'{workdir}: step {step} of {plan.total_steps}')
     if elastic:
-      train_steps = make_elastic_steps(
+      train_steps = make_invariant_steps(
         loss,
         optimizer,
         schedule,
         feed,
         mesh,
         batch_size=config.batch_size,
-        shards=config.virtual_shards,
+        shards=config.virtual_devices,
         max_skipped=config.max_skipped_steps,
       )
     else:
@@ -251,15 +258,15 @@ def _facts(config: Config) -> dict[str, Any]:
   }
 
 
-def _settled(config: Config, plan: Plan) -> int:
+def _settled(config: Config, plan: StepSchedule) -> int:
   """Steps until everything has happened once, and so been compiled."""
   epochs = max(1, config.eval_every, config.checkpoint_every)
   # What falls due happens at the next call, and is looked at after another.
-  return plan.steps(epochs) + 2 * plan.steps_per_call
+  return plan.steps(epochs) + 2 * plan.steps_per_dispatch
 
 
 def _identity(
-  config: Config, plan: Plan, digest: str | None, mesh: Mesh
+  config: Config, plan: StepSchedule, digest: str | None, mesh: Mesh
 ) -> dict[str, str | int | None]:
   # The batch size and the number of examples fix what a step means: with
   # others, the order of the examples would silently be another one.
@@ -270,7 +277,7 @@ def _identity(
     'data': digest,
     'config': config_digest(config),
   }
-  if config.determinism == 'elastic' and on_cpu(mesh):
+  if config.device_count_invariant and on_cpu(mesh):
     # A convolution is cut into as many parts, which are added up.
     threads = os.environ.get('NPROC') or len(os.sched_getaffinity(0))
     found['threads (NPROC)'] = int(threads)

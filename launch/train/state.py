@@ -9,7 +9,7 @@ import optax
 from jax.sharding import Mesh
 
 from launch.config import Config
-from launch.mesh import place, replicated
+from launch.mesh import device_put_global, replicated
 from launch.task import PyTree, Task
 
 
@@ -75,7 +75,7 @@ def initial_state(
   """
   here = jax.random.key_data(key).addressable_data(0)
   state = jax.device_get(init(jax.random.wrap_key_data(here)))
-  return place(state, replicated(mesh))
+  return device_put_global(state, replicated(mesh))
 
 
 def make_snapshot(mesh: Mesh) -> Callable[[TrainState], TrainState]:

@@ -13,7 +13,7 @@ from typing import IO
 
 from absl import logging
 
-from launch.shell.exit_codes import Exit, blame
+from launch.shell.exit_codes import ExitCode, classify_errors
 
 NAME = 'lock'
 _PAUSE = 0.02  # seconds between two tries
@@ -40,7 +40,7 @@ def hold_lock(
   """
   path = workdir / name
   deadline = time.monotonic() + seconds
-  with blame(Exit.DISK):
+  with classify_errors(ExitCode.DISK):
     try:
       workdir.mkdir(parents=True, exist_ok=True)
       file = path.open('a+')
@@ -78,7 +78,7 @@ def _lock(file: IO[str], path: pathlib.Path, patient: bool) -> bool:
     if patient:
       return False
     doing = 'trains in it' if path.name == NAME else f'holds {path.name}'
-    with blame(Exit.LOCK):
+    with classify_errors(ExitCode.LOCK):
       raise ValueError(
         f'{path.parent} is in use: {_holder(path)} {doing}. Wait for it, '
         'stop it, or choose another --workdir'

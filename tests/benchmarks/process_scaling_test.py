@@ -50,5 +50,5 @@ def test_the_features_are_as_wide_as_those_of_coco(tmp_path):
 
 def test_a_run_that_fails_says_why(tmp_path):
   case = runs.Case(runs.DIGITS, 6)
-  with pytest.raises(RuntimeError, match='virtual_shards'):
+  with pytest.raises(RuntimeError, match='virtual_devices'):
     runs.run(case, '', tmp_path / 'a' / 'run')

@@ -7,7 +7,7 @@ import pytest
 
 from configs import quickstart
 from launch.config import SAFE, SCHEDULE, flatten, write_config
-from launch.shell.exit_codes import Exit
+from launch.shell.exit_codes import ExitCode
 from launch.train.resume import check_workdir
 from tests.faults import trainer
 from tests.launch.toy_config import get_config
@@ -45,14 +45,16 @@ def test_a_field_that_differs_when_a_run_goes_on(stopped, tmp_path, field):
   done = trainer.train(workdir, fields)
   said = f'{field}: '
   if field not in SAFE:
-    trainer.refused(done, Exit.CONFIG, field, *[said][: field not in SOONER])
+    trainer.refused(
+      done, ExitCode.CONFIG, field, *[said][: field not in SOONER]
+    )
     after = {p: p.read_bytes() for p in workdir.rglob('*') if p.is_file()}
     assert after == before, 'a refused run was touched'
     flag = f'--allow_resume_change={field}'
     assert (flag in done.reason) == (field in SCHEDULE)
     done = trainer.train(workdir, fields, flag)
     if field not in SCHEDULE:
-      trainer.refused(done, Exit.CONFIG)
+      trainer.refused(done, ExitCode.CONFIG)
       return
   assert done.code == 0, done.err
   assert f'going on with {said}' in done.err and 'test/accuracy' in done.out

@@ -102,7 +102,7 @@ def test_a_label_of_a_photograph_stops_at_the_record(tmp_path):
   splits = {'train': files, 'validation': files[:5]}
   label = tfds.features.Scalar(np.int64)
   folder = tiny_imagenet.prepare(tmp_path, splits, label=label)
-  fields = {'data.dir': tmp_path, 'epochs': 3.0, 'steps_per_call': 1}
+  fields = {'data.dir': tmp_path, 'epochs': 3.0, 'steps_per_dispatch': 1}
   done = train(tmp_path / 'w', fields, config=CONFIG + ':imagenet')
   (shard,) = folder.glob('*train*')
   refused(done, 3, f"record 6 of {shard} (example 6 of 'train')", '0..999')

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from launch.config import config_json
-from launch.shell.exit_codes import Exit
+from launch.shell.exit_codes import ExitCode
 from tests.faults import trainer
 from tests.faults.payloads import DEEP, HUGE, LAYOUT, bomb, write_bomb
 from tests.launch.toy_config import get_config
@@ -71,7 +71,7 @@ def test_a_config_json_imports_nothing(tmp_path):
   path = write(tmp_path, {'task': 'evil_task'})
   env = {'PYTHONPATH': str(tmp_path)}
   done = trainer.train(tmp_path / 'W', config=str(path), env=env)
-  trainer.refused(done, Exit.CONFIG, "config.task='evil_task' of a .json")
+  trainer.refused(done, ExitCode.CONFIG, "config.task='evil_task' of a .json")
   assert not canary.exists() and not (tmp_path / 'W').exists()
   if not trainer.FULL:
     return
@@ -79,7 +79,7 @@ def test_a_config_json_imports_nothing(tmp_path):
   done = trainer.train(
     tmp_path / 'W', {'task': 'evil_task'}, config=str(path), env=env
   )
-  trainer.refused(done, Exit.CONFIG, 'the module lacks')
+  trainer.refused(done, ExitCode.CONFIG, 'the module lacks')
   assert canary.exists()
 
 
@@ -88,7 +88,7 @@ def test_only_a_py_file_is_run(tmp_path):
   path = tmp_path / 'config.txt'
   path.write_text(f'open({str(canary)!r}, "w")')
   done = trainer.train(tmp_path / 'W', config=str(path))
-  trainer.refused(done, Exit.CONFIG, 'FILE.py[:ARG] or a FILE.json')
+  trainer.refused(done, ExitCode.CONFIG, 'FILE.py[:ARG] or a FILE.json')
   assert not canary.exists()
 
 
@@ -114,7 +114,7 @@ FLAGS = {
 def test_flags_are_refused(tmp_path, name):
   flag, said = FLAGS[name]
   done = trainer.train(tmp_path / 'W', None, flag)
-  trainer.refused(done, Exit.CONFIG, said)
+  trainer.refused(done, ExitCode.CONFIG, said)
   assert not (tmp_path / 'W').exists()
 
 
@@ -132,7 +132,7 @@ def test_a_run_of_a_config_json_can_be_gone_on_with_from_python(tmp_path):
 def test_a_damaged_config_of_the_workdir_is_named(tmp_path, damage):
   write(tmp_path, text=damage)
   done = trainer.train(tmp_path)
-  trainer.refused(done, Exit.CONFIG, 'config.json is not a resolved config')
+  trainer.refused(done, ExitCode.CONFIG, 'config.json is not a resolved config')
 
 
 def test_a_link_in_the_workdir_is_not_written_through(tmp_path):
@@ -154,5 +154,5 @@ def test_a_bomb_for_a_data_set_is_the_data_sets_fault(tmp_path):
   done = trainer.train(
     tmp_path / 'W', fields, config='configs/cifar100_wrn.py:smoke'
   )
-  trainer.refused(done, Exit.DATA, str(bombed), 'bytes are packed in it')
+  trainer.refused(done, ExitCode.DATA, str(bombed), 'bytes are packed in it')
   assert not os.path.exists(tmp_path / 'sets' / 'jaxmix_cifar')

@@ -29,7 +29,7 @@ from jaxretrieval.feature_sets import feature_set
 from jaxretrieval.feature_sets.datasets import flickr8k, multi30k, ready_made
 from jaxretrieval.index import exported_head, index_files
 from launch.config import check_config
-from launch.shell.exit_codes import Exit, blame, exit_code
+from launch.shell.exit_codes import ExitCode, classify_errors, exit_code
 from launch.workdir import config_file
 
 DEEP = '{"a":' * 10**5
@@ -354,14 +354,14 @@ def config_payloads(here, canary):
 
 
 KINDS = {
-  Exit.DATA: (
+  ExitCode.DATA: (
     array_payloads,
     archive_payloads,
     record_payloads,
     feature_payloads,
     other_payloads,
   ),
-  Exit.CONFIG: (config_payloads,),
+  ExitCode.CONFIG: (config_payloads,),
 }
 
 
@@ -377,7 +377,7 @@ def main(folder):
         before, begun = list(sys.path), time.process_time()
         os.chdir(here)
         try:
-          with blame(code):
+          with classify_errors(code):
             read()
           ended, why = 'was read', ''
         except BaseException as error:

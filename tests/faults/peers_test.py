@@ -192,7 +192,7 @@ def test_all_go_on_from_the_checkpoint_before_a_damaged_one(whole, tmp_path):
 
 # --- Other numbers of devices ---
 
-ELASTIC = {'determinism': 'elastic', 'virtual_shards': 4}
+ELASTIC = {'device_count_invariant': True, 'virtual_devices': 4}
 
 
 @pytest.fixture(scope='module')

@@ -50,7 +50,7 @@ class Soak:
     self.total = faults * STEPS_A_FAULT
     self.fields = {
       'epochs': self.total * BATCH / EXAMPLES,
-      'steps_per_call': 4,
+      'steps_per_dispatch': 4,
       'log_every': 20,
       'eval_every': 200.0,
       'checkpoint_every': STEPS_A_SAVE * BATCH / EXAMPLES,

@@ -9,7 +9,7 @@ FLAGS = ('--peer_timeout=60',)
 CLASSIFICATION = {
   'epochs': 0.2,
   'batch_size': 16,
-  'steps_per_call': 4,
+  'steps_per_dispatch': 4,
   'log_every': 4,
   'evals.clean.batch_size': 80,  # of 360: the last is padded
   # With the usual one, roundings grow a hundredfold in four steps.
@@ -43,13 +43,13 @@ def task(features, made_once):
   """`task(name, mode)`: the config and the fields of a run, and one of it."""
 
   def fields_of(name, mode):
-    elastic = {'determinism': 'elastic', 'virtual_shards': 4}
+    elastic = {'device_count_invariant': True, 'virtual_devices': 4}
     more = elastic if mode == 'elastic' else {}
     if name == 'retrieval':
       config = 'tests/faults/planted_config.py'
       return config, more | {'data.source': features}
     if mode == 'elastic':
-      more |= {'batch_norm': 'shard'}
+      more |= {'batch_norm': 'ghost'}
     return 'configs/quickstart.py', more | CLASSIFICATION
 
   def made(name, mode):

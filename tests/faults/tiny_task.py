@@ -26,19 +26,19 @@ def train_data(config):
 def shrink():
   layout = tiny_cifar.LAYOUT
   cifar.LAYOUTS['cifar100'] = layout
-  splits.INFOS['cifar100'] = dataclasses.replace(
-    splits.INFOS['cifar100'],
+  splits.DATASETS['cifar100'] = dataclasses.replace(
+    splits.DATASETS['cifar100'],
     num_classes=layout.labels[-1],
     train_examples=layout.examples('train'),
     test_examples=layout.examples('test'),
   )
-  splits.INFOS['imagenet'] = dataclasses.replace(
-    splits.INFOS['imagenet'], image_shape=(32, 32, 3)
+  splits.DATASETS['imagenet'] = dataclasses.replace(
+    splits.DATASETS['imagenet'], image_shape=(32, 32, 3)
   )
 
 
 def init(config, key):
-  classes = splits.info(config.data).num_classes
+  classes = splits.dataset_spec(config.data).num_classes
   return {'w': jnp.zeros((32 * 32 * 3, classes))}, {}
 
 
@@ -61,7 +61,7 @@ def make_loss(config, mesh):
 
 def make_evaluators(config, mesh):
   options = {'batch_size': 4, 'mesh': mesh}
-  if splits.info(config.data).photographs:
+  if splits.dataset_spec(config.data).photographs:
     photographs = splits.source(config.data, 'test')
     return {'clean': streamed.make(predict, photographs, **options)}
   examples = splits.load(config.data, 'test')

@@ -337,14 +337,16 @@ def test_finish_sees_the_mix_that_was_not_rounded(mode, dtype):
   images = jnp.asarray(images.astype(np.float32), dtype)
   mean, std = jnp.array([3.0, 100.0]), jnp.array([2.0, 0.5])
 
-  def finish(x):
+  def postprocess(x):
     assert x.dtype == jnp.float32
     return ((x - mean) / std).astype(jnp.bfloat16)
 
-  got = jax.jit(lambda m, x: jaxmix.apply(m, x, finish=finish))(mix, images)
+  got = jax.jit(lambda m, x: jaxmix.apply(m, x, postprocess=postprocess))(
+    mix, images
+  )
   # Whole numbers below 256 are exact in all three; so is what mixing them in
   # float32 gives.
-  want = finish(jaxmix.apply(mix, images.astype(jnp.float32)))
+  want = postprocess(jaxmix.apply(mix, images.astype(jnp.float32)))
   assert got.dtype == jnp.bfloat16
   np.testing.assert_allclose(
     np.asarray(got, np.float32),
@@ -359,26 +361,26 @@ def test_finish_of_the_identity():
     jax.random.key(0), IMAGES, candidates=('identity',)
   )
   images = jnp.full(IMAGES, 7, np.uint8)
-  got = jaxmix.apply(mix, images, finish=lambda x: x / 2)
+  got = jaxmix.apply(mix, images, postprocess=lambda x: x / 2)
   np.testing.assert_array_equal(got, np.full(IMAGES, 3.5, np.float32))
 
 
-def program_of_apply(images, finish=None):
+def program_of_apply(images, postprocess=None):
   shape = (8, 24, 20, 3)
   mix = jax.eval_shape(
     lambda key: jaxmix.draw_random_mix(key, shape), jax.random.key(0)
   )
-  run = jax.jit(lambda m, x: jaxmix.apply(m, x, finish=finish))
+  run = jax.jit(lambda m, x: jaxmix.apply(m, x, postprocess=postprocess))
   images = jax.ShapeDtypeStruct(shape, images)
   return run.lower(mix, images).compile().as_text() or ''
 
 
 @pytest.mark.parametrize('dtype', ['uint8', 'float32'])
 def test_one_pass_over_the_pixels(dtype):
-  finish = (
+  postprocess = (
     (lambda x: (x / 255).astype(jnp.bfloat16)) if dtype == 'uint8' else None
   )
-  text = program_of_apply(dtype, finish)
+  text = program_of_apply(dtype, postprocess)
   entry = text[text.index('ENTRY') :]
   made = [
     line

@@ -74,7 +74,7 @@ def config(folder, arg='', **fields):
     'data.source': str(folder),
     'epochs': 4.0,
     'batch_size': 32,
-    'steps_per_call': 4,
+    'steps_per_dispatch': 4,
     'log_every': 4,
     'eval_every': 2.0,
     'checkpoint_every': 1.0,

@@ -22,7 +22,7 @@ from launch.mesh import make_mesh
 from launch.train.feeds import make_feed
 from launch.train.loop import fit
 from launch.train.optimizer import make_optimizer, make_schedule
-from launch.train.schedule import Plan
+from launch.train.schedule import StepSchedule
 from launch.train.state import initial_state, make_init, make_keys
 from launch.train.step import make_train_steps
 from launch.workdir.metrics import final_metrics, read_metrics
@@ -41,7 +41,7 @@ def train(config, steps, *, devices=None):
   mesh = make_mesh(jax.devices()[:devices])
   source = task.train_data(config)
   n = len(source['image'])
-  plan = Plan(steps * config.batch_size / n, n, config.batch_size, 8)
+  plan = StepSchedule(steps * config.batch_size / n, n, config.batch_size, 8)
   feed = make_feed(source, config.seed, plan, mesh)
   schedule = make_schedule(config.optimizer, plan)
   optimizer = make_optimizer(config.optimizer, schedule)
@@ -195,7 +195,7 @@ def test_a_bad_config_names_the_field(folder, fields, words):
 def test_a_loss_with_fields_of_another_is_refused():
   options = common.loss_options('patr') | {'rho': 4}
   with pytest.raises(ValueError, match=r"patr has \['eta', 'unit'\]"):
-    objective.make_comparison(options)
+    objective.make_loss_fn(options)
 
 
 def test_eta_in_raw_units_is_that_of_the_paper(folder):

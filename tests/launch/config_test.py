@@ -27,7 +27,7 @@ def test_the_toy_configs_are_fine():
     ('epochs', 1e300, 'up to a million'),
     ('batch_size', 0, 'from 1 to'),
     ('batch_size', 10**12, 'from 1 to 1048576'),
-    ('steps_per_call', -4, 'from 1 to'),
+    ('steps_per_dispatch', -4, 'from 1 to'),
     ('log_every', 0, 'from 1 to'),
     ('log_every', 2**31, 'from 1 to 2147483647'),
     ('eval_every', -1.0, '0 for never'),
@@ -68,10 +68,12 @@ def test_a_size_must_be_a_whole_number(value):
 
 def test_more_examples_than_go_to_the_device_together_are_refused():
   config = get_config()
-  config.batch_size, config.steps_per_call = 2**16, 2**10
+  config.batch_size, config.steps_per_dispatch = 2**16, 2**10
   check_config(config)
-  config.steps_per_call += 1
-  with pytest.raises(ValueError, match='config.steps_per_call=1025 of config'):
+  config.steps_per_dispatch += 1
+  with pytest.raises(
+    ValueError, match='config.steps_per_dispatch=1025 of config'
+  ):
     check_config(config)
 
 

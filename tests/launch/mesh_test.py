@@ -7,8 +7,8 @@ from jax.sharding import AxisType, PartitionSpec
 from launch import mesh
 from launch.mesh import (
   batch_sharded,
-  block_sharded,
   check_batch_size,
+  chunk_sharded,
   expects_cpu,
   make_mesh,
   replicated,
@@ -37,7 +37,7 @@ def test_shardings():
   mesh = make_mesh()
   assert replicated(mesh).is_fully_replicated
   assert batch_sharded(mesh).spec == PartitionSpec('data')
-  assert block_sharded(mesh).spec == PartitionSpec(None, 'data')
+  assert chunk_sharded(mesh).spec == PartitionSpec(None, 'data')
 
 
 @pytest.mark.devices

@@ -104,9 +104,9 @@ class PhotoSource:
   def _decode(self, data: bytes, index: int, epoch: int, out: np.ndarray):
     frame = jpeg.read_frame(data)
     if not self.random:
-      jpeg.read_middle(data, frame, out)
+      jpeg.center_crop(data, frame, out)
       return
-    crop = jpeg.draw_crop(
+    crop = jpeg.random_resized_crop(
       self.seed, epoch, index, frame.height, frame.width, flip=self.flip
     )
     jpeg.read_crop(data, frame, crop, out, whole=epoch == 0)

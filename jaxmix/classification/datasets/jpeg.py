@@ -90,7 +90,7 @@ def read_frame(data: bytes) -> Frame:
   raise ValueError('a JPEG whose header is broken')
 
 
-def draw_crop(
+def random_resized_crop(
   seed: int, epoch: int, index: int, height: int, width: int, *, flip: bool
 ) -> Crop:
   """Draws what is seen of a photograph: the law of RandomResizedCrop.
@@ -162,7 +162,7 @@ def read_crop(
     _resize(image, out)
 
 
-def read_middle(data: bytes, frame: Frame, out: np.ndarray) -> None:
+def center_crop(data: bytes, frame: Frame, out: np.ndarray) -> None:
   """Decodes the middle of a photograph into `out`, as it is evaluated.
 
   The shorter side becomes 8/7 of the output's, 256 for 224; then the middle is

@@ -4,7 +4,7 @@ import dataclasses
 
 
 @dataclasses.dataclass(frozen=True)
-class Info:
+class DatasetSpec:
   """What is known of a data set before it is read.
 
   Attributes:
@@ -40,9 +40,9 @@ class Info:
     return 'audio' if self.sample_rate else 'image'
 
 
-def _sounds(name: str, rate: int, classes: int, *examples: int) -> Info:
+def _sounds(name: str, rate: int, classes: int, *examples: int) -> DatasetSpec:
   train, test, validation = examples
-  return Info(
+  return DatasetSpec(
     name,
     classes,
     (32, 32, 1),
@@ -58,11 +58,11 @@ def _sounds(name: str, rate: int, classes: int, *examples: int) -> Info:
 # Mean and std: `x = images / 255; x.mean((0, 1, 2)), x.std((0, 1, 2))` in
 # float64 over the whole train split, to four places. data_test recomputes those
 # of the digits and of CIFAR-100; CIFAR-10's are the ones in common use.
-INFOS = {
-  'digits': Info(
+DATASETS = {
+  'digits': DatasetSpec(
     'digits', 10, (8, 8, 1), 1437, 360, mean=(0.3058,), std=(0.3761,)
   ),
-  'cifar10': Info(
+  'cifar10': DatasetSpec(
     'cifar10',
     10,
     (32, 32, 3),
@@ -71,7 +71,7 @@ INFOS = {
     mean=(0.4914, 0.4822, 0.4465),
     std=(0.2470, 0.2435, 0.2616),
   ),
-  'cifar100': Info(
+  'cifar100': DatasetSpec(
     'cifar100',
     100,
     (32, 32, 3),
@@ -81,7 +81,7 @@ INFOS = {
     std=(0.2673, 0.2564, 0.2762),
   ),
   # Mean and std of this and the next are those in common use.
-  'tiny_imagenet': Info(
+  'tiny_imagenet': DatasetSpec(
     'tiny_imagenet',
     200,
     (64, 64, 3),
@@ -90,7 +90,7 @@ INFOS = {
     mean=(0.4802, 0.4481, 0.3975),
     std=(0.2770, 0.2691, 0.2821),
   ),
-  'imagenet': Info(
+  'imagenet': DatasetSpec(
     'imagenet',
     1000,
     (224, 224, 3),

@@ -30,10 +30,10 @@ import numpy as np
 
 from jaxmix.classification.datasets import checks, digits
 from jaxmix.classification.datasets.source import ArraySource, Source
-from jaxmix.classification.datasets.specs import INFOS, Info
+from jaxmix.classification.datasets.specs import DATASETS, DatasetSpec
 
 
-def info(data_config: Any) -> Info:
+def dataset_spec(data_config: Any) -> DatasetSpec:
   """Describes the data set of `config.data`, its subsets taken into account.
 
   Touches no files.
@@ -41,16 +41,16 @@ def info(data_config: Any) -> Info:
   Raises:
     ValueError: unknown name, or an impossible number of examples.
   """
-  if data_config.name not in INFOS:
+  if data_config.name not in DATASETS:
     raise ValueError(
-      f'config.data.name={data_config.name!r} is not one of {sorted(INFOS)}'
+      f'config.data.name={data_config.name!r} is not one of {sorted(DATASETS)}'
     )
   if data_config.name == 'digits' and data_config.source:
     raise ValueError(
       f'config.data.source={data_config.source!r}: the digits come with '
       'scikit-learn and are read from nowhere else; leave it empty'
     )
-  full = INFOS[data_config.name]
+  full = DATASETS[data_config.name]
   if full.photographs and (data_config.source or data_config.download):
     raise ValueError(
       f'config.data.source={data_config.source!r}, config.data.download='
@@ -83,14 +83,14 @@ def load(data_config: Any, split: str) -> dict[str, np.ndarray]:
     ValueError: a bad config, or data that is not what it should be.
     FileNotFoundError: the data set is nowhere; says what to do.
   """
-  described = info(data_config)
+  described = dataset_spec(data_config)
   if described.photographs:
     raise ValueError(
       f'config.data.feed={data_config.feed!r}: {described.name} does not fit '
       "into memory; it must be 'streamed'"
     )
   expected = _examples(described, split)
-  whole = expected == _examples(INFOS[data_config.name], split)
+  whole = expected == _examples(DATASETS[data_config.name], split)
   if data_config.name == 'digits':
     arrays = digits.load(split)
   else:
@@ -136,7 +136,7 @@ def source(
     ValueError: a bad config, or data that is not what it should be.
     FileNotFoundError: the data set is nowhere; says what to do.
   """
-  described = info(data_config)
+  described = dataset_spec(data_config)
   expected = _examples(described, split)
   if described.photographs:
     from jaxmix.classification.datasets import imagenet_source
@@ -171,7 +171,7 @@ def _find(data_config: Any):
   )
 
 
-def _examples(described: Info, split: str) -> int:
+def _examples(described: DatasetSpec, split: str) -> int:
   splits = (
     'train',
     'test',
@@ -196,7 +196,7 @@ def _wanted(data_config: Any, split: str, available: int) -> int:
 def _balanced(data_config: Any, split: str, labels: np.ndarray) -> np.ndarray:
   """Indices of the class-balanced subset, ascending."""
   wanted = data_config[f'{split}_examples']
-  classes = INFOS[data_config.name].num_classes
+  classes = DATASETS[data_config.name].num_classes
   each, more = divmod(wanted, classes)
   quota = each + (np.arange(classes) < more)
   counts = np.bincount(labels, minlength=classes)

@@ -17,7 +17,7 @@ from jaxmix.classification.mixing import (
   random_mix,
   saliency_mix,
 )
-from jaxmix.classification.mixing.context import Mixing, Place
+from jaxmix.classification.mixing.context import MixContext, Mixing
 
 KINDS = {
   'random_mix': random_mix,
@@ -42,7 +42,7 @@ def find(name: Any) -> types.ModuleType:
   return KINDS[name]
 
 
-def make(mix_config: Any, place: Place) -> Mixing:
+def make(mix_config: Any, place: MixContext) -> Mixing:
   """Makes the mixing that `config.mix` describes.
 
   Raises:
@@ -53,7 +53,7 @@ def make(mix_config: Any, place: Place) -> Mixing:
   if place.rows < 2 and set(options.get('candidates', ())) != {'identity'}:
     raise ValueError(
       f'config.batch_size={place.rows * place.shards} leaves each of '
-      f'config.virtual_shards={place.shards} one example, and none to mix it '
+      f'config.virtual_devices={place.shards} one example, and none to mix it '
       f'with: it must be at least {2 * place.shards}'
     )
   return find(options.pop('name')).make(options, place)

@@ -6,7 +6,12 @@ import jax
 import jax.numpy as jnp
 
 import jaxmix
-from jaxmix.classification.mixing.context import Mixed, Mixing, Network, Place
+from jaxmix.classification.mixing.context import (
+  MixContext,
+  Mixed,
+  Mixing,
+  Network,
+)
 from jaxmix.classification.mixing.gradient import find_saliency
 from jaxmix.classification.rules import number, whole
 
@@ -25,7 +30,7 @@ RULES = {
 }
 
 
-def make(options: dict[str, Any], place: Place) -> Mixing:
+def make(options: dict[str, Any], place: MixContext) -> Mixing:
   """Makes the mixing of `config.mix`.
 
   A step passes the network twice: the unmixed images tell what is salient.
@@ -41,7 +46,7 @@ def make(options: dict[str, Any], place: Place) -> Mixing:
     owner = jaxmix.draw_co_mixup(key, saliency, **options)
     mixed = jaxmix.take_blocks(images, owner)
     targets = jaxmix.block_labels(labels, owner, num_classes=place.num_classes)
-    return place.finish(mixed.astype(jnp.float32)), targets
+    return place.postprocess(mixed.astype(jnp.float32)), targets
 
   mix_parts = place.by_key(
     mix_images,

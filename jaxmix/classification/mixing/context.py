@@ -15,7 +15,7 @@ Mixing = Callable[
 ]
 
 
-class Place(NamedTuple):
+class MixContext(NamedTuple):
   """Where a mixing is made for.
 
   A batch is equal parts, its shards, whatever devices there are. Partners are
@@ -27,7 +27,7 @@ class Place(NamedTuple):
     num_classes: labels are 0..num_classes-1.
     mesh: its axis `data` splits the batch. If every device has whole shards, no
       mixing moves pixels along it. None: the batch is on one device.
-    finish: uint8 pixels, as float32, to what the network takes.
+    postprocess: uint8 pixels, as float32, to what the network takes.
     states: gives the shapes `(H, W, C)` of the network's states, of which 0 is
       its input.
     shards: how many a batch has.
@@ -37,7 +37,7 @@ class Place(NamedTuple):
   image_shape: tuple[int, ...]
   num_classes: int
   mesh: Mesh | None
-  finish: Callable[[jax.Array], jax.Array]
+  postprocess: Callable[[jax.Array], jax.Array]
   states: Callable[[], tuple[tuple[int, ...], ...]] = tuple
   shards: int = 1
 

@@ -4,11 +4,11 @@ import jax
 import jax.numpy as jnp
 
 import jaxmix
-from jaxmix.classification.mixing.context import Network, Place
+from jaxmix.classification.mixing.context import MixContext, Network
 
 
 def find_saliency(
-  place: Place, images: jax.Array, labels: jax.Array, network: Network
+  place: MixContext, images: jax.Array, labels: jax.Array, network: Network
 ) -> jax.Array:
   """The size of the gradient of the unmixed images' cross entropies.
 
@@ -26,6 +26,6 @@ def find_saliency(
     log_probs = jax.nn.log_softmax(network(finished).astype(jnp.float32))
     return -jnp.sum(jax.nn.one_hot(labels, place.num_classes) * log_probs)
 
-  finished = place.finish(images.astype(jnp.float32))
+  finished = place.postprocess(images.astype(jnp.float32))
   gradient = jax.lax.stop_gradient(jax.grad(loss)(finished))
   return jaxmix.gradient_saliency(gradient)

@@ -10,10 +10,10 @@ from jax.sharding import PartitionSpec
 import jaxmix
 from jaxmix.classification.losses import Pairs
 from jaxmix.classification.mixing.context import (
+  MixContext,
   Mixed,
   Mixing,
   Network,
-  Place,
   check,
 )
 from jaxmix.classification.rules import several, whole
@@ -21,7 +21,7 @@ from jaxmix.classification.rules import several, whole
 LAYERS = several(whole(0, 99), 'numbers of different states, 0 is the input')
 
 
-def shapes(layers: Any, place: Place) -> dict[int, tuple[int, ...]]:
+def shapes(layers: Any, place: MixContext) -> dict[int, tuple[int, ...]]:
   """The shapes `(H, W, C)` of the states that `config.mix.layers` names.
 
   Raises:
@@ -39,7 +39,7 @@ def shapes(layers: Any, place: Place) -> dict[int, tuple[int, ...]]:
 
 def make_mixing(
   draw: Callable[[jax.Array, int], jaxmix.HiddenMix],
-  place: Place,
+  place: MixContext,
   factor: Callable[[jaxmix.HiddenMix], jax.Array] | None = None,
 ) -> Mixing:
   """Makes the mixing of a draw for a shard's rows, which all shards share.
@@ -79,7 +79,7 @@ def make_mixing(
       return place.by_shards(apply, same, rows)(drawn, states)
 
     return Mixed(
-      place.finish(images.astype(jnp.float32)),
+      place.postprocess(images.astype(jnp.float32)),
       place.by_shards(pairs, same, rows)(drawn, labels),
       hidden,
       None if factor is None else factor(drawn),

@@ -5,7 +5,7 @@ from typing import Any
 
 import jaxmix
 from jaxmix.classification.mixing import hidden
-from jaxmix.classification.mixing.context import Mixing, Place
+from jaxmix.classification.mixing.context import MixContext, Mixing
 from jaxmix.classification.rules import TEXT, number
 
 RULES = {
@@ -15,7 +15,7 @@ RULES = {
 }
 
 
-def make(options: dict[str, Any], place: Place) -> Mixing:
+def make(options: dict[str, Any], place: MixContext) -> Mixing:
   """Makes the mixing of `config.mix`.
 
   The state, lambda and the pairs are the same in every shard.

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 import jaxmix
 from jaxmix.classification.mixing import hidden
-from jaxmix.classification.mixing.context import Mixing, Place
+from jaxmix.classification.mixing.context import MixContext, Mixing
 from jaxmix.classification.rules import SWITCH, TEXT, number, whole
 
 RULES = {
@@ -21,7 +21,7 @@ RULES = {
 }
 
 
-def make(options: dict[str, Any], place: Place) -> Mixing:
+def make(options: dict[str, Any], place: MixContext) -> Mixing:
   """Makes the mixing of `config.mix`.
 
   The state, its blocks, lambda and the pairs are the same in every shard. The

@@ -6,7 +6,12 @@ import jax
 
 import jaxmix
 from jaxmix.classification.losses import Pairs
-from jaxmix.classification.mixing.context import Mixed, Mixing, Network, Place
+from jaxmix.classification.mixing.context import (
+  MixContext,
+  Mixed,
+  Mixing,
+  Network,
+)
 from jaxmix.classification.mixing.gradient import find_saliency
 from jaxmix.classification.rules import TEXT, number, several, whole
 
@@ -25,7 +30,7 @@ RULES = {
 }
 
 
-def make(options: dict[str, Any], place: Place) -> Mixing:
+def make(options: dict[str, Any], place: MixContext) -> Mixing:
   """Makes the mixing of `config.mix`.
 
   A step passes the network twice: the unmixed images tell what is salient. The
@@ -38,7 +43,7 @@ def make(options: dict[str, Any], place: Place) -> Mixing:
 
   def mix_images(key: jax.Array, images: jax.Array, saliency: jax.Array) -> Any:
     mix = jaxmix.draw_puzzle_mix(key, saliency, images, **options)
-    mixed = jaxmix.apply(mix, images, finish=place.finish)
+    mixed = jaxmix.apply(mix, images, postprocess=place.postprocess)
     return mixed, mix.lam, mix.partner
 
   mix_parts = place.by_key(

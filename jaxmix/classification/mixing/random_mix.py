@@ -6,7 +6,12 @@ import jax
 
 import jaxmix
 from jaxmix.classification.losses import Pairs
-from jaxmix.classification.mixing.context import Mixed, Mixing, Network, Place
+from jaxmix.classification.mixing.context import (
+  MixContext,
+  Mixed,
+  Mixing,
+  Network,
+)
 from jaxmix.classification.rules import TEXT, Rule, number, several
 
 _MODES = {'identity', 'mixup', 'cutmix', 'resizemix', 'fmix'}
@@ -30,7 +35,7 @@ RULES = {
 }
 
 
-def make(options: dict[str, Any], place: Place) -> Mixing:
+def make(options: dict[str, Any], place: MixContext) -> Mixing:
   """Makes the mixing of `config.mix`.
 
   Images come in as uint8 and go out finished: they are read and written once.
@@ -43,7 +48,7 @@ def make(options: dict[str, Any], place: Place) -> Mixing:
 
   def mix_images(key: jax.Array, images: jax.Array) -> Any:
     mix = jaxmix.draw_random_mix(key, images.shape, **options)
-    mixed = jaxmix.apply(mix, images, finish=place.finish)
+    mixed = jaxmix.apply(mix, images, postprocess=place.postprocess)
     return mixed, mix.lam, mix.partner
 
   mix_parts = place.by_key(

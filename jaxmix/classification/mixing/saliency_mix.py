@@ -6,7 +6,12 @@ import jax
 
 import jaxmix
 from jaxmix.classification.losses import Pairs
-from jaxmix.classification.mixing.context import Mixed, Mixing, Network, Place
+from jaxmix.classification.mixing.context import (
+  MixContext,
+  Mixed,
+  Mixing,
+  Network,
+)
 from jaxmix.classification.rules import TEXT, number
 
 RULES = {
@@ -16,7 +21,7 @@ RULES = {
 }
 
 
-def make(options: dict[str, Any], place: Place) -> Mixing:
+def make(options: dict[str, Any], place: MixContext) -> Mixing:
   """Makes the mixing of `config.mix`.
 
   The key is the same in every shard, so one ratio holds for the whole batch;
@@ -29,7 +34,7 @@ def make(options: dict[str, Any], place: Place) -> Mixing:
   def mix_images(key: jax.Array, images: jax.Array) -> Any:
     saliency = jaxmix.spectral_residual(images)
     mix = jaxmix.draw_saliency_mix(key, saliency, **options)
-    mixed = jaxmix.apply(mix, images, finish=place.finish)
+    mixed = jaxmix.apply(mix, images, postprocess=place.postprocess)
     return mixed, mix.lam, mix.partner
 
   mix_parts = place.by_key(

@@ -17,7 +17,7 @@ DTYPES = {'bfloat16': jnp.bfloat16, 'float32': jnp.float32}
 
 
 def create(
-  model_config: Any, num_classes: int, *, groups: int = 1
+  model_config: Any, num_classes: int, *, ghost_batches: int = 1
 ) -> nn.Module:
   """Builds the network that `config.model` describes.
 
@@ -26,7 +26,7 @@ def create(
       (parameters, statistics and logits are float32) and the fields of the
       family, e.g. `depth` and `width`.
     num_classes: the number of logits.
-    groups: equal parts of a batch, each of which BatchNorm normalises by
+    ghost_batches: equal parts of a batch, each of which BatchNorm normalises by
       itself in training.
 
   Raises:
@@ -45,7 +45,7 @@ def create(
     )
   family = FAMILIES[name]
   known = set(family.__dataclass_fields__)
-  known -= {'parent', 'name', 'dtype', 'num_classes', 'groups'}
+  known -= {'parent', 'name', 'dtype', 'num_classes', 'ghost_batches'}
   if missing := sorted(known - fields.keys()):
     raise ValueError(f'config.model.{missing[0]} is missing: {name} needs it')
   for field, value in fields.items():
@@ -68,7 +68,10 @@ def create(
       f'config.model.depth={fields["depth"]} must be 6n + 4 (10, 16, 22, 28)'
     )
   return family(
-    num_classes=num_classes, dtype=DTYPES[dtype], groups=groups, **fields
+    num_classes=num_classes,
+    dtype=DTYPES[dtype],
+    ghost_batches=ghost_batches,
+    **fields,
   )
 
 

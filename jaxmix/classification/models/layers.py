@@ -41,39 +41,43 @@ def conv(features: int, size: int, stride: int, dtype: Any) -> nn.Conv:
   )
 
 
-def norm(x: jax.Array, train: bool, dtype: Any, groups: int) -> jax.Array:
+def norm(
+  x: jax.Array, train: bool, dtype: Any, ghost_batches: int
+) -> jax.Array:
   """BatchNorm (statistics in float32, torch's momentum 0.1).
 
   Args:
     x: `[B, H, W, C]`.
     train: whether to normalise by the batch.
     dtype: of the result.
-    groups: equal parts of the batch, each of which is normalised by itself;
+    ghost_batches: equal parts of the batch, each of which is normalised by itself;
       the running statistics are the means of theirs.
   """
-  if groups == 1 or not train:
+  if ghost_batches == 1 or not train:
     batch_norm = functools.partial(nn.BatchNorm, momentum=0.9, epsilon=1e-5)
     return batch_norm(use_running_average=not train, dtype=dtype)(x)
-  return BatchNorm(groups, dtype)(x)
+  return BatchNorm(ghost_batches, dtype)(x)
 
 
-def norm_relu(x: jax.Array, train: bool, dtype: Any, groups: int) -> jax.Array:
+def norm_relu(
+  x: jax.Array, train: bool, dtype: Any, ghost_batches: int
+) -> jax.Array:
   """`norm`, then ReLU."""
-  return nn.relu(norm(x, train, dtype, groups))
+  return nn.relu(norm(x, train, dtype, ghost_batches))
 
 
 class BatchNorm(nn.Module):
-  """flax's in training mode, of equal groups of the batch.
+  """flax's in training mode, of equal ghost_batches of the batch.
 
   Its variables have the names and shapes of flax's, which evaluates them.
   """
 
-  groups: int
+  ghost_batches: int
   dtype: Any
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    """Normalises `[B, H, W, C]`, each `[B / groups, H, W, C]` by itself."""
+    """Normalises `[B, H, W, C]`, each `[B / ghost_batches, H, W, C]` by itself."""
     size = (x.shape[-1],)
     running = {
       'mean': self.variable('batch_stats', 'mean', jnp.zeros, size),
@@ -81,7 +85,7 @@ class BatchNorm(nn.Module):
     }
     scale = self.param('scale', nn.initializers.ones, size)
     bias = self.param('bias', nn.initializers.zeros, size)
-    parts = x.reshape(self.groups, -1, *x.shape[1:]).astype(jnp.float32)
+    parts = x.reshape(self.ghost_batches, -1, *x.shape[1:]).astype(jnp.float32)
     axes = tuple(range(1, parts.ndim - 1))
     mean = jnp.mean(parts, axes, keepdims=True)
     # In one pass over what is large, as flax does.
@@ -89,7 +93,7 @@ class BatchNorm(nn.Module):
     var = jnp.maximum(0.0, square - jnp.square(mean))
     if not self.is_initializing():
       for name, found in (('mean', mean), ('var', var)):
-        new = jnp.mean(found.reshape(self.groups, -1), axis=0)
+        new = jnp.mean(found.reshape(self.ghost_batches, -1), axis=0)
         running[name].value = 0.9 * running[name].value + 0.1 * new
     y = (parts - mean) * (jax.lax.rsqrt(var + 1e-5) * scale) + bias
     return y.reshape(x.shape).astype(self.dtype)
@@ -111,14 +115,14 @@ class PreActBlock(nn.Module):
   features: int
   stride: int
   dtype: Any
-  groups: int
+  ghost_batches: int
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:
     """Maps `[B, H, W, C]` to `[B, H / stride, W / stride, features]`."""
-    active = norm_relu(x, train, self.dtype, self.groups)
+    active = norm_relu(x, train, self.dtype, self.ghost_batches)
     if x.shape[-1] != self.features or self.stride != 1:
       x = conv(self.features, 1, self.stride, self.dtype)(active)
     active = conv(self.features, 3, self.stride, self.dtype)(active)
-    active = norm_relu(active, train, self.dtype, self.groups)
+    active = norm_relu(active, train, self.dtype, self.ghost_batches)
     return x + conv(self.features, 3, 1, self.dtype)(active)

@@ -18,14 +18,14 @@ class PreActResNet18(nn.Module):
     stem_stride: stride of the first 3x3 convolution; 2 quarters the cost of
       64x64 images.
     dtype: of the computation.
-    groups: parts of a batch, each of which BatchNorm normalises by itself.
+    ghost_batches: parts of a batch, each of which BatchNorm normalises by itself.
   """
 
   num_classes: int
   width: int = 64
   stem_stride: int = 1
   dtype: Any = jnp.float32
-  groups: int = 1
+  ghost_batches: int = 1
 
   @nn.compact
   def __call__(
@@ -47,9 +47,9 @@ class PreActResNet18(nn.Module):
       for block in range(2):
         stride = 2 if stage > 0 and block == 0 else 1
         features = self.width * 2**stage
-        x = layers.PreActBlock(features, stride, self.dtype, self.groups)(
-          x, train
-        )
+        x = layers.PreActBlock(
+          features, stride, self.dtype, self.ghost_batches
+        )(x, train)
       x = hidden(stage + 2, x)
-    x = layers.norm_relu(x, train, self.dtype, self.groups)
+    x = layers.norm_relu(x, train, self.dtype, self.ghost_batches)
     return layers.head(x, self.num_classes)

@@ -23,13 +23,13 @@ class ResNet50(nn.Module):
     num_classes: number of logits.
     width: channels of the stem; the last stage has 32 times as many.
     dtype: of the computation.
-    groups: parts of a batch, each of which BatchNorm normalises by itself.
+    ghost_batches: parts of a batch, each of which BatchNorm normalises by itself.
   """
 
   num_classes: int
   width: int = 64
   dtype: Any = jnp.float32
-  groups: int = 1
+  ghost_batches: int = 1
 
   @nn.compact
   def __call__(
@@ -47,7 +47,7 @@ class ResNet50(nn.Module):
     hidden = hidden or layers.leave
     x = hidden(0, images.astype(self.dtype))
     x = layers.conv(self.width, 7, 2, self.dtype)(x)
-    x = layers.norm_relu(x, train, self.dtype, self.groups)
+    x = layers.norm_relu(x, train, self.dtype, self.ghost_batches)
     padding: Any = ((1, 1), (1, 1))  # flax says str
     x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=padding)
     x = hidden(1, x)
@@ -55,7 +55,9 @@ class ResNet50(nn.Module):
       for block in range(blocks):
         stride = 2 if stage > 0 and block == 0 else 1
         features = self.width * 2**stage
-        x = Bottleneck(features, stride, self.dtype, self.groups)(x, train)
+        x = Bottleneck(features, stride, self.dtype, self.ghost_batches)(
+          x, train
+        )
       x = hidden(stage + 2, x)
     return layers.head(x, self.num_classes)
 
@@ -70,19 +72,19 @@ class Bottleneck(nn.Module):
   features: int
   stride: int
   dtype: Any
-  groups: int
+  ghost_batches: int
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:
     """Maps `[B, H, W, C]` to `[B, H / stride, W / stride, 4 * features]`."""
     out = _EXPANSION * self.features
     y = layers.conv(self.features, 1, 1, self.dtype)(x)
-    y = layers.norm_relu(y, train, self.dtype, self.groups)
+    y = layers.norm_relu(y, train, self.dtype, self.ghost_batches)
     y = layers.conv(self.features, 3, self.stride, self.dtype)(y)
-    y = layers.norm_relu(y, train, self.dtype, self.groups)
+    y = layers.norm_relu(y, train, self.dtype, self.ghost_batches)
     y = layers.conv(out, 1, 1, self.dtype)(y)
-    y = layers.norm(y, train, self.dtype, self.groups)
+    y = layers.norm(y, train, self.dtype, self.ghost_batches)
     if x.shape[-1] != out or self.stride != 1:
       x = layers.conv(out, 1, self.stride, self.dtype)(x)
-      x = layers.norm(x, train, self.dtype, self.groups)
+      x = layers.norm(x, train, self.dtype, self.ghost_batches)
     return nn.relu(x + y)

@@ -18,7 +18,7 @@ class WideResNet(nn.Module):
     width: how many times wider than a ResNet of 16, 32 and 64 channels.
     stem_stride: stride of the first 3x3 convolution.
     dtype: of the computation.
-    groups: parts of a batch, each of which BatchNorm normalises by itself.
+    ghost_batches: parts of a batch, each of which BatchNorm normalises by itself.
   """
 
   num_classes: int
@@ -26,7 +26,7 @@ class WideResNet(nn.Module):
   width: int = 10
   stem_stride: int = 1
   dtype: Any = jnp.float32
-  groups: int = 1
+  ghost_batches: int = 1
 
   @nn.compact
   def __call__(
@@ -48,9 +48,9 @@ class WideResNet(nn.Module):
       for block in range((self.depth - 4) // 6):
         stride = 2 if stage > 0 and block == 0 else 1
         features = 16 * self.width * 2**stage
-        x = layers.PreActBlock(features, stride, self.dtype, self.groups)(
-          x, train
-        )
+        x = layers.PreActBlock(
+          features, stride, self.dtype, self.ghost_batches
+        )(x, train)
       x = hidden(stage + 2, x)
-    x = layers.norm_relu(x, train, self.dtype, self.groups)
+    x = layers.norm_relu(x, train, self.dtype, self.ghost_batches)
     return layers.head(x, self.num_classes)

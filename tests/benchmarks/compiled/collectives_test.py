@@ -17,8 +17,8 @@ def found():
   programs = {
     (norm, mixing): small(norm, mixing)
     for norm, mixing in (
-      ('shard', 'random_mix'),
-      ('shard', 'none'),
+      ('ghost', 'random_mix'),
+      ('ghost', 'none'),
       ('global', 'random_mix'),
     )
   }
@@ -28,7 +28,7 @@ def found():
 
 @pytest.mark.devices
 def test_mixing_adds_nothing(found):
-  mixed, plain = found['shard', 'random_mix'], found['shard', 'none']
+  mixed, plain = found['ghost', 'random_mix'], found['shard', 'none']
   numbers = [
     [(x.kind, x.bytes, x.arrays, x.times) for x in one.collectives]
     for one in (mixed, plain)
@@ -40,7 +40,7 @@ def test_mixing_adds_nothing(found):
 
 @pytest.mark.devices
 def test_a_step_sums_its_gradients_and_what_it_tells(found):
-  one = found['shard', 'random_mix']
+  one = found['ghost', 'random_mix']
   parts = bench.parts(one)
   assert parts['gradients'] == 4 * one.parameters
   assert parts['metrics'] == 12  # loss, accuracy, lambda
@@ -52,7 +52,7 @@ def test_a_step_sums_its_gradients_and_what_it_tells(found):
 @pytest.mark.devices
 def test_global_batch_norm_waits_in_every_layer(found):
   many = len(found['global', 'random_mix'].collectives)
-  few = len(found['shard', 'random_mix'].collectives)
+  few = len(found['ghost', 'random_mix'].collectives)
   assert many >= 34 + few, '17 layers, forward and backward'
 
 

@@ -28,7 +28,7 @@ KINDS = ('saliency_mix', 'puzzle_mix', 'co_mixup')
 every_kind = pytest.mark.parametrize('kind', KINDS)
 
 
-def finish(pixels):
+def postprocess(pixels):
   return (pixels / 255 - 0.3058) / 0.3761
 
 
@@ -45,7 +45,7 @@ def compiled(kind):
   config = config_of(kind)
   loss = task.make_loss(config, one_device())
   state, batch = some_state(config), some_batch()
-  place = mixing.Place(BATCH, (8, 8, 1), 10, one_device(), finish)
+  place = mixing.MixContext(BATCH, (8, 8, 1), 10, one_device(), postprocess)
   mix = mixing.make(config.mix, place)
 
   def alone(state, key, images, labels):
@@ -79,7 +79,9 @@ def test_the_loss_is_that_of_the_mixed_images_and_their_shares(kind):
   np.testing.assert_allclose(targets.sum(1), 1, atol=1e-5)
   want = cross_entropy(forward(state, mixed.images, train=True), targets)
   assert found == pytest.approx(want, rel=1e-4)
-  plain = forward(state, finish(batch['image'] / jnp.float32(1)), train=True)
+  plain = forward(
+    state, postprocess(batch['image'] / jnp.float32(1)), train=True
+  )
   rows = np.eye(10)[np.asarray(batch['label'])]
   assert found != pytest.approx(cross_entropy(plain, rows), rel=1e-3)
   own = targets[np.arange(BATCH), np.asarray(batch['label'])]
@@ -140,7 +142,7 @@ def test_saliency_mix_is_that_of_the_library():
   mixed = alone(state, key, batch['image'], batch['label'])
   saliency = jaxmix.spectral_residual(batch['image'])
   mix = jaxmix.draw_saliency_mix(key, saliency)
-  want = finish(np.asarray(jaxmix.apply(mix, batch['image']), np.float32))
+  want = postprocess(np.asarray(jaxmix.apply(mix, batch['image']), np.float32))
   np.testing.assert_allclose(mixed.images, want, atol=1e-6)
   np.testing.assert_array_equal(mixed.targets.partner, mix.partner)
   np.testing.assert_array_equal(mixed.targets.lam, mix.lam)
@@ -153,7 +155,7 @@ def gradient_by_hand(state, batch):
     log_probs = jax.nn.log_softmax(forward(state, images, train=True))
     return -log_probs[jnp.arange(BATCH), batch['label']].sum()
 
-  images = finish(batch['image'].astype(jnp.float32))
+  images = postprocess(batch['image'].astype(jnp.float32))
   return jnp.abs(jax.jit(jax.grad(loss))(images))[..., 0]
 
 
@@ -170,7 +172,7 @@ def test_puzzle_mix_is_guided_by_the_gradient_of_the_network():
   # A float32 gradient has several last digits, and a block may tip.
   same = np.abs(np.asarray(mixed.targets.lam) - mix.lam) < 1e-5
   assert same.mean() > 0.9
-  want = jaxmix.apply(mix, batch['image'], finish=finish)
+  want = jaxmix.apply(mix, batch['image'], postprocess=postprocess)
   np.testing.assert_allclose(mixed.images[same], want[same], atol=1e-6)
 
 

@@ -194,10 +194,10 @@ def test_a_batch_that_stays_has_the_loss_it_has_without():
 
 
 def make_place(mesh, rows):
-  def finish(pixels):
+  def postprocess(pixels):
     return pixels / 2
 
-  return mixing.Place(rows, (8, 8, 1), 10, mesh, finish, states_of)
+  return mixing.MixContext(rows, (8, 8, 1), 10, mesh, postprocess, states_of)
 
 
 def test_a_lambda_of_1_leaves_states_and_loss_as_they_are():

@@ -99,13 +99,13 @@ def test_the_config_itself_is_fine():
 
 def test_no_field_is_forgotten():
   theirs = {'optimizer', 'task', 'seed', 'epochs', 'batch_size', 'tensorboard'}
-  theirs |= {'virtual_shards', 'determinism'}
+  theirs |= {'virtual_devices', 'device_count_invariant'}
   ours = {
     field
     for field in flatten(get_config())
     if field.partition('.')[0] not in theirs
     and not field.endswith(('_every', '_checkpoints', '_failures', '_steps'))
-    and field != 'steps_per_call'
+    and field != 'steps_per_dispatch'
   }
   assert ours - {'mix.alpha.cutmix'} <= BAD.keys()
 

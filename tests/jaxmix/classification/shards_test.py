@@ -19,7 +19,7 @@ from tests.jaxmix.classification.task_test import (
 
 
 def config_of(method, shards, **fields):
-  fields |= {'virtual_shards': shards, 'batch_size': BATCH}
+  fields |= {'virtual_devices': shards, 'batch_size': BATCH}
   return make_config(f'method={method}', **fields)
 
 
@@ -52,7 +52,7 @@ def assert_close(found, expected, message):
   'method, shards, norm',
   [
     ('random_mix', 1, 'global'),
-    ('random_mix', 8, 'shard'),
+    ('random_mix', 8, 'ghost'),
     ('cutout', 1, 'global'),
   ],
 )
@@ -94,7 +94,7 @@ SINGLY = {
 def test_the_mean_of_the_parts_is_the_batch(method):
   fields = SINGLY[method]
   name = 'random_mix' if method == 'sample' else method
-  config = config_of(name, 4, batch_norm='shard', **fields)
+  config = config_of(name, 4, batch_norm='ghost', **fields)
   key, rows = jax.random.key(3), BATCH // 4
   whole = step(config, 1, key)
   gradient, batch = gradient_of(config, None), some_batch()
@@ -125,7 +125,7 @@ def test_shards_are_mixed_apart():
 
 
 def test_parts_are_not_normalised_by_the_whole_batch():
-  with pytest.raises(ValueError, match=r"batch_norm='global' must be 'shard'"):
+  with pytest.raises(ValueError, match=r"batch_norm='global' must be 'ghost'"):
     task.make_loss(config_of('none', 4), None)
 
 
@@ -139,7 +139,10 @@ def test_parts_are_not_normalised_by_the_whole_batch():
 )
 def test_groups_are_normalised_apart_and_their_statistics_averaged(fields):
   fields = fields | {'dtype': 'float32'}
-  grouped, alone = models.create(fields, 5, groups=3), models.create(fields, 5)
+  grouped, alone = (
+    models.create(fields, 5, ghost_batches=3),
+    models.create(fields, 5),
+  )
   images = jax.random.normal(jax.random.key(0), (6, 32, 32, 3))
   init = functools.partial(grouped.init, train=False)
   shapes = jax.eval_shape(init, jax.random.key(1), images)

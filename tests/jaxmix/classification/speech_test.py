@@ -34,11 +34,11 @@ def make_config(tmp_path, monkeypatch):
   monkeypatch.setitem(fsdd.LAYOUTS, 'fsdd', tiny_sounds.FSDD)
   layout = tiny_sounds.FSDD
   info = dataclasses.replace(
-    specs.INFOS['fsdd'],
+    specs.DATASETS['fsdd'],
     train_examples=layout.examples('train'),
     test_examples=layout.examples('test'),
   )
-  monkeypatch.setitem(specs.INFOS, 'fsdd', info)
+  monkeypatch.setitem(specs.DATASETS, 'fsdd', info)
   source = tiny_sounds.write(tmp_path / 'published', tiny_sounds.digits())
 
   def make(method='random_mix', **fields):
@@ -112,7 +112,7 @@ def test_a_run_ends_with_its_evaluation_and_comes_out_the_same_again(
 def test_on_eight_devices_each_makes_the_pictures_of_its_own_sounds(
   make_config,
 ):
-  config = make_config('none', batch_size=16, virtual_shards=8)
+  config = make_config('none', batch_size=16, virtual_devices=8)
   params, stats, batch = state_and_batch(config)
   batch = {name: np.concatenate([x, x]) for name, x in batch.items()}
   losses = []

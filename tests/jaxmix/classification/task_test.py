@@ -297,7 +297,7 @@ SHARDS = 8
 def in_shards(config):
   """The same, of a shard for each of eight devices."""
   config = config.copy_and_resolve_references()
-  config.virtual_shards = SHARDS
+  config.virtual_devices = SHARDS
   return config.lock()
 
 
@@ -307,7 +307,7 @@ def halve(images):
 
 def make_mix(config, mesh):
   """`(key, images) -> Mixed` of a mixing that asks for no more."""
-  place = mixing.Place(2, (8, 8, 1), 10, mesh, halve, shards=SHARDS)
+  place = mixing.MixContext(2, (8, 8, 1), 10, mesh, halve, shards=SHARDS)
   mix: Any = mixing.make(config.mix, place)
   return lambda key, images: mix(key, jnp.arange(SHARDS), images, None, None)
 
@@ -355,7 +355,7 @@ def test_each_shard_is_mixed_with_one_draw():
       key, (4, 8, 8, 1), **draw_options(config)
     )
   )
-  apply = jax.jit(functools.partial(jaxmix.apply, finish=halve))
+  apply = jax.jit(functools.partial(jaxmix.apply, postprocess=halve))
   images = jax.random.bits(jax.random.key(1), (32, 8, 8, 1), jnp.uint8)
   images = jax.device_put(images, batch_sharded(mesh))
   for seed in range(5):

@@ -22,7 +22,7 @@ from launch.mesh import make_mesh
 from launch.train import setup
 from launch.train.loop import fit
 from launch.train.optimizer import make_optimizer, make_schedule
-from launch.train.schedule import Plan
+from launch.train.schedule import StepSchedule
 from launch.train.state import abstract_state, make_init, make_keys
 from launch.workdir.metrics import final_metrics, read_metrics
 
@@ -31,7 +31,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[3]
 FIELDS = {
   'epochs': 3.0,
   'batch_size': 32,
-  'steps_per_call': 4,
+  'steps_per_dispatch': 4,
   'log_every': 4,
   'eval_every': 1.0,
   'checkpoint_every': 1.0,
@@ -67,7 +67,7 @@ def ended(process):
 def final_state(config, workdir):
   """The newest checkpoint of a run, on the host."""
   mesh = make_mesh()
-  plan = Plan(config.epochs, 1437, config.batch_size, 1)
+  plan = StepSchedule(config.epochs, 1437, config.batch_size, 1)
   schedule = make_schedule(config.optimizer, plan)
   init = make_init(task, config, make_optimizer(config.optimizer, schedule))
   target = abstract_state(init, make_keys(0, mesh)[0], mesh)

@@ -12,7 +12,7 @@ import pytest
 from launch.checkpoints import storage
 from launch.checkpoints.manager import Checkpoints
 from launch.mesh import make_mesh, replicated
-from launch.shell.exit_codes import Exit, exit_code
+from launch.shell.exit_codes import ExitCode, exit_code
 from launch.train.state import TrainState, make_snapshot
 
 MINE = {'seed': 0, 'batch_size': 16, 'examples': 100, 'config': 'abc'}
@@ -127,7 +127,7 @@ def test_if_none_can_be_read_the_run_does_not_start_over(folder):
   truncate(folder, 8)
   with pytest.raises(ValueError, match=r'damaged: \[4, 8\]') as raised:
     Checkpoints(folder, 9, MINE).restore(target())
-  assert exit_code(raised.value) == Exit.CHECKPOINT
+  assert exit_code(raised.value) == ExitCode.CHECKPOINT
   assert {p.name for p in folder.iterdir()} == {'4', '8'}, 'evidence deleted'
 
 
@@ -155,7 +155,7 @@ def test_another_model_is_refused_and_nothing_is_cast(folder, change, said):
   save(folder, 4)
   with pytest.raises(ValueError, match=said) as raised:
     Checkpoints(folder, 9, MINE).restore(change(target()))
-  assert exit_code(raised.value) == Exit.CHECKPOINT
+  assert exit_code(raised.value) == ExitCode.CHECKPOINT
   assert restore(folder)[0] == 4, 'a good checkpoint was set aside'
 
 
@@ -264,7 +264,7 @@ def test_too_many_failed_saves_are_an_error_and_the_old_one_stays(folder):
   checkpoints.save(12, make_state(12), before=Disk(9))
   with pytest.raises(OSError, match=r'failure 2 in a row.* is 4') as raised:
     checkpoints.save(16, make_state(16))
-  assert exit_code(raised.value) == Exit.DISK
+  assert exit_code(raised.value) == ExitCode.DISK
   checkpoints.close()
   assert [p.name for p in folder.iterdir()] == ['4']
   assert restore(folder)[0] == 4
@@ -286,7 +286,7 @@ def test_who_has_to_leave_gives_up_soon(folder):
   checkpoints.save(8, make_state(8), before=Disk(99))
   with pytest.raises(OSError, match='step 8 was not saved.* is 4') as raised:
     checkpoints.wait(lambda: True)
-  assert exit_code(raised.value) == Exit.DISK
+  assert exit_code(raised.value) == ExitCode.DISK
   checkpoints.close()
   assert len(told) == 1 and restore(folder)[0] == 4
 

@@ -4,7 +4,7 @@ import pathlib
 import re
 import shlex
 
-from launch.shell.exit_codes import Exit
+from launch.shell.exit_codes import ExitCode
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 PODS = ROOT / 'launch' / 'pods'
@@ -12,7 +12,7 @@ PODS = ROOT / 'launch' / 'pods'
 # peer, was killed, or was told to stop and has saved. Whatever else there is
 # would come again.
 AGAIN = (6, 137, 143)
-NEVER = sorted({int(code) for code in Exit} - set(AGAIN) | {130})
+NEVER = sorted({int(code) for code in ExitCode} - set(AGAIN) | {130})
 FLAGS = ('--config=c.py:smoke', '--config.mix.weights=(3, 1)', '--workdir=w')
 
 

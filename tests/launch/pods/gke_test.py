@@ -6,7 +6,7 @@ import string
 import pytest
 import yaml
 
-from launch.shell.exit_codes import Exit
+from launch.shell.exit_codes import ExitCode
 from tests.launch.pods.files import AGAIN, PODS, documented
 
 
@@ -256,7 +256,7 @@ def test_pods_are_begun_again_together_and_only_where_that_helps():
   values = rule['onExitCodes']['values']
   assert values == sorted(set(values)) and 0 not in values, 'Kubernetes refuses'
   assert not set(values) & {*AGAIN, 129}, 'a run that can go on would be over'
-  codes = {int(code) for code in Exit} - set(AGAIN)
+  codes = {int(code) for code in ExitCode} - set(AGAIN)
   assert codes <= set(values), 'it would fail again and again'
   # A policy of exit codes needs these two; the third has the JobSet hear of it.
   assert job['template']['spec']['restartPolicy'] == 'Never'

@@ -1,7 +1,7 @@
 import pytest
 
 from launch.processes import cluster
-from launch.processes.cluster import Member, find
+from launch.processes.cluster import ProcessInfo, find
 
 SLURM = {
   'SLURM_JOB_ID': '4097',
@@ -34,13 +34,13 @@ def test_slurm_says_who_this_is(monkeypatch):
   set_variables(monkeypatch, SLURM)
   found = find(None, None, None, 9)
   # The port is one of the last 4,096, by the number of the job.
-  assert found == Member(11, 16, f'node007:{65535 - 4095 + 1}', [3])
+  assert found == ProcessInfo(11, 16, f'node007:{65535 - 4095 + 1}', [3])
 
 
 def test_open_mpi_says_who_this_is(monkeypatch):
   set_variables(monkeypatch, OPEN_MPI)
   found = find(None, None, None, 9)
-  assert found == Member(2, 4, f'10.96.0.1:{65535 - 4095 + 2}', [0])
+  assert found == ProcessInfo(2, 4, f'10.96.0.1:{65535 - 4095 + 2}', [0])
 
 
 def test_a_worker_of_a_tpu_slice_is_one_of_them(monkeypatch):
@@ -76,7 +76,7 @@ def test_sbatch_without_srun_is_alone(monkeypatch):
 
 def test_flags_are_stronger_than_the_cluster(monkeypatch):
   set_variables(monkeypatch, SLURM)
-  assert find('here:1234', 0, 2, 9) == Member(0, 2, 'here:1234')
+  assert find('here:1234', 0, 2, 9) == ProcessInfo(0, 2, 'here:1234')
   assert find('here:1234', 0, 1, 9) is None
 
 

@@ -3,16 +3,16 @@
 import pytest
 
 from launch.processes import heartbeats
-from launch.processes.heartbeats import Beat, Peer, judge
+from launch.processes.heartbeats import Heartbeat, PeerMonitor, find_failed_peer
 from launch.processes.shared_progress import Mark
-from launch.shell.exit_codes import Exit
+from launch.shell.exit_codes import ExitCode
 
 TIMEOUT = 10.0
 
 
 def beat(number, count=0, *, ended=None, calling=True, token='a', **fields):
   mark = Mark(count, 4 * count, calling)
-  return Beat(token, 'run', number, 'host', 7, mark, ended=ended, **fields)
+  return Heartbeat(token, 'run', number, 'host', 7, mark, ended=ended, **fields)
 
 
 def watch(seconds, *stories):
@@ -20,11 +20,11 @@ def watch(seconds, *stories):
 
   A story gives the beat of a process at each second, or None.
   """
-  everyone = [Peer(0.0) for _ in stories]
+  everyone = [PeerMonitor(0.0) for _ in stories]
   for now in range(seconds + 1):
     for peer, story in zip(everyone, stories, strict=True):
       peer.see(story(now), float(now))
-    verdict = judge(everyone, float(now), TIMEOUT)
+    verdict = find_failed_peer(everyone, float(now), TIMEOUT)
     if verdict is not None:
       return verdict
   return None
@@ -46,7 +46,7 @@ def test_who_never_comes_is_lost_after_the_timeout():
 
 def follow(*beats):
   """What a process makes of the file of process 0, looking once a second."""
-  first = Peer(0.0, known=False)
+  first = PeerMonitor(0.0, known=False)
   for now, one in enumerate(beats):
     first.see(one, float(now))
   return first.beat
@@ -121,7 +121,7 @@ def test_who_is_stopped_is_lost_even_if_nobody_is_ahead():
 
 @pytest.mark.parametrize(
   'code, said',
-  [(Exit.DATA, 'exit code 3 (DATA)'), (137, 'SIGKILL'), (2, 'exit code 2')],
+  [(ExitCode.DATA, 'exit code 3 (DATA)'), (137, 'SIGKILL'), (2, 'exit code 2')],
 )
 def test_a_bad_end_is_seen_at_once(code, said):
   def ends(now):
@@ -135,7 +135,7 @@ def test_the_culprit_is_named_and_not_its_victims():
   """A machine is gone; the processes whose collectives fail end before that."""
 
   def victim(now):
-    return beat(now, min(now, 20), ended=Exit.PEER if now > 21 else None)
+    return beat(now, min(now, 20), ended=ExitCode.PEER if now > 21 else None)
 
   def gone(now):
     return well(min(now, 20))
@@ -146,7 +146,7 @@ def test_the_culprit_is_named_and_not_its_victims():
 
 def test_victims_of_nobody_end_the_run_too():
   def victim(now):
-    return beat(now, min(now, 20), ended=Exit.PEER if now > 21 else None)
+    return beat(now, min(now, 20), ended=ExitCode.PEER if now > 21 else None)
 
   rank, reason = watch(33, well, victim) or (None, '')
   assert rank == 1 and 'others did not' in reason

@@ -2,7 +2,7 @@ import signal
 from typing import Any
 
 from launch.mesh import make_mesh
-from launch.processes.sync import Votes, check_same, rank_0_first
+from launch.processes.sync import StopConsensus, check_same, rank_0_first
 
 
 def test_one_process_agrees_with_itself():
@@ -22,7 +22,7 @@ def test_one_process_hears_of_its_own_signal_at_once():
       return None if self.received else work()
 
   stop: Any = Stop()
-  votes = Votes(stop, make_mesh())
+  votes = StopConsensus(stop, make_mesh())
   assert votes() is None and votes.or_none(lambda: 3) == 3
   stop.received = signal.SIGTERM
   assert votes() == signal.SIGTERM

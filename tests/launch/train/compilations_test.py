@@ -4,12 +4,12 @@ import os
 import jax
 import pytest
 
-from launch.train.compilations import Compiles
+from launch.train.compilations import CompilationCounter
 
 
 @pytest.fixture
 def compiles():
-  with contextlib.closing(Compiles()) as compiles:
+  with contextlib.closing(CompilationCounter()) as compiles:
     yield compiles
 
 
@@ -47,7 +47,7 @@ def test_programs_of_the_cache_are_counted_too(compiles, tmp_path):
 
 
 def test_what_is_closed_counts_no_more():
-  compiles = Compiles()
+  compiles = CompilationCounter()
   compiles.close()
   jax.jit(lambda x: x * 5)(1.0)
   assert compiles.count == 0

@@ -13,7 +13,7 @@ from launch.train.feeds import (
   resident_feed,
   streamed_feed,
 )
-from launch.train.schedule import Plan
+from launch.train.schedule import StepSchedule
 from tests.launch import toy_task
 
 
@@ -80,7 +80,7 @@ class Many(toy_task.Rows):
 @pytest.mark.parametrize('rows', [toy_task.Rows, Many])
 @pytest.mark.parametrize('step', [0, 7, 27])
 def test_resident_and_streamed_give_the_same_batches(rows, step):
-  plan = Plan(5, toy_task.EXAMPLES, 16, 4)
+  plan = StepSchedule(5, toy_task.EXAMPLES, 16, 4)
   mesh = make_mesh()
   resident = batches(resident_feed(toy_task.arrays(), 0, plan, mesh), step)
   streamed = batches(streamed_feed(rows(), 0, plan, mesh), step)
@@ -95,7 +95,7 @@ def test_resident_and_streamed_give_the_same_batches(rows, step):
 
 
 def test_blocks_have_the_lengths_of_the_calls():
-  plan = Plan(5, toy_task.EXAMPLES, 16, 4)
+  plan = StepSchedule(5, toy_task.EXAMPLES, 16, 4)
   for source in (toy_task.arrays(), toy_task.Rows()):
     feed = make_feed(source, 0, plan, make_mesh())
     for step, expected in (0, [3, 4, 4, 4, 4, 4, 4, 4]), (15, [4, 4, 4, 4]):
@@ -125,7 +125,7 @@ class Visits:
 @pytest.mark.parametrize('step', [0, 3, 4, 9])
 def test_the_source_is_told_the_visit(workers, step):
   # Batches of 80 are longer than an epoch, and are read in three pieces.
-  plan = Plan(16, 50, 80, 4)
+  plan = StepSchedule(16, 50, 80, 4)
   feed = streamed_feed(Visits(workers), 3, plan, make_mesh())
   got = list(batches(feed, step))
   assert len(got) == 10 - step
@@ -139,12 +139,12 @@ def test_the_source_is_told_the_visit(workers, step):
 
 def test_a_source_without_workers_is_refused():
   with pytest.raises(ValueError, match='workers=0'):
-    streamed_feed(Visits(0), 3, Plan(16, 50, 80, 4), make_mesh())
+    streamed_feed(Visits(0), 3, StepSchedule(16, 50, 80, 4), make_mesh())
 
 
 def test_read_many_is_used():
   rows = Many()
-  feed = streamed_feed(rows, 0, Plan(1, 100, 10, 2), make_mesh())
+  feed = streamed_feed(rows, 0, StepSchedule(1, 100, 10, 2), make_mesh())
   list(feed.blocks(0))
   assert rows.calls == 10, 'the source is read one by one'
 
@@ -154,7 +154,7 @@ def test_an_error_of_the_source_arrives():
     def __getitem__(self, index):
       raise OSError(f'row {index} is damaged')
 
-  feed = streamed_feed(Broken(), 0, Plan(1, 100, 10, 2), make_mesh())
+  feed = streamed_feed(Broken(), 0, StepSchedule(1, 100, 10, 2), make_mesh())
   with pytest.raises(OSError, match='is damaged'):
     next(feed.blocks(0))
 

@@ -8,9 +8,12 @@ import pytest
 
 from launch.mesh import make_mesh
 from launch.train.feeds import make_feed
-from launch.train.invariant_step import check_shards, make_elastic_steps
+from launch.train.invariant_step import (
+  check_virtual_devices,
+  make_invariant_steps,
+)
 from launch.train.optimizer import make_optimizer, make_schedule
-from launch.train.schedule import Plan
+from launch.train.schedule import StepSchedule
 from launch.train.state import initial_state, make_init, make_keys
 from launch.train.step import make_train_steps
 from tests.launch import toy_task
@@ -34,14 +37,14 @@ def train(devices, shards=None, source=None, loss: Any = plain_loss, steps=12):
   mesh = make_mesh(jax.devices()[:devices])
   elastic = shards is not None
   source = toy_task.arrays() if source is None else source
-  plan = Plan(steps * 16 / toy_task.EXAMPLES, toy_task.EXAMPLES, 16, 4)
+  plan = StepSchedule(steps * 16 / toy_task.EXAMPLES, toy_task.EXAMPLES, 16, 4)
   feed = make_feed(source, 0, plan, mesh, everywhere=elastic)
   schedule = make_schedule(config.optimizer, plan)
   optimizer = make_optimizer(config.optimizer, schedule)
   init_key, key = make_keys(0, mesh)
   state = initial_state(make_init(toy_task, config, optimizer), init_key, mesh)
   if elastic:
-    train_steps = make_elastic_steps(
+    train_steps = make_invariant_steps(
       loss, optimizer, schedule, feed, mesh, batch_size=16, shards=shards
     )
   else:
@@ -125,12 +128,14 @@ def test_a_metric_that_cannot_be_averaged_is_refused():
 
 @pytest.mark.parametrize('shards', [3, 6, 12])
 def test_shards_make_a_tree_of_pairs(shards):
-  with pytest.raises(ValueError, match=f'virtual_shards={shards}.*power of tw'):
-    check_shards(shards, make_mesh(jax.devices()[:1]))
+  with pytest.raises(
+    ValueError, match=f'virtual_devices={shards}.*power of tw'
+  ):
+    check_virtual_devices(shards, make_mesh(jax.devices()[:1]))
 
 
 @pytest.mark.devices
 def test_devices_share_the_shards():
-  with pytest.raises(ValueError, match=r'virtual_shards=4.*devices \(8\)'):
-    check_shards(4, make_mesh())
-  check_shards(8, make_mesh())
+  with pytest.raises(ValueError, match=r'virtual_devices=4.*devices \(8\)'):
+    check_virtual_devices(4, make_mesh())
+  check_virtual_devices(8, make_mesh())

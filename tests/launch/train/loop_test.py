@@ -18,7 +18,7 @@ from launch.train import setup
 from launch.train.feeds import resident_feed
 from launch.train.loop import fit
 from launch.train.optimizer import make_optimizer, make_schedule
-from launch.train.schedule import Plan
+from launch.train.schedule import StepSchedule
 from launch.train.state import abstract_state, make_init, make_keys
 from launch.workdir.metrics import MetricWriter, final_metrics, read_metrics
 from tests.launch import toy_task
@@ -34,7 +34,7 @@ def make_config(arg=None, **fields):
 def final_state(config, workdir):
   """The newest checkpoint of a run, on the host."""
   mesh = make_mesh()
-  plan = Plan(config.epochs, toy_task.EXAMPLES, config.batch_size, 1)
+  plan = StepSchedule(config.epochs, toy_task.EXAMPLES, config.batch_size, 1)
   schedule = make_schedule(config.optimizer, plan)
   optimizer = make_optimizer(config.optimizer, schedule)
   init = make_init(toy_task, config, optimizer)
@@ -270,7 +270,7 @@ def test_the_device_always_has_work_when_the_host_waits(tmp_path, monkeypatch):
   task = task_that(note('begin', lambda: None), note('finish', lambda: None))
   # Every boundary logs, saves and evaluates.
   config = make_config(
-    log_every=1, eval_every=0.01, checkpoint_every=0.01, steps_per_call=8
+    log_every=1, eval_every=0.01, checkpoint_every=0.01, steps_per_dispatch=8
   )
   fit(task, config, tmp_path)
   read = ['device_get', 'device_get', 'write']  # the loss, then a row
@@ -295,7 +295,7 @@ def test_the_host_does_little_for_a_step(tmp_path, monkeypatch):
 
   monkeypatch.setattr(setup, 'make_train_steps', make_timed)
   config = make_config(
-    steps_per_call=32,
+    steps_per_dispatch=32,
     epochs=400.0,
     log_every=64,
     eval_every=0.0,
@@ -314,7 +314,7 @@ def test_nothing_is_compiled_after_the_first_epoch(
 ):
   make_train_steps = functools.partial(setup.make_train_steps, looped=looped)
   monkeypatch.setattr(setup, 'make_train_steps', make_train_steps)
-  config = make_config(epochs=3.0, checkpoint_every=1.0, steps_per_call=2)
+  config = make_config(epochs=3.0, checkpoint_every=1.0, steps_per_dispatch=2)
   fit(toy_task, config, tmp_path)
   # Anything else is a warning too, and so an error in these tests.
   counts = {

@@ -10,12 +10,12 @@ import pytest
 
 from launch.mesh import make_mesh
 from launch.train.optimizer import make_optimizer, make_schedule
-from launch.train.schedule import Plan
+from launch.train.schedule import StepSchedule
 from launch.train.state import TrainState
 from launch.train.step import make_train_steps
 from tests.launch.toy_config import get_config
 
-PLAN = Plan(10, 100, 10, 1)  # 100 steps
+PLAN = StepSchedule(10, 100, 10, 1)  # 100 steps
 RNG = np.random.default_rng(0)
 
 

@@ -2,7 +2,7 @@ import pytest
 
 from launch.train import progress
 from launch.train.progress import Progress, Throughput
-from launch.train.schedule import Plan
+from launch.train.schedule import StepSchedule
 
 
 class Clock:
@@ -38,7 +38,7 @@ def test_compiling_and_evaluating_are_not_counted():
 def test_plain_lines_come_every_ten_seconds(monkeypatch, capsys):
   clock = Clock()
   monkeypatch.setattr(progress.time, 'monotonic', clock)
-  shown = Progress(Plan(10, 100, 10, 1))
+  shown = Progress(StepSchedule(10, 100, 10, 1))
   shown.begin(20)
   for step in range(21, 61):
     clock.now += 1
@@ -56,7 +56,7 @@ def test_a_terminal_gets_a_bar(monkeypatch, capsys):
   monkeypatch.setattr(
     progress.sys.stderr, 'isatty', lambda: True, raising=False
   )
-  shown = Progress(Plan(10, 100, 10, 1))
+  shown = Progress(StepSchedule(10, 100, 10, 1))
   shown.begin(20)
   shown.update(60, 0.25)
   shown.note('step 60  test/accuracy 0.5')

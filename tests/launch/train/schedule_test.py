@@ -1,6 +1,6 @@
 import pytest
 
-from launch.train.schedule import Plan
+from launch.train.schedule import StepSchedule
 
 
 def boundaries(plan):
@@ -16,12 +16,12 @@ def boundaries(plan):
   [(2, 100, 10, 20), (1, 100, 16, 6), (0.001, 100, 16, 1), (1.5, 10, 4, 4)],
 )
 def test_total_steps(epochs, n, batch, steps):
-  assert Plan(epochs, n, batch, 4).total_steps == steps
+  assert StepSchedule(epochs, n, batch, 4).total_steps == steps
 
 
 @pytest.mark.parametrize('k', [1, 3, 4, 7, 100])
 def test_only_the_first_call_is_shorter(k):
-  steps = list(boundaries(Plan(2, 100, 10, k)))
+  steps = list(boundaries(StepSchedule(2, 100, 10, k)))
   assert steps[-1] == 20
   assert all(b - a == k for a, b in zip(steps[1:], steps[2:], strict=False))
   assert 0 < steps[1] <= k
@@ -29,7 +29,7 @@ def test_only_the_first_call_is_shorter(k):
 
 def test_a_run_that_was_stopped_between_the_calls_joins_them_in_one():
   # As one of a version that had its shorter call at the end.
-  plan = Plan(2, 100, 10, 7)
+  plan = StepSchedule(2, 100, 10, 7)
   assert list(boundaries(plan)) == [0, 6, 13, 20]
   assert plan.call_size(7) == 6
 
@@ -37,7 +37,7 @@ def test_a_run_that_was_stopped_between_the_calls_joins_them_in_one():
 @pytest.mark.parametrize('k', [1, 4, 7])
 @pytest.mark.parametrize('every', [1, 5, 6.25, 20 / 3, 50])
 def test_due_once_for_each_multiple_and_never_early(k, every):
-  plan = Plan(10, 100, 10, k)
+  plan = StepSchedule(10, 100, 10, k)
   due = [step for step in boundaries(plan) if plan.due(step, every)]
   expected = {
     min(s for s in boundaries(plan) if s >= i * every)
@@ -49,7 +49,7 @@ def test_due_once_for_each_multiple_and_never_early(k, every):
 
 
 def test_due_epochs_counts_epochs_and_zero_means_never():
-  plan = Plan(4, 100, 16, 1)
+  plan = StepSchedule(4, 100, 16, 1)
   due = [s for s in boundaries(plan) if plan.due_epochs(s, 1)]
   assert due == [7, 13, 19, 25]
   assert not any(plan.due_epochs(s, 0) for s in boundaries(plan))
@@ -57,6 +57,6 @@ def test_due_epochs_counts_epochs_and_zero_means_never():
 
 
 def test_more_steps_than_can_be_counted_are_refused():
-  assert Plan(1e6, 2147, 1, 1).total_steps == 2_147_000_000
+  assert StepSchedule(1e6, 2147, 1, 1).total_steps == 2_147_000_000
   with pytest.raises(ValueError, match='config.epochs=1000000.0 of 2148 ex'):
-    Plan(1e6, 2148, 1, 1)
+    StepSchedule(1e6, 2148, 1, 1)

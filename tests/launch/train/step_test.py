@@ -10,7 +10,7 @@ from launch.mesh import make_mesh
 from launch.train import step
 from launch.train.feeds import resident_feed
 from launch.train.optimizer import make_optimizer, make_schedule
-from launch.train.schedule import Plan
+from launch.train.schedule import StepSchedule
 from launch.train.state import (
   abstract_state,
   initial_state,
@@ -22,11 +22,11 @@ from tests.launch import toy_task
 from tests.launch.toy_config import get_config
 
 
-def parts(steps_per_call, mesh=None, loss=None, looped=None, max_skipped=0):
+def parts(steps_per_dispatch, mesh=None, loss=None, looped=None, max_skipped=0):
   config = get_config()
   mesh = mesh or make_mesh()
   # 32 steps: eight at a time leave no rest to compile.
-  plan = Plan(5.12, toy_task.EXAMPLES, 16, steps_per_call)
+  plan = StepSchedule(5.12, toy_task.EXAMPLES, 16, steps_per_dispatch)
   feed = resident_feed(toy_task.arrays(), config.seed, plan, mesh)
   schedule = make_schedule(config.optimizer, plan)
   optimizer = make_optimizer(config.optimizer, schedule)
@@ -49,8 +49,8 @@ def parts(steps_per_call, mesh=None, loss=None, looped=None, max_skipped=0):
   return init, init_key, train_steps, feed, key
 
 
-def train(steps_per_call, mesh=None, looped=None):
-  parts_ = parts(steps_per_call, mesh, looped=looped)
+def train(steps_per_dispatch, mesh=None, looped=None):
+  parts_ = parts(steps_per_dispatch, mesh, looped=looped)
   init, init_key, train_steps, feed, key = parts_
   state, losses = init(init_key), []
   for block in feed.blocks(0):
@@ -232,7 +232,7 @@ def test_a_metric_may_not_take_the_name_of_the_loss():
 
 def test_the_abstract_state_is_what_init_makes():
   config, mesh = get_config(), make_mesh()
-  schedule = make_schedule(config.optimizer, Plan(1.0, 100, 16, 4))
+  schedule = make_schedule(config.optimizer, StepSchedule(1.0, 100, 16, 4))
   init = make_init(toy_task, config, make_optimizer(config.optimizer, schedule))
   key, _ = make_keys(0, mesh)
   state = initial_state(init, key, mesh)

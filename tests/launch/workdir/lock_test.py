@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from launch.shell.exit_codes import Exit, exit_code
+from launch.shell.exit_codes import ExitCode, exit_code
 from launch.workdir.lock import hold_lock
 
 
@@ -16,7 +16,7 @@ def refused(workdir):
   with pytest.raises(ValueError, match='is in use') as raised:
     with hold_lock(workdir):
       pass
-  assert exit_code(raised.value) == Exit.LOCK
+  assert exit_code(raised.value) == ExitCode.LOCK
   return str(raised.value)
 
 

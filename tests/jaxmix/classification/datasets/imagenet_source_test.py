@@ -20,7 +20,7 @@ from launch.mesh import make_mesh
 from launch.train.feeds import batch_indices, streamed_feed
 from launch.train.loop import fit
 from launch.train.optimizer import make_optimizer, make_schedule
-from launch.train.schedule import Plan
+from launch.train.schedule import StepSchedule
 from launch.train.state import abstract_state, make_init, make_keys
 from launch.workdir.metrics import final_metrics, read_metrics
 from tests.jaxmix.classification import photos, tiny_imagenet
@@ -73,7 +73,7 @@ def test_a_photograph_is_seen_through_the_crop_of_its_visit(block, files):
   for i, (index, epoch) in enumerate(zip(indices, epochs, strict=True)):
     photo, label = files['train'][index]
     assert batch['label'][i] == label
-    crop = jpeg.draw_crop(7, epoch, index, *size_of(photo), flip=True)
+    crop = jpeg.random_resized_crop(7, epoch, index, *size_of(photo), flip=True)
     expected = np.empty((224, 224, 3), np.uint8)
     frame = jpeg.read_frame(photo)
     jpeg.read_crop(photo, frame, crop, expected, whole=True)
@@ -104,7 +104,7 @@ def test_the_test_split_shows_the_middle(block, files):
     files['validation'], batch['image'], batch['label'], strict=True
   ):
     expected = np.empty((224, 224, 3), np.uint8)
-    jpeg.read_middle(photo, jpeg.read_frame(photo), expected)
+    jpeg.center_crop(photo, jpeg.read_frame(photo), expected)
     np.testing.assert_array_equal(image, expected)
     assert seen == label
 
@@ -138,7 +138,7 @@ def test_a_damaged_photograph_names_its_record(block, damage):
   records = list(source.records)
   records[17] = with_image(records[17], damage)
   broken = dataclasses.replace(source, records=records)
-  plan = Plan(1, len(broken), 8, 2)
+  plan = StepSchedule(1, len(broken), 8, 2)
   with pytest.raises(
     ValueError,
     match=r"record 17 of .*imagenet2012-train\.\S+ \(example 17 of 'train'\)",
@@ -186,7 +186,7 @@ def test_a_missing_file_is_named(files, block, tmp_path):
 
 
 def test_neither_workers_nor_a_resume_change_a_pixel(block):
-  plan = Plan(2, tiny_imagenet.TRAIN, 10, 3)
+  plan = StepSchedule(2, tiny_imagenet.TRAIN, 10, 3)
   mesh = make_mesh()
 
   def stream(workers, step):
@@ -252,10 +252,10 @@ def test_a_streamed_evaluation_is_the_resident_one(block):
 @pytest.fixture
 def small(root, monkeypatch):
   """A run of 32x32 crops: twelve steps of eight photographs."""
-  info = splits.info(imagenet_resnet50.get_config().data)
+  info = splits.dataset_spec(imagenet_resnet50.get_config().data)
   shape = (32, 32, 3)
   monkeypatch.setitem(
-    splits.INFOS, 'imagenet', dataclasses.replace(info, image_shape=shape)
+    splits.DATASETS, 'imagenet', dataclasses.replace(info, image_shape=shape)
   )
   config = imagenet_resnet50.get_config('smoke,method=none')
   config.model = {
@@ -277,7 +277,7 @@ def small(root, monkeypatch):
 def final_state(config, workdir):
   """The newest checkpoint of a run, on the host."""
   mesh = make_mesh()
-  plan = Plan(config.epochs, tiny_imagenet.TRAIN, config.batch_size, 1)
+  plan = StepSchedule(config.epochs, tiny_imagenet.TRAIN, config.batch_size, 1)
   schedule = make_schedule(config.optimizer, plan)
   init = make_init(task, config, make_optimizer(config.optimizer, schedule))
   target = abstract_state(init, make_keys(0, mesh)[0], mesh)

@@ -30,7 +30,7 @@ def read(data, crop, height=224, width=224, whole=False):
 
 def middle(data, size=224):
   out = np.full((size, size, 3), 77, np.uint8)
-  jpeg.read_middle(data, jpeg.read_frame(data), out)
+  jpeg.center_crop(data, jpeg.read_frame(data), out)
   return out
 
 
@@ -65,7 +65,10 @@ def test_crops_follow_the_law_of_random_resized_crop(size):
   rng = np.random.default_rng(0)
   count = 4000
   ours = np.array(
-    [jpeg.draw_crop(0, i % 7, i, *size, flip=True) for i in range(count)]
+    [
+      jpeg.random_resized_crop(0, i % 7, i, *size, flip=True)
+      for i in range(count)
+    ]
   )
   wanted = np.array([reference_crop(rng, *size) for _ in range(count)])
   top, left, height, width, flip = ours.T
@@ -92,7 +95,9 @@ def test_crops_follow_the_law_of_random_resized_crop(size):
 @pytest.mark.parametrize('size', [(20, 400), (400, 20), (300, 300)])
 def test_where_nothing_fits_the_middle_is_taken(size):
   rng = np.random.default_rng(0)
-  ours = [jpeg.draw_crop(1, 0, i, *size, flip=False) for i in range(2000)]
+  ours = [
+    jpeg.random_resized_crop(1, 0, i, *size, flip=False) for i in range(2000)
+  ]
   theirs = [reference_crop(rng, *size) for _ in range(2000)]
   fallback = reference_crop(_Never(), *size)
   a, b = (sum(c[:4] == fallback for c in crops) for crops in (ours, theirs))
@@ -109,11 +114,11 @@ class _Never:
 
 def test_the_draw_is_pinned():
   # A change here silently changes every resumed run: do not adjust lightly.
-  assert jpeg.draw_crop(0, 0, 0, 375, 500, flip=True) == (
+  assert jpeg.random_resized_crop(0, 0, 0, 375, 500, flip=True) == (
     *(38, 92, 305, 310),
     False,
   )
-  assert jpeg.draw_crop(5, 89, 1_281_166, 500, 333, flip=True) == (
+  assert jpeg.random_resized_crop(5, 89, 1_281_166, 500, 333, flip=True) == (
     *(152, 83, 231, 248),
     False,
   )
@@ -121,7 +126,7 @@ def test_the_draw_is_pinned():
 
 def test_every_visit_sees_something_else():
   crops = {
-    jpeg.draw_crop(seed, epoch, index, 375, 500, flip=False)
+    jpeg.random_resized_crop(seed, epoch, index, 375, 500, flip=False)
     for seed in range(5)
     for epoch in range(5)
     for index in range(5)

@@ -37,7 +37,7 @@ def test_digits_are_the_real_ones_and_the_splits_do_not_overlap(data_config):
 
 
 def test_digits_info_matches_the_data(data_config):
-  info = splits.info(data_config())
+  info = splits.dataset_spec(data_config())
   for split, expected in [('train', 1437), ('test', 360)]:
     assert getattr(info, f'{split}_examples') == expected
   image = splits.load(data_config(), 'train')['image'] / 255
@@ -55,7 +55,9 @@ def test_subset_is_the_first_of_each_class_in_file_order(data_config):
     for i in np.flatnonzero(full['label'] == c)[: 11 if c < 3 else 10]
   )
   assert_same(subset, {k: v[expected] for k, v in full.items()})
-  assert splits.info(data_config(train_examples=103)).train_examples == 103
+  assert (
+    splits.dataset_spec(data_config(train_examples=103)).train_examples == 103
+  )
   assert_same(
     splits.load(data_config(train_examples=103), 'test'),
     splits.load(data_config(), 'test'),
@@ -113,7 +115,7 @@ def test_cifar100_equals_the_publishers_file(
 
 
 def test_cifar100_info(data_config, cifar100_arrays):
-  info = splits.info(data_config(name='cifar100'))
+  info = splits.dataset_spec(data_config(name='cifar100'))
   # Sums of integers by channel: float64 copies would take 1.2 GB.
   images = cifar100_arrays['train']['image'].reshape(-1, 3)
   values = np.arange(256) / 255

@@ -15,7 +15,7 @@ from tests.jaxmix.classification.compare import assert_same
 
 def test_layouts_agree_with_info(data_config):
   for name, layout in cifar.LAYOUTS.items():
-    info = splits.info(data_config(name=name))
+    info = splits.dataset_spec(data_config(name=name))
     assert info.num_classes == layout.labels[-1]
     assert info.image_shape == cifar.SHAPE
     assert info.train_examples == layout.examples('train')

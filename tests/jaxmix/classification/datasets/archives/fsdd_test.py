@@ -116,7 +116,7 @@ def test_the_real_recordings(tmp_path, data_config):
     train, test = splits.load(block, 'train'), splits.load(block, 'test')
     assert np.bincount(test['label']).tolist() == [each] * 10
     assert np.bincount(train['label']).tolist() == [300 - each] * 10
-    assert splits.info(block).train_examples == len(train['label'])
+    assert splits.dataset_spec(block).train_examples == len(train['label'])
     # Nothing of one split is in the other.
     both = {x.tobytes() for x in train['audio']}
     assert not any(x.tobytes() in both for x in test['audio'])

@@ -21,7 +21,7 @@ def read(tmp_path, changes=(), name='x'):
 
 @pytest.mark.parametrize('name', ['speech_commands_v1', 'speech_commands_v2'])
 def test_the_counts_agree_with_each_other(name):
-  layout, info = speech_commands.LAYOUTS[name], specs.INFOS[name]
+  layout, info = speech_commands.LAYOUTS[name], specs.DATASETS[name]
   total = {'speech_commands_v1': 64_721, 'speech_commands_v2': 105_829}[name]
   assert sum(layout.recordings.values()) == total
   assert sum(layout.splits.values()) == total

@@ -31,7 +31,7 @@ def tiny(monkeypatch):
 
 def test_the_layout_agrees_with_info(data_config):
   layout = readers.layout('tiny_imagenet')
-  info = splits.info(data_config(name='tiny_imagenet'))
+  info = splits.dataset_spec(data_config(name='tiny_imagenet'))
   assert info.num_classes == layout.classes == 200
   assert info.image_shape == layout.shape == (64, 64, 3)
   for split in 'train', 'test':
