@@ -17,7 +17,7 @@ Config = Any
 #
 # None of these touches the numbers computed. (Of where an evaluation finds its
 # examples see `identity`.)
-SAFE = frozenset(
+SAFE_FIELDS = frozenset(
   {
     'log_every',
     'eval_every',
@@ -33,7 +33,7 @@ SAFE = frozenset(
 )
 # How the rest of the run goes on: the state still fits, but no run from the
 # beginning gives these numbers. Only if it is asked for by name.
-SCHEDULE = frozenset(
+RESUMABLE_FIELDS = frozenset(
   {
     'epochs',
     'steps_per_dispatch',
@@ -217,13 +217,13 @@ def config_json(config: Config) -> str:
   return json.dumps(config.to_dict(), indent=2, default=str) + '\n'
 
 
-def config_digest(config: Config) -> str:
+def config_fingerprint(config: Config) -> str:
   """Returns a hash of the identity: the fields in neither list above."""
   fields = flatten(json.loads(config_json(config)))
   kept = {
     name: identity(name, value)
     for name, value in sorted(fields.items())
-    if name not in SAFE | SCHEDULE
+    if name not in SAFE_FIELDS | RESUMABLE_FIELDS
   }
   return hashlib.sha256(json.dumps(kept).encode()).hexdigest()[:16]
 
@@ -239,12 +239,12 @@ def identity(name: str, value: Any) -> Any:
   >>> identity('model.name', 'a/b')
   'a/b'
   """
-  if is_place(name) and isinstance(value, str):
+  if is_location(name) and isinstance(value, str):
     return pathlib.PurePath(value).name
   return value
 
 
-def is_place(name: str) -> bool:
+def is_location(name: str) -> bool:
   """Says whether a field tells where an evaluation finds its examples."""
   return name.startswith('evals.') and name.endswith(('.source', '.dir'))
 

@@ -1,7 +1,45 @@
-"""Files that are on disk whole, or not at all."""
+"""Atomic files: written under another name, renamed when complete."""
 
+import contextlib
+import hashlib
 import os
 import pathlib
+import secrets
+from collections.abc import Iterator
+from typing import BinaryIO
+
+
+def file_fingerprint(path: pathlib.Path, algorithm: str = 'sha256') -> str:
+  """Returns the hash of a file in hexadecimal.
+
+  Args:
+    path: a regular file.
+    algorithm: a name that hashlib knows.
+
+  Raises:
+    FileNotFoundError: `path` is missing or is not a regular file (reading a
+      pipe would never end).
+  """
+  if not path.is_file():
+    raise FileNotFoundError(f'{path} is missing or is not a regular file')
+  with path.open('rb') as file:
+    return hashlib.file_digest(file, algorithm).hexdigest()
+
+
+@contextlib.contextmanager
+def open_atomic(path: pathlib.Path) -> Iterator[BinaryIO]:
+  """Opens a file for writing that appears at `path` when the block ends.
+
+  If the block raises, no file appears. The temporary name is random, because
+  machines that share a folder may have equal host names and process ids.
+  """
+  beside = path.with_name(f'{path.name}.{secrets.token_hex(8)}')
+  try:
+    with beside.open('wb') as file:
+      yield file
+    beside.replace(path)
+  finally:
+    beside.unlink(missing_ok=True)
 
 
 def write_text(path: pathlib.Path, text: str) -> None:

@@ -1,6 +1,5 @@
 """Archives of data sets, fetched from their publishers and checked."""
 
-import hashlib
 import pathlib
 import urllib.request
 import uuid
@@ -8,6 +7,7 @@ import uuid
 from tqdm import tqdm
 
 from jaxmix.classification.datasets.archives import readers
+from jaxmix.files.atomic import file_fingerprint
 
 
 def fetch(layout: readers.Layout, folder: pathlib.Path) -> pathlib.Path:
@@ -52,14 +52,8 @@ def _download(url: str, path: pathlib.Path):
 
 def _check_sum(layout: readers.Layout, path: pathlib.Path):
   kind, _, expected = layout.checksum.partition(':')
-  found = file_digest(path, kind)
+  found = file_fingerprint(path, kind)
   if found != expected:
     raise ValueError(
       f'{path} (from {layout.url}) has {kind} {found}, expected {expected}'
     )
-
-
-def file_digest(path: pathlib.Path, algorithm: str) -> str:
-  """The digest of a file in hexadecimal, by a name that hashlib knows."""
-  with path.open('rb') as stream:
-    return hashlib.file_digest(stream, algorithm).hexdigest()

@@ -15,8 +15,8 @@ import pathlib
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from jaxmix.files import untrusted
-from jaxretrieval.feature_sets import captions, checks
+from jaxmix.files import atomic, untrusted
+from jaxretrieval.feature_sets import captions
 from jaxretrieval.feature_sets.locate import MODULES
 
 DATASETS = ('flickr8k', 'multi30k', 'coco_captions', 'xtd10')
@@ -42,7 +42,7 @@ def dataset(name: str, source: str | os.PathLike[str]) -> Said:
   folder = pathlib.Path(source).expanduser()
   paths = {path for pattern in module.FILES for path in folder.glob(pattern)}
   sums = {
-    path.relative_to(folder).as_posix(): checks.digest(path)
+    path.relative_to(folder).as_posix(): atomic.file_fingerprint(path)
     for path in sorted(paths)
   }
   return Said(
@@ -59,7 +59,9 @@ def plain(
   """Reads a plain file; arguments and errors as those of `read`."""
   path = pathlib.Path(path).expanduser()
   found = read(path, namespace=namespace, split=split)
-  return Said(found, namespace, licence, {path.name: checks.digest(path)})
+  return Said(
+    found, namespace, licence, {path.name: atomic.file_fingerprint(path)}
+  )
 
 
 def only(said: Said, split: str) -> Said:

@@ -13,9 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxmix.files import untrusted
+from jaxmix.files import atomic, untrusted
 from jaxretrieval.extract.images import File
-from jaxretrieval.feature_sets import checks
 from jaxretrieval.feature_sets.captions import Captions
 from jaxretrieval.feature_sets.feature_set import Encoders, Split
 
@@ -136,7 +135,7 @@ def save(path: pathlib.Path, plan_digest: str, part: Part) -> None:
   Not forced to the disk, which can take a second: what a power cut leaves
   half-written has not its digest, and is done again.
   """
-  with checks.whole(path) as file:
+  with atomic.open_atomic(path) as file:
     np.savez(
       file,
       allow_pickle=False,
@@ -218,7 +217,7 @@ def gather(
 
 def write_bytes(path: pathlib.Path, content: bytes) -> None:
   """Writes a file, whole or not at all."""
-  with checks.whole(path) as file:
+  with atomic.open_atomic(path) as file:
     file.write(content)
 
 

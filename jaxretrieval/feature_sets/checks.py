@@ -1,13 +1,10 @@
 """What a split must be to be stored, and what is said of it then."""
 
-import contextlib
 import hashlib
 import json
 import pathlib
 import re
-import secrets
-from collections.abc import Iterator
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -21,34 +18,6 @@ AGAIN = (
 
 # Of the layout of a stored set.
 VERSION = '1.0.0'
-
-
-def digest(path: pathlib.Path) -> str:
-  """The sha256 of a file.
-
-  Raises:
-    FileNotFoundError: it is no plain file; reading a pipe would wait for ever.
-  """
-  if not path.is_file():
-    raise FileNotFoundError(f'{path} is missing or no plain file')
-  with path.open('rb') as file:
-    return hashlib.file_digest(file, 'sha256').hexdigest()
-
-
-@contextlib.contextmanager
-def whole(path: pathlib.Path) -> Iterator[BinaryIO]:
-  """A file to write, at `path` once the block ends, else nowhere.
-
-  Its name until then is drawn: machines that share a folder may have equal
-  names, and containers equal process ids.
-  """
-  beside = path.with_name(f'{path.name}.{secrets.token_hex(8)}')
-  try:
-    with beside.open('wb') as file:
-      yield file
-    beside.replace(path)
-  finally:
-    beside.unlink(missing_ok=True)
 
 
 def check_record(path: pathlib.Path, record: Any) -> None:

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxmix.files import untrusted
+from jaxmix.files import atomic, untrusted
 from jaxretrieval.feature_sets import checks
 from jaxretrieval.feature_sets.captions import Captions, check_languages
 
@@ -172,7 +172,7 @@ def write(
       shards={
         path.name: {
           'bytes': path.stat().st_size,
-          'sha256': checks.digest(path),
+          'sha256': atomic.file_fingerprint(path),
         }
         for path in sorted(made.glob('*.array_record-*'))
       },
@@ -294,7 +294,10 @@ def _check_shards(folder: pathlib.Path, info: Info, split: str):
       continue
     path = folder / name
     size = path.stat().st_size if path.is_file() else None
-    if size != wanted['bytes'] or checks.digest(path) != wanted['sha256']:
+    if (
+      size != wanted['bytes']
+      or atomic.file_fingerprint(path) != wanted['sha256']
+    ):
       raise ValueError(
         f'{path} ({"missing" if size is None else f"{size} bytes"}, expected '
         f'{wanted["bytes"]}) is not the file that was written: remove {folder} '

@@ -7,6 +7,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from jaxmix.files import atomic
 from jaxretrieval.feature_sets import checks, feature_set
 from jaxretrieval.feature_sets.datasets import (
   arrays,
@@ -158,6 +159,6 @@ def _sums(source: pathlib.Path, patterns: tuple[str, ...]) -> dict[str, str]:
   paths = {path for pattern in patterns for path in source.glob(pattern)}
   named = {path.relative_to(source).as_posix(): path for path in paths}
   return {
-    name: checks.digest(named[name])
+    name: atomic.file_fingerprint(named[name])
     for name in tqdm(sorted(named), f'sha256 of {source.name}', delay=5)
   }

@@ -14,8 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxmix.files import untrusted
-from jaxretrieval.feature_sets import checks
+from jaxmix.files import atomic, untrusted
 
 VERSION = 1
 RECORD = 'gallery.json'
@@ -80,7 +79,7 @@ def start(folder: pathlib.Path, wanted: Gallery) -> None:
   (folder / SHARDS).mkdir(parents=True, exist_ok=True)
   if there != wanted:
     described = {'version': VERSION} | wanted._asdict()
-    with checks.whole(path) as file:
+    with atomic.open_atomic(path) as file:
       file.write(json.dumps(described, indent=1).encode())
 
 
@@ -125,12 +124,14 @@ def save(
     features: float16 [n, D].
   """
   path, record_path = paths(folder, name)
-  with checks.whole(path) as file:
+  with atomic.open_atomic(path) as file:
     np.save(file, features, allow_pickle=False)
     file.flush()
     # Of the file written here: another process may write the same shard.
-    record = record._replace(sha256=checks.digest(pathlib.Path(file.name)))
-  with checks.whole(record_path) as file:
+    record = record._replace(
+      sha256=atomic.file_fingerprint(pathlib.Path(file.name))
+    )
+  with atomic.open_atomic(record_path) as file:
     file.write(json.dumps(record._asdict()).encode())
 
 
@@ -155,7 +156,7 @@ def load(folder: pathlib.Path, name: str) -> Record | None:
   path, record_path = paths(folder, name)
   try:
     record = read_record(record_path)
-    return record if checks.digest(path) == record.sha256 else None
+    return record if atomic.file_fingerprint(path) == record.sha256 else None
   except (FileNotFoundError, ValueError):
     return None
 

@@ -25,8 +25,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from jaxmix.files import untrusted
-from jaxretrieval.feature_sets import checks, feature_set
+from jaxmix.files import atomic, untrusted
+from jaxretrieval.feature_sets import feature_set
 from jaxretrieval.index import (
   exported_head,
   image_store,
@@ -194,7 +194,7 @@ def load(folder: pathlib.Path) -> Index:
     untrusted.check_file_name(path, name)
   for name, wanted in tqdm(info['files'].items(), 'sha256', delay=5):
     file = folder / name
-    if not file.is_file() or checks.digest(file) != wanted:
+    if not file.is_file() or atomic.file_fingerprint(file) != wanted:
       raise ValueError(
         f'{file} is missing or not what was written: make the index again'
       )
@@ -248,5 +248,6 @@ def load_faiss() -> Any:
 def _sums(folder: pathlib.Path) -> dict[str, str]:
   paths = sorted(path for path in folder.rglob('*') if path.is_file())
   return {
-    path.relative_to(folder).as_posix(): checks.digest(path) for path in paths
+    path.relative_to(folder).as_posix(): atomic.file_fingerprint(path)
+    for path in paths
   }

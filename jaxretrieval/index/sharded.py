@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from jaxretrieval.feature_sets import checks
+from jaxmix.files import atomic
 from jaxretrieval.index import image_store
 from jaxretrieval.index.sharded_array import Column, Features, Layout
 
@@ -67,7 +67,7 @@ def link(
       except OSError:
         shutil.copy(theirs, path)
     image_store.read_features(ours[0], 0, len(record.names))
-    counts[name] = [len(record.names), checks.digest(ours[1])]
+    counts[name] = [len(record.names), atomic.file_fingerprint(ours[1])]
   if broken:
     raise ValueError(
       f'{len(broken)} of {len(about.shards)} shards of {images} are missing or '
@@ -112,7 +112,7 @@ def read(
   @functools.lru_cache(4)
   def record(name: str) -> image_store.Record:
     _, path = image_store.paths(folder, name)
-    if checks.digest(path) != shards[name][1]:
+    if atomic.file_fingerprint(path) != shards[name][1]:
       raise ValueError(f'{path} is not what was written: make the index again')
     return image_store.read_record(path)
 

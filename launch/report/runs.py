@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from launch.config import SAFE, flatten, identity
+from launch.config import SAFE_FIELDS, flatten, identity
 from launch.report.sweep_plan import without_seed
 from launch.workdir import config_file
 from launch.workdir.evaluations import read_evaluations, with_evaluations
@@ -98,7 +98,7 @@ def read_run(workdir: pathlib.Path) -> RunFolder:
     {
       name: identity(name, value)
       for name, value in fields.items()
-      if name != 'seed' and name not in SAFE
+      if name != 'seed' and name not in SAFE_FIELDS
     },
     rows,
     _final(workdir, fields, rows),

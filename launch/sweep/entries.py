@@ -38,7 +38,13 @@ from ml_collections import config_flags
 
 from jaxmix.files.atomic import write_text
 from launch import cli
-from launch.config import SAFE, Config, check_config, flatten, is_place
+from launch.config import (
+  SAFE_FIELDS,
+  Config,
+  check_config,
+  flatten,
+  is_location,
+)
 from launch.shell.console import log_line
 from launch.shell.exit_codes import ExitCode, exit_code
 from launch.sweep.slurm import Slurm, check_cluster, parse_slurm, submit
@@ -84,7 +90,7 @@ def run_sweep(argv: Sequence[str]) -> None:
   rows = sweep_rows(module, arg, overrides)
   chosen = choose_rows(rows, ROWS.value)
   # A smaller or another run is not to be compared with the paper's.
-  same = not arg and all(x in SAFE or is_place(x) for x in overrides)
+  same = not arg and all(x in SAFE_FIELDS or is_location(x) for x in overrides)
   about = {
     'rows': list(rows),
     'paper': getattr(module, 'PAPER', {}) if same else {},

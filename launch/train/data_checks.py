@@ -60,7 +60,7 @@ def check_inputs(
     leaves = jax.tree_util.tree_leaves_with_path(first)
     _check_dtypes({jax.tree_util.keystr(path): leaf for path, leaf in leaves})
     return getattr(source, 'digest', None)
-  digest = arrays_digest(source)
+  digest = arrays_fingerprint(source)
   if digest != _known(workdir):
     _check_values(source)
   return digest
@@ -80,7 +80,7 @@ def _known(workdir: pathlib.Path) -> str | None:
     return json.loads(path.read_text())['digest'] if path.is_file() else None
 
 
-def arrays_digest(arrays: Mapping[str, np.ndarray]) -> str:
+def arrays_fingerprint(arrays: Mapping[str, np.ndarray]) -> str:
   """The sha256 of arrays `[N, ...]`, in threads: see `check_inputs`."""
   whole = hashlib.sha256()
   for name, array in sorted(arrays.items()):

@@ -52,7 +52,7 @@ def fit(
     config: the config; `check_config` says what is read here.
     workdir: the folder of the run, created if need be. A run that has ended
       is not touched.
-    allow_resume_change: fields of `launch.config.SCHEDULE` in which the config
+    allow_resume_change: fields of `launch.config.RESUMABLE_FIELDS` in which the config
       may differ from the one that the run began with.
 
   Returns:

@@ -7,8 +7,8 @@ from typing import Any
 
 from launch.checkpoints import manifest
 from launch.config import (
-  SAFE,
-  SCHEDULE,
+  RESUMABLE_FIELDS,
+  SAFE_FIELDS,
   Config,
   config_json,
   flatten,
@@ -28,7 +28,7 @@ def check_resume(
   Args:
     old: the config of the run as JSON gives it, flattened or not.
     new: the config here.
-    allowed: fields of `launch.config.SCHEDULE` that may change too.
+    allowed: fields of `launch.config.RESUMABLE_FIELDS` that may change too.
 
   Returns:
     A sentence about each change that is accepted, by its field.
@@ -45,9 +45,9 @@ def check_resume(
     if before == after:
       continue
     change = f'{name}: {before!r} there, {after!r} here'
-    allowable = name in SCHEDULE and _fits(name, before, after)
+    allowable = name in RESUMABLE_FIELDS and _fits(name, before, after)
     same = identity(name, before) == identity(name, after)
-    if same or name in SAFE or (allowable and name in allowed):
+    if same or name in SAFE_FIELDS or (allowable and name in allowed):
       accepted[name] = f'going on with {change}'
       continue
     refused.append(change)
@@ -80,8 +80,8 @@ def check_allowed(config: Config, allowed: Collection[str]) -> None:
       raise ValueError(
         f'--allow_resume_change={name}: the config has no such field'
       )
-    if name not in SAFE | SCHEDULE:
-      allowable = ', '.join(sorted(SCHEDULE & fields.keys()))
+    if name not in SAFE_FIELDS | RESUMABLE_FIELDS:
+      allowable = ', '.join(sorted(RESUMABLE_FIELDS & fields.keys()))
       raise ValueError(
         f'--allow_resume_change={name}: with another {name} it is another run; '
         f'what can be allowed to change is {allowable}'

@@ -15,9 +15,9 @@ from launch.checkpoints.disk import check_space
 from launch.checkpoints.manager import Checkpoints
 from launch.config import (
   Config,
-  config_digest,
+  config_fingerprint,
   flatten,
-  is_place,
+  is_location,
   write_config,
 )
 from launch.mesh import check_batch_size, make_mesh, on_cpu
@@ -254,7 +254,7 @@ def _facts(config: Config) -> dict[str, Any]:
   return {
     f'config.{name}': value
     for name, value in flatten(config).items()
-    if not name.startswith('data.') and not is_place(name)
+    if not name.startswith('data.') and not is_location(name)
   }
 
 
@@ -275,7 +275,7 @@ def _identity(
     'batch_size': config.batch_size,
     'examples': plan.examples,
     'data': digest,
-    'config': config_digest(config),
+    'config': config_fingerprint(config),
   }
   if config.device_count_invariant and on_cpu(mesh):
     # A convolution is cut into as many parts, which are added up.

@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from configs import quickstart
-from launch.config import SAFE, SCHEDULE, flatten, write_config
+from launch.config import RESUMABLE_FIELDS, SAFE_FIELDS, flatten, write_config
 from launch.shell.exit_codes import ExitCode
 from launch.train.resume import check_workdir
 from tests.faults import trainer
@@ -44,16 +44,16 @@ def test_a_field_that_differs_when_a_run_goes_on(stopped, tmp_path, field):
     fields[field] = 0.2
   done = trainer.train(workdir, fields)
   said = f'{field}: '
-  if field not in SAFE:
+  if field not in SAFE_FIELDS:
     trainer.refused(
       done, ExitCode.CONFIG, field, *[said][: field not in SOONER]
     )
     after = {p: p.read_bytes() for p in workdir.rglob('*') if p.is_file()}
     assert after == before, 'a refused run was touched'
     flag = f'--allow_resume_change={field}'
-    assert (flag in done.reason) == (field in SCHEDULE)
+    assert (flag in done.reason) == (field in RESUMABLE_FIELDS)
     done = trainer.train(workdir, fields, flag)
-    if field not in SCHEDULE:
+    if field not in RESUMABLE_FIELDS:
       trainer.refused(done, ExitCode.CONFIG)
       return
   assert done.code == 0, done.err
@@ -84,13 +84,13 @@ def test_a_field_of_a_real_config_that_differs(tmp_path, field):
   value = other(QUICKSTART[field])
   config.update_from_flattened_dict({field: value})
   change = f'{field}: '
-  if field in SAFE:
+  if field in SAFE_FIELDS:
     changes = check_workdir(config, tmp_path)
   else:
     with pytest.raises(ValueError) as refused:
       check_workdir(config, tmp_path)
     assert change in str(refused.value)
-    if field not in SCHEDULE:
+    if field not in RESUMABLE_FIELDS:
       with pytest.raises(ValueError, match='it is another run'):
         check_workdir(config, tmp_path, [field])
       return

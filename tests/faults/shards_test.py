@@ -15,7 +15,7 @@ import pytest
 
 from jaxmix.classification.datasets import array_records, splits
 from jaxmix.classification.datasets.archives import cifar
-from launch.train.data_checks import arrays_digest
+from launch.train.data_checks import arrays_fingerprint
 from tests.faults import tiny_config, trainer
 from tests.faults.trainer import refused, train, trials
 from tests.jaxmix.classification import tiny_cifar, tiny_tfds
@@ -59,7 +59,7 @@ def test_a_flip_is_found_before_step_1(copy, tmp_path, trial):
     # It hit padding: what was trained on is what was published.
     arrays = tiny_cifar.arrays(tiny_cifar.rows()['train'])
     trained = json.loads((tmp_path / 'w' / 'data.json').read_text())
-    assert trained['digest'] == arrays_digest(arrays)
+    assert trained['digest'] == arrays_fingerprint(arrays)
     return
   refused(done, 3, FIRST.format(split))
   assert not list((tmp_path / 'w').glob('*'))

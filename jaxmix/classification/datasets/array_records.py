@@ -16,7 +16,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 
 from jaxmix.classification.datasets import checks, inputs
 from jaxmix.classification.datasets.archives import readers
-from jaxmix.files import download, record_sets
+from jaxmix.files import atomic, record_sets
 
 RECORD = 'jaxmix.json'
 _BLOCK = 5000  # records at a time: keeps their own memory small
@@ -188,7 +188,7 @@ def open_split(
   if not whole:
     return source
   _check_labels(source, split, source.read_labels())
-  sums = [download.file_digest(path, 'sha256') for path in files.paths]
+  sums = [atomic.file_fingerprint(path) for path in files.paths]
   content = hashlib.sha256(' '.join(sums).encode()).hexdigest()
   return dataclasses.replace(source, content=content)
 
@@ -238,7 +238,7 @@ def _check_shards(folder: pathlib.Path, sums: bool = True):
     path = folder / name
     size = record_sets.check_file(path)
     if size != wanted['bytes'] or (
-      sums and download.file_digest(path, 'sha256') != wanted['sha256']
+      sums and atomic.file_fingerprint(path) != wanted['sha256']
     ):
       raise ValueError(
         f'{path} ({size} bytes, expected {wanted["bytes"]}) is not the file '

@@ -25,7 +25,8 @@ from tqdm import tqdm
 from jaxmix.classification.datasets import array_records, writer
 from jaxmix.classification.datasets.archives import readers
 from jaxmix.files import record_sets
-from jaxmix.files.download import fetch, file_digest
+from jaxmix.files.atomic import file_fingerprint
+from jaxmix.files.download import fetch
 
 VERSION = '1.0.0'
 
@@ -195,7 +196,7 @@ def prepare(
       'shards': {
         path.name: {
           'bytes': path.stat().st_size,
-          'sha256': file_digest(path, 'sha256'),
+          'sha256': file_fingerprint(path),
         }
         for path in sorted(made.glob('*.array_record-*'))
       },

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxmix.files import untrusted
-from jaxretrieval.feature_sets import captions, checks
+from jaxmix.files import atomic, untrusted
+from jaxretrieval.feature_sets import captions
 from jaxretrieval.feature_sets.datasets import ready_made
 from jaxretrieval.feature_sets.feature_set import Encoders, Split
 
@@ -94,7 +94,7 @@ def encoders(source: str | os.PathLike[str]) -> Encoders:
   folder = pathlib.Path(source).expanduser()
   path = folder / 'image_features.npz'
   if not (folder / ready_made.ABOUT).is_file() and path.is_file():
-    known = KNOWN.get(checks.digest(path))
+    known = KNOWN.get(atomic.file_fingerprint(path))
     if known:
       return known
   return ready_made.encoders(folder)

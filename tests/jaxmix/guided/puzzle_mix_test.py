@@ -257,7 +257,7 @@ def test_blocks_are_moved_and_mixed():
   np.testing.assert_array_equal(found, np.round(want))
   floats = IMAGES.astype(np.float32)
   np.testing.assert_allclose(jaxmix.apply(mix, floats), want, atol=1e-4)
-  finished = jaxmix.apply(mix, IMAGES, finish=lambda x: x / 2)
+  finished = jaxmix.apply(mix, IMAGES, postprocess=lambda x: x / 2)
   np.testing.assert_allclose(finished, want / 2, atol=1e-4)
 
 

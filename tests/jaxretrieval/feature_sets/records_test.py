@@ -5,7 +5,8 @@ import shutil
 import numpy as np
 import pytest
 
-from jaxretrieval.feature_sets import checks, feature_set, locate, records
+from jaxmix.files import atomic
+from jaxretrieval.feature_sets import feature_set, locate, records
 from tests.jaxretrieval import made_up
 
 DESCRIPTIONS = ('dataset_info.json', 'features.json')
@@ -99,7 +100,7 @@ def test_a_record_of_another_making(folder, change):
 def test_a_pipe_is_not_hashed(folder, tmp_path):
   os.mkfifo(tmp_path / 'captions')
   with pytest.raises(FileNotFoundError, match='captions is missing or no'):
-    checks.digest(tmp_path / 'captions')
+    atomic.file_fingerprint(tmp_path / 'captions')
   (shard,) = folder.glob('toy-train.*')
   shard.unlink()
   os.mkfifo(shard)

@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 
+from jaxmix.files import atomic
 from jaxretrieval.feature_sets import checks
 from jaxretrieval.index import image_store
 from jaxretrieval.index.image_store import Gallery, Record
@@ -22,7 +23,7 @@ def folder(tmp_path):
 def test_a_shard_is_read_as_it_was_written(folder):
   path, _ = image_store.paths(folder, 'a')
   found = image_store.load(folder, 'a')
-  assert found == RECORD._replace(sha256=checks.digest(path))
+  assert found == RECORD._replace(sha256=atomic.file_fingerprint(path))
   np.testing.assert_array_equal(image_store.read_features(path, 0, 2), FEATURES)
   np.testing.assert_array_equal(
     image_store.read_features(path, 1, 2), FEATURES[1:]

@@ -6,7 +6,7 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 
-from launch.config import is_place
+from launch.config import is_location
 from launch.sweep import entries as table
 from launch.sweep.entries import load_config_file, row_name, sweep_rows
 from launch.workdir.lock import hold_lock
@@ -146,8 +146,10 @@ def test_a_row_that_fails_otherwise_is_an_error(tmp_path, monkeypatch):
 
 
 def test_places_of_examples_leave_the_recipe_as_it_is():
-  assert is_place('evals.corruption.source') and is_place('evals.dev.dir')
-  assert not is_place('evals.fgsm.epsilon') and not is_place('evals.dev.split')
+  assert is_location('evals.corruption.source') and is_location('evals.dev.dir')
+  assert not is_location('evals.fgsm.epsilon') and not is_location(
+    'evals.dev.split'
+  )
 
 
 @pytest.mark.parametrize(

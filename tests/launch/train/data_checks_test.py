@@ -36,9 +36,13 @@ def spoilt(value, dtype='f4', index=(4321, 3, 2)):
 
 
 def test_the_digest_is_of_names_dtypes_shapes_and_every_byte():
-  good = data_checks.arrays_digest(arrays())
-  assert good == data_checks.arrays_digest(dict(reversed(arrays().items())))
-  assert good == data_checks.arrays_digest(arrays(x=arrays()['x'].copy('F')))
+  good = data_checks.arrays_fingerprint(arrays())
+  assert good == data_checks.arrays_fingerprint(
+    dict(reversed(arrays().items()))
+  )
+  assert good == data_checks.arrays_fingerprint(
+    arrays(x=arrays()['x'].copy('F'))
+  )
   x, y = arrays()['x'], arrays()['y']
   flipped = x.copy()
   flipped.reshape(-1).view(np.uint8)[-1] ^= 1
@@ -52,7 +56,7 @@ def test_the_digest_is_of_names_dtypes_shapes_and_every_byte():
     {'y': x, 'x': y, 'seen': arrays()['seen']},
     {'z': x, 'y': y, 'seen': arrays()['seen']},
   ]
-  digests = {data_checks.arrays_digest(other) for other in others}
+  digests = {data_checks.arrays_fingerprint(other) for other in others}
   assert len(digests | {good}) == 1 + len(others)
 
 

@@ -3,9 +3,9 @@ import json
 import pytest
 
 from launch.config import (
-  SAFE,
-  SCHEDULE,
-  config_digest,
+  RESUMABLE_FIELDS,
+  SAFE_FIELDS,
+  config_fingerprint,
   config_json,
   flatten,
   write_config,
@@ -72,13 +72,13 @@ def test_a_field_is_identity_safe_or_schedule(field):
   old = as_json(get_config(arg))
   change = f'{field}: {flatten(old)[field]!r} there, {new!r} here'
   allowing = f'--allow_resume_change={field}'
-  if field in SAFE:
+  if field in SAFE_FIELDS:
     assert check_resume(old, config) == {field: f'going on with {change}'}
     return
   with pytest.raises(ValueError) as refused:
     check_resume(old, config)
   assert change in str(refused.value)
-  if field in SCHEDULE:
+  if field in RESUMABLE_FIELDS:
     assert allowing in str(refused.value)
     assert check_resume(old, config, [field]) == {
       field: f'going on with {change}'
@@ -101,18 +101,20 @@ def test_what_is_the_same_goes_on_in_silence():
 def test_the_examples_of_an_evaluation_may_lie_elsewhere():
   field, config = 'evals.shifted.source', get_config()
   config.evals = {'shifted': {'source': 'old/C'}}
-  old, digest = as_json(config), config_digest(config)
+  old, digest = as_json(config), config_fingerprint(config)
   config.update_from_flattened_dict({field: '/new/C/'})
   assert check_resume(old, config) == {
     field: f"going on with {field}: 'old/C' there, '/new/C/' here"
   }
-  assert config_digest(config) == digest, 'its checkpoints would be refused'
+  assert config_fingerprint(config) == digest, (
+    'its checkpoints would be refused'
+  )
   # Without, what is evaluated is made; and another folder is another set.
   for other in ('', '/new/D'):
     config.update_from_flattened_dict({field: other})
     with pytest.raises(ValueError, match=f"'{other}' here"):
       check_resume(old, config)
-    assert config_digest(config) != digest
+    assert config_fingerprint(config) != digest
 
 
 def test_a_field_that_only_one_of_them_has_is_a_difference():

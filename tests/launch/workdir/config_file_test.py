@@ -7,7 +7,7 @@ from absl import flags
 from absl.testing import flagsaver
 
 from launch.cli import CONFIG
-from launch.config import config_digest, config_json
+from launch.config import config_fingerprint, config_json
 from launch.workdir import config_file
 from tests.configs_test import FOLDER, NAMES, module
 from tests.launch.toy_config import get_config
@@ -40,7 +40,7 @@ def test_a_config_json_is_the_config_it_came_from(parse, tmp_path, name):
   here = parse(path)
   assert here.is_locked
   assert here.to_dict() == there.to_dict()
-  assert config_digest(here) == config_digest(there)
+  assert config_fingerprint(here) == config_fingerprint(there)
   assert config_json(here) == config_json(there)
   same = parse(FOLDER / f'{name}.py')
   assert same.to_dict() == here.to_dict()
