@@ -1,22 +1,23 @@
 # Each target sets up what it needs: a virtual environment in .venv.
 PYTHON ?= python3
 BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --durations 20
 RUNS := runs/quickstart
 NUMBERS := runs/numbers
 TORCH_PYTHON ?= $(BIN)/python
 SAVE ?=
 
-.PHONY: run retrieval test test-extract test-slow faults soak lint bench bench-gpu clean
+.PHONY: run retrieval test test-all faults soak lint bench bench-gpu clean
 
-# Six small trainings on real digits, their table and curves, and a picture of
-# the four mixes. Under three minutes on two cores.
+# Trains six small networks on real digits; makes their table, their curves and an
+# image of the four mixes. Under three minutes on two cores.
 run: .venv/installed
 	$(BIN)/python -m launch.sweep --config=configs/quickstart.py --workdir=$(RUNS)
 	$(BIN)/python -m launch.report $(RUNS)
 	$(BIN)/python -m jaxmix.gallery --out $(RUNS)/gallery.png
 
-# Pictures of handwritten numbers, found by captions in eleven languages: a text
-# head trained on English ones. Under five minutes on two cores.
+# Searches images of handwritten numbers by captions in eleven languages, with a
+# text head trained on English captions. Under five minutes on two cores.
 retrieval: .venv/demo
 	$(BIN)/python -m examples.numbers --out $(NUMBERS)
 	$(BIN)/python -m launch.main --config=configs/retrieval_quickstart.py \
@@ -26,24 +27,23 @@ retrieval: .venv/demo
 	  --features $(NUMBERS)/set --images $(NUMBERS)/pictures --out $(NUMBERS)/report
 	@grep '^|' $(NUMBERS)/report/report.md
 
-# Twice: on one device, and with eight fake ones where sharding is the subject.
+# Unit tests of everything, and for each trainer one run that is killed and
+# resumed. Under five minutes on two cores.
 test: .venv/installed
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not devices and not slow and not extract"
-	JAX_NUM_CPU_DEVICES=8 $(BIN)/python -m pytest -n 2 --dist loadfile -m "devices and not slow" tests
+	$(PYTEST) -m "not devices and not slow and not extract"
 
-# Encoders: with torch and transformers.
-test-extract: .venv/extract
-	$(BIN)/python -m pytest -m "extract and not slow"
+# What `make test` leaves out: eight devices (fake ones), whole runs, faults,
+# encoders (torch). Under 25 minutes on two cores.
+test-all: .venv/extract .venv/demo
+	JAX_NUM_CPU_DEVICES=8 $(PYTEST) -m "devices" tests
+	$(PYTEST) -m "(slow or extract) and not devices"
 
-test-slow: .venv/extract .venv/demo
-	$(BIN)/python -m pytest -m slow
-
-# Every trial of tests/faults, of which `make test` has a few of each kind. Under
-# an hour on two cores.
+# Every trial of tests/faults, of which `make test-all` has a few of each kind.
+# Under an hour on two cores.
 faults: .venv/installed
 	FAULTS=full $(BIN)/python -m pytest -n 2 --dist load tests/faults
 
-# One run with 200 faults beside one with none.
+# One run with 200 faults, compared with one without.
 soak: .venv/installed
 	$(BIN)/python -m tests.faults.soak
 
@@ -52,9 +52,9 @@ lint: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
-# Everything that a CPU can show, under ten minutes on two cores. SAVE=--save
-# writes benchmarks/results/; TORCH_PYTHON is an interpreter with torchvision and
-# timm, which need another torch.
+# All benchmarks of a CPU, under ten minutes on two cores. SAVE=--save writes
+# benchmarks/results/. TORCH_PYTHON is an interpreter with torchvision and timm,
+# which need another torch.
 bench: .venv/bench
 	$(BIN)/python -m benchmarks.train_step --rounds 7 $(SAVE)
 	$(BIN)/python -m benchmarks.mix_ops --rounds 9 --torch_python $(TORCH_PYTHON) $(SAVE)
@@ -64,8 +64,8 @@ bench: .venv/bench
 	$(BIN)/python -m benchmarks.cold_start --rounds 3 $(SAVE)
 	$(BIN)/python -m benchmarks.reliability_cost --rounds 3 $(SAVE)
 
-# On a machine with a GPU, in the environment that is there: jax, flax, optax and
-# torch are needed, nothing is installed.
+# On a machine with a GPU, in the environment that is active: needs jax, flax,
+# optax and torch; installs nothing.
 bench-gpu:
 	$(PYTHON) -m benchmarks.train_step $(SAVE)
 	$(PYTHON) -m benchmarks.mix_ops $(SAVE)

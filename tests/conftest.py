@@ -1,12 +1,15 @@
-"""Runs before jax is imported: how many devices, how many threads, the cache.
+"""Settings of the test session: devices, threads, compilation cache, memory.
 
-`make test` runs the suite twice: once on one device, once with
-`JAX_NUM_CPU_DEVICES=8` for the tests marked `devices`.
+It must run before jax is imported. `make test-all` runs the tests marked
+`devices` with `JAX_NUM_CPU_DEVICES=8`; all others have one device.
 """
 
+import ctypes
 import fcntl
+import gc
 import os
 import pathlib
+import resource
 import tempfile
 
 # XLA sizes its thread pool by NPROC; with fewer threads than twice the devices
@@ -27,6 +30,8 @@ import jax
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
+_KEPT_BYTES = 2**30
+_PEAKS: list[int] = []
 
 
 def pytest_collection_modifyitems(items):
@@ -34,8 +39,41 @@ def pytest_collection_modifyitems(items):
   for item in items:
     if item.get_closest_marker('devices') and not enough:
       item.add_marker(
-        pytest.mark.skip(reason='needs JAX_NUM_CPU_DEVICES=8 (make test)')
+        pytest.mark.skip(reason='needs JAX_NUM_CPU_DEVICES=8 (make test-all)')
       )
+
+
+@pytest.fixture(scope='module', autouse=True)
+def release_memory():
+  """Drops compiled programs between test files, before they fill the memory."""
+  yield
+  if _resident_bytes() > _KEPT_BYTES:
+    jax.clear_caches()
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+
+
+def _resident_bytes() -> int:
+  pages = pathlib.Path('/proc/self/statm').read_text().split()[1]
+  return int(pages) * resource.getpagesize()
+
+
+def pytest_sessionfinish(session):
+  peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+  if hasattr(session.config, 'workeroutput'):
+    session.config.workeroutput['peak'] = peak
+  else:
+    _PEAKS.append(peak)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+  _PEAKS.append(getattr(node, 'workeroutput', {}).get('peak', 0))
+
+
+def pytest_terminal_summary(terminalreporter):
+  shown = ', '.join(f'{peak / 2**20:.2f}' for peak in _PEAKS)
+  terminalreporter.write_line(f'peak memory in GB, by process: {shown}')
 
 
 @pytest.fixture(scope='session')
