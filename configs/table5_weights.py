@@ -5,12 +5,13 @@
   python -m launch.report W
 
 trains RandomMix with the weights [n, 1, 1, 1], three seeds each, and prints the
-paper's numbers beside ours. The config is that of table4_robustness.py: its
-header has the data and the cost, its `:mixup=n` chooses the weight, and
-`:small`, `:smoke` and `:method=NAME` are the same. One run:
+paper's numbers beside ours. The config is that of table4_robustness.py, with its
+`:small`, `:smoke` and `:method=NAME`; `:mixup=n` chooses the weight. One run:
 
   python -m launch.main --config=configs/table5_weights.py:mixup=2 --workdir=W \
     --config.data.source=cifar-100-binary.tar.gz
+
+Data and cost: those of table4_robustness.py.
 
 Paper, errors in per cent:
 
