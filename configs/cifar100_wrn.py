@@ -93,10 +93,11 @@ def get_config(arg: str | None = None) -> Any:
   config.tensorboard = True
 
   if choice.smoke:
-    config.data.train_examples = 64
-    config.data.test_examples = 100
-    config.epochs = 1.0
-    config.batch_size = 16
-    config.evals.clean.batch_size = 40
-    config.steps_per_dispatch = 2
+    config.update(
+      data={'train_examples': 64, 'test_examples': 100},
+      epochs=1.0,
+      batch_size=16,
+      evals={'clean': {'batch_size': 40}},
+      steps_per_dispatch=2,
+    )
   return config

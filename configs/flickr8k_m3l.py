@@ -119,26 +119,32 @@ def get_config(arg: str | None = None) -> Any:
   config.tensorboard = True
 
   if choice.paper:  # as printed but for feature_scale
-    config.model.hidden = (1024, 2048)
-    config.model.output = 'relu'
-    config.model.center_text = False
-    config.model.text_noise = 0.0
-    config.model.image_noise = 0.0
-    config.model.output_bias = 'zero'
-    config.epochs = 50.0
-    config.batch_size = 128
-    config.optimizer.b1 = 0.99
     config.loss = loss_options('m3l')
-    config.mining.miner = 'hardest'
+    config.update(
+      model={
+        'hidden': (1024, 2048),
+        'output': 'relu',
+        'center_text': False,
+        'text_noise': 0.0,
+        'image_noise': 0.0,
+        'output_bias': 'zero',
+      },
+      epochs=50.0,
+      batch_size=128,
+      optimizer={'b1': 0.99},
+      mining={'miner': 'hardest'},
+    )
   if choice.paper or choice.smoke:
-    config.optimizer.lr = 1e-3
-    config.optimizer.schedule = 'constant'
-    config.optimizer.warmup_epochs = 0.0
+    config.update(
+      optimizer={'lr': 1e-3, 'schedule': 'constant', 'warmup_epochs': 0.0}
+    )
   if choice.smoke:
-    config.data.train_images = 64
-    config.epochs = 1.0
-    config.batch_size = 16
-    config.steps_per_dispatch = 2
+    config.update(
+      data={'train_images': 64},
+      epochs=1.0,
+      batch_size=16,
+      steps_per_dispatch=2,
+    )
   return config
 
 

@@ -107,8 +107,10 @@ def get_config(arg: str | None = None) -> Any:
   config.tensorboard = False
 
   if choice.smoke:
-    config.data.train_images = 64
-    config.epochs = 1.0
-    config.batch_size = 16
-    config.steps_per_dispatch = 2
+    config.update(
+      data={'train_images': 64},
+      epochs=1.0,
+      batch_size=16,
+      steps_per_dispatch=2,
+    )
   return config

@@ -112,9 +112,13 @@ def get_config(arg: str | None = None) -> Any:
   )
   config.label_smoothing = 0.0
 
-  config.evals = {'clean': {'batch_size': 1000}}
   if choice.data.startswith('speech_commands'):
-    config.evals.validation = {'batch_size': 1000}
+    config.evals = {
+      'clean': {'batch_size': 1000},
+      'validation': {'batch_size': 1000},
+    }
+  else:
+    config.evals = {'clean': {'batch_size': 1000}}
   config.eval_every = 5.0  # epochs
 
   config.log_every = 96  # steps
@@ -126,18 +130,19 @@ def get_config(arg: str | None = None) -> Any:
   config.tensorboard = True
 
   if choice.small or choice.smoke:
-    config.model.width = 8
-    config.model.dtype = 'float32'
-    config.epochs = 30.0
-    config.batch_size = 64
+    config.update(
+      model={'width': 8, 'dtype': 'float32'},
+      epochs=30.0,
+      batch_size=64,
+    )
   if choice.smoke:
-    config.data.train_examples = 64
-    config.data.test_examples = 100
-    config.epochs = 1.0
-    config.batch_size = 16
-    for evaluation in config.evals.values():
-      evaluation.batch_size = 40
-    config.steps_per_dispatch = 2
+    config.update(
+      data={'train_examples': 64, 'test_examples': 100},
+      epochs=1.0,
+      batch_size=16,
+      evals={name: {'batch_size': 40} for name in config.evals},
+      steps_per_dispatch=2,
+    )
   return config
 
 

@@ -147,23 +147,25 @@ def get_config(arg: str | None = None) -> Any:
   config.tensorboard = True
 
   if choice.small or choice.smoke:
-    config.data.train_examples = 10_000
     config.model = {
       'name': 'preact_resnet18',
       'width': 8,
       'stem_stride': 1,
       'dtype': 'float32',
     }
-    config.epochs = 30.0
-    config.batch_size = 128
+    config.update(
+      data={'train_examples': 10_000},
+      epochs=30.0,
+      batch_size=128,
+    )
   if choice.smoke:
-    config.data.train_examples = 64
-    config.data.test_examples = 100
-    config.epochs = 1.0
-    config.batch_size = 16
-    for evaluation in config.evals.values():
-      evaluation.batch_size = 40
-    config.steps_per_dispatch = 2
+    config.update(
+      data={'train_examples': 64, 'test_examples': 100},
+      epochs=1.0,
+      batch_size=16,
+      evals={name: {'batch_size': 40} for name in config.evals},
+      steps_per_dispatch=2,
+    )
   return config
 
 

@@ -5,7 +5,7 @@
   python -m launch.report W
 
 trains RandomMix with the weights [n, 1, 1, 1], three seeds each, and prints the
-paper's numbers beside ours. The config is that of table4_robustness.py, with its
+paper's numbers beside ours. The config is that of table4_robustness.py with its
 `:small`, `:smoke` and `:method=NAME`; `:mixup=n` chooses the weight. One run:
 
   python -m launch.main --config=configs/table5_weights.py:mixup=2 --workdir=W \

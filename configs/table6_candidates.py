@@ -101,8 +101,7 @@ def get_config(arg: str | None = None) -> Any:
     modes = tuple(LETTERS[letter] for letter in choice.candidates)
   config.mix = mix_options(
     'random_mix', weights=(1.0,) * len(modes), alpha=1.0, image_size=64
-  )
-  config.mix.candidates = modes
+  ) | {'candidates': modes}
   config.label_smoothing = 0.0
 
   config.evals = {'clean': {'batch_size': 1000}}
@@ -117,21 +116,22 @@ def get_config(arg: str | None = None) -> Any:
   config.tensorboard = True
 
   if choice.small:
-    config.data.name = 'cifar100'
-    config.data.train_examples = 10_000
-    config.model.stem_stride = 1
-    config.model.dtype = 'float32'
-    config.epochs = 30.0
-    config.batch_size = 128
+    config.update(
+      data={'name': 'cifar100', 'train_examples': 10_000},
+      model={'stem_stride': 1, 'dtype': 'float32'},
+      epochs=30.0,
+      batch_size=128,
+    )
   if choice.small or choice.smoke:
-    config.model.width = 8
+    config.update(model={'width': 8})
   if choice.smoke:
-    config.data.train_examples = 64
-    config.data.test_examples = 100
-    config.epochs = 1.0
-    config.batch_size = 16
-    config.evals.clean.batch_size = 40
-    config.steps_per_dispatch = 2
+    config.update(
+      data={'train_examples': 64, 'test_examples': 100},
+      epochs=1.0,
+      batch_size=16,
+      evals={'clean': {'batch_size': 40}},
+      steps_per_dispatch=2,
+    )
   return config
 
 

@@ -118,13 +118,14 @@ def get_config(arg: str | None = None) -> Any:
   config.tensorboard = True
 
   if choice.smoke:
-    config.data.train_examples = 64
-    config.data.test_examples = 100
-    config.model.width = 8
-    config.epochs = 1.0
-    config.batch_size = 16
-    config.evals.clean.batch_size = 40
-    config.steps_per_dispatch = 2
+    config.update(
+      data={'train_examples': 64, 'test_examples': 100},
+      model={'width': 8},
+      epochs=1.0,
+      batch_size=16,
+      evals={'clean': {'batch_size': 40}},
+      steps_per_dispatch=2,
+    )
   return config
 
 
