@@ -75,7 +75,7 @@ def get_config(arg: str | None = None) -> Any:
   }
 
   # For each batch RandomMix draws Mixup, CutMix, ResizeMix or FMix with these
-  # weights, and the mixing ratio from Beta(alpha, alpha).
+  # weights, and the ratio from Beta(alpha, alpha). mix_methods.py has the rest.
   config.mix = mix_options(
     choice.method, weights=(3.0, 1.0, 1.0, 1.0), alpha=1.0, image_size=32
   )

@@ -98,7 +98,7 @@ def mix_options(
     method: one of `METHODS`.
     weights: of each of `CANDIDATES` where the method is RandomMix; their ratio
       counts. Other methods ignore it.
-    alpha: the mixing ratio of RandomMix and of its modes alone is drawn from
+    alpha: Mixup, CutMix and FMix, alone or in RandomMix, draw their ratio from
       Beta(alpha, alpha). Other methods have the alpha of their own papers.
     image_size: pixels along a side; blocks must fit in it.
   """
