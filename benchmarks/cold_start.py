@@ -26,8 +26,13 @@ from benchmarks.harness import machine
 from benchmarks.harness.rounds import ROOT
 from benchmarks.harness.timing import Times
 
-CONFIG = 'configs/cifar100_preact.py:smoke'
-FIELDS = ('data.name=digits', 'augment.pad=1', 'augment.flip=False')
+CONFIG = 'configs/table1_cifar.py:smoke'
+FIELDS = (
+  'data.name=digits',
+  'model.width=64',
+  'augment.pad=1',
+  'augment.flip=False',
+)
 
 
 class Start(NamedTuple):

@@ -1,42 +1,103 @@
 """WideResNet-28-10 on CIFAR-100 with RandomMix, weights [3, 1, 1, 1].
 
-RandomMix, table 1 (lower half). The paper's numbers, top-1
-in per cent: none 80.87, mixup 82.61, cutmix 82.34, fmix 81.78,
-resizemix 83.00, random_mix 84.84. Tables 4 and 5 give 84.84 to the weights
-[4, 1, 1, 1] and 84.49 to these, so do not take 84.84 as the target.
+  python -m launch.main --config=configs/cifar100_wrn.py --workdir=W \
+    --config.data.source=cifar-100-binary.tar.gz
 
-  python -m launch.main --config=configs/cifar100_wrn.py --workdir=W
+trains one run and evaluates it on the test set; the same command resumes it.
+`:method=NAME` after the file name takes any method of
+configs/common/mix_methods.py, and `:smoke` runs four steps of the real network
+(a minute on two CPU cores).
 
-After the name, `:method=` chooses random_mix, mixup, cutmix, resizemix, fmix,
-saliency_mix, puzzle_mix, co_mixup, cutout or none, and `:smoke` four steps of
-the real model (a minute on two cores). The data come from a prepared TFDS data
-set, from --config.data.source=PATH (the publisher's binary archive or its
-folder) or, with --config.data.download=True, from the publisher.
+Data: the publisher's binary archive or its folder, prepared once. With
+--config.data.download=True instead of the source it is downloaded.
 
-Cost: 31.5 GFLOP an image, 315 PFLOP in all (derived: 11 minutes at
-half of an H100's 989 TFLOP/s). Not yet measured on an accelerator; on two
-CPU cores about 8 images/s, so only `:smoke` makes sense there.
+Cost: 31.5 GFLOP an image, 315 PFLOP a run: 11 minutes at half of an H100's 989
+TFLOP/s (derived). Not yet measured on an accelerator. Two CPU cores train about
+8 images/s, enough for `:smoke` only.
 
-The methods manifold_mixup, patchup_hard and patchup_soft mix states of the
-network (docs/mixing.md).
+Paper (RandomMix, table 1), top-1 in per cent: 84.84, without mixing 80.87. Its
+tables 4 and 5 give 84.84 to the weights [4, 1, 1, 1] and 84.49 to these, so do
+not take 84.84 as the target.
 """
 
 from typing import Any
 
-from configs.common import METHODS, classification, parse_arg
+from ml_collections import ConfigDict
+
+from configs.common import METHODS, mix_options, parse_arg
 
 
 def get_config(arg: str | None = None) -> Any:
-  """Batch 256, 200 epochs, SGD from 0.1 by cosine: `common.classification`."""
-  return classification(
-    parse_arg(arg, smoke=False, method=METHODS),
-    data='cifar100',
-    model={
-      'name': 'wide_resnet',
-      'depth': 28,
-      'width': 10,
-      'stem_stride': 1,
-      'dtype': 'bfloat16',
-    },
-    weights=(3.0, 1.0, 1.0, 1.0),
+  """Returns the config of section 3.1.1 for `arg`, such as 'method=cutmix'."""
+  choice = parse_arg(arg, smoke=False, method=METHODS)
+  config = ConfigDict()
+  config.task = 'jaxmix.classification.task'
+  config.seed = 0
+
+  config.data = {
+    'name': 'cifar100',
+    'source': '',  # the publisher's archive or its folder
+    'dir': '',  # of prepared data sets; empty: ~/tensorflow_datasets
+    'download': False,
+    'feed': 'resident',  # all images stay in device memory
+    'train_examples': 0,  # 0: all 50,000
+    'test_examples': 0,  # 0: all 10,000
+  }
+
+  config.model = {
+    'name': 'wide_resnet',
+    'depth': 28,
+    'width': 10,
+    'stem_stride': 1,
+    'dtype': 'bfloat16',  # parameters and statistics are float32
+  }
+  config.batch_norm = 'global'  # statistics of the whole batch
+
+  config.epochs = 200.0
+  config.batch_size = 256
+  config.virtual_devices = 1  # mix within the whole batch, as on one GPU
+  config.device_count_invariant = False
+
+  config.optimizer = {
+    'name': 'sgd',
+    'lr': 0.1,
+    'schedule': 'cosine',  # to 0 at the last step
+    'warmup_epochs': 0.0,
+    'momentum': 0.9,
+    'nesterov': False,
+    'weight_decay': 5e-4,  # of all parameters
+  }
+
+  config.augment = {
+    'pad': 4,  # pixels on each side, before a random crop
+    'flip': True,
+    'cutout': 8 if choice.method == 'cutout' else 0,  # pixels
+  }
+
+  # For each batch RandomMix draws Mixup, CutMix, ResizeMix or FMix with these
+  # weights, and the ratio from Beta(alpha, alpha). mix_methods.py has the rest.
+  config.mix = mix_options(
+    choice.method, weights=(3.0, 1.0, 1.0, 1.0), alpha=1.0, image_size=32
   )
+  config.label_smoothing = 0.0
+
+  config.evals = {'clean': {'batch_size': 1000}}
+  config.eval_every = 5.0  # epochs
+
+  config.log_every = 96  # steps
+  config.steps_per_dispatch = 32  # one loop on the device
+  config.checkpoint_every = 5.0  # epochs
+  config.keep_checkpoints = 2
+  config.max_save_failures = 3  # in a row; then the run ends
+  config.max_skipped_steps = 0  # in a row, for a loss that is not finite
+  config.tensorboard = True
+
+  if choice.smoke:
+    config.update(
+      data={'train_examples': 64, 'test_examples': 100},
+      epochs=1.0,
+      batch_size=16,
+      evals={'clean': {'batch_size': 40}},
+      steps_per_dispatch=2,
+    )
+  return config

@@ -87,15 +87,7 @@ RULES = {
     | {'tensorboardX', 'matplotlib', 'tqdm', 'etils', 'submitit'},
     {'launch', 'jaxmix.files'},
   ),
-  # The same runs, in other rows.
-  'configs/table2_imagenet.py': (
-    set(),
-    {'configs.common', 'configs.imagenet_resnet50'},
-  ),
-  'configs/table2_tiny_imagenet.py': (
-    set(),
-    {'configs.common', 'configs.tiny_imagenet_preact'},
-  ),
+  # The runs of table 4, by another argument.
   'configs/table5_weights.py': (
     set(),
     {'configs.common', 'configs.table4_robustness'},

@@ -27,7 +27,7 @@ from benchmarks.sides import roofline
 DEVICES = (1, 8, 64, 512)
 IMAGES, TEXTS = 256, 128  # of a device
 NETS = {
-  'PreAct-ResNet18': 'cifar100_preact',
+  'PreAct-ResNet18': 'table1_cifar',
   'WideResNet-28-10': 'cifar100_wrn',
   'ResNet-50': 'imagenet_resnet50',
 }
@@ -46,7 +46,7 @@ def programs() -> dict[str, Program]:
   found = {}
   for title, config in NETS.items():
     mixings = ['random_mix']
-    if config == 'cifar100_preact':
+    if config == 'table1_cifar':
       mixings += ['none']
     for mixing in mixings:
       for norm in ('global', 'ghost'):

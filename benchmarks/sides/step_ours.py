@@ -22,8 +22,8 @@ MIXINGS = {'RandomMix': 'random_mix', 'no mixing': 'none'}
 
 
 def make_config(work: Workload, dtype: str, mixing: str) -> Any:
-  """configs/cifar100_preact.py with the net and the sizes of the workload."""
-  config = get_config('cifar100_preact', f'method={MIXINGS[mixing]}')
+  """configs/table1_cifar.py with the net and the sizes of the workload."""
+  config = get_config('table1_cifar', f'method={MIXINGS[mixing]}')
   config.batch_size = work.batch_size
   config.model = {**work.model, 'dtype': dtype}
   config.augment.pad = work.pad

@@ -1,4 +1,4 @@
-"""The argument of a config: `--config=configs/x.py:smoke,method=cutmix`."""
+"""Config arguments: what follows the colon in `--config=x.py:smoke,width=2`."""
 
 import contextlib
 from typing import Any
@@ -7,22 +7,23 @@ from ml_collections import ConfigDict
 
 
 def parse_arg(arg: str | None, **defaults: Any) -> Any:
-  """Parses the text after the colon into typed values.
+  """Parses a config argument into typed values.
 
   Args:
-    arg: names and values, `'smoke,method=cutmix,width=2'`, or None for all the
-      defaults.
-    **defaults: what can be given. The default says the type: for a bool the
-      bare name switches it on; a str, an int or a float needs a value; a tuple
-      lists the choices, the first of which is the default; a list of str takes
-      the bare names that follow as well, `train=en,de`.
+    arg: names and values, `'smoke,method=cutmix,width=2'`; None or empty gives
+      the defaults.
+    **defaults: the names that are allowed, with their defaults. The type of
+      the default is that of the value. A bool is True if its bare name is
+      given. A str, int or float needs a value. A tuple lists the choices, the
+      default first: `('b', *CHOICES)` makes 'b' the default of CHOICES. A list
+      of str takes the bare names that follow too, `train=en,de`.
 
   Returns:
     A locked `ConfigDict` with a value for every name of `defaults`.
 
   Raises:
-    ValueError: a name is unknown or given twice, or a value does not fit; the
-      message says what is allowed.
+    ValueError: a name is unknown or given twice, or a value is not allowed;
+      the message names it and lists what is allowed.
 
   Examples:
     >>> arg = parse_arg('smoke,width=2', smoke=False, width=10, mix=('a', 'b'))
@@ -44,13 +45,18 @@ def parse_arg(arg: str | None, **defaults: Any) -> Any:
     if name not in defaults:
       raise ValueError(
         f'unknown config argument {item!r}: '
-        f'there are {", ".join(map(_describe, defaults.items()))}'
+        f'it must be one of {", ".join(map(_describe, defaults.items()))}'
       )
     if name in given:
       raise ValueError(f'config argument {name!r} is given twice')
     given.add(name)
     values[name] = _convert(name, defaults[name], text if equals else None)
   return ConfigDict(values).lock()
+
+
+def seeds(arg: str) -> range:
+  """Returns the seeds of a sweep entry: three, or one if `arg` has `smoke`."""
+  return range(1 if 'smoke' in arg.split(',') else 3)
 
 
 def _convert(name: str, default: Any, text: str | None) -> Any:
@@ -67,7 +73,7 @@ def _convert(name: str, default: Any, text: str | None) -> Any:
   if text not in known:
     raise ValueError(
       f'config argument {name}={text or ""}: '
-      f'must be {_describe((name, default))}'
+      f'it must be {_describe((name, default))}'
     )
   return known[text]
 
@@ -77,7 +83,7 @@ def _describe(item: tuple[str, Any]) -> str:
   if isinstance(default, bool):
     return name
   if isinstance(default, tuple):
-    return f'{name}={"|".join(map(str, default))}'
+    return f'{name}={"|".join(dict.fromkeys(map(str, default)))}'
   if isinstance(default, list):
     return f'{name}=<str>,<str>,...'
   return f'{name}=<{type(default).__name__}>'

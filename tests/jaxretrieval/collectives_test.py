@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from configs import common
+from configs import common, retrieval_quickstart
 from jaxretrieval import collectives, mining, task
 from jaxretrieval.training import objective, text_head
 from launch.mesh import make_mesh
@@ -90,12 +90,13 @@ def test_what_is_not_a_number_stays_in_its_row():
 
 
 def config_of(**fields: Any) -> Any:
-  choice = common.parse_arg(
-    '', smoke=False, loss=common.LOSSES, miner=common.MINERS
-  )
-  config = common.retrieval(choice, data='x', languages=('en',), evals={})
+  config = retrieval_quickstart.get_config()
   config.loss = common.loss_options(fields.pop('loss', 'm3l'))
-  small = {'model.hidden': (16, 16), 'mining.block_size': 5}
+  small = {
+    'model.hidden': (16, 16),
+    'model.text_noise': 0.0,
+    'mining.block_size': 5,
+  }
   config.update_from_flattened_dict(small | fields)
   return config
 

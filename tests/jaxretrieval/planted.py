@@ -6,7 +6,7 @@ norm of about 800. Texts are of two languages, the second a little off.
 
 import numpy as np
 
-from configs import common
+from configs import common, retrieval_quickstart
 from jaxretrieval.feature_sets import captions, feature_set
 
 ENCODERS = feature_set.Encoders('planted images, 1', 'planted texts, 1')
@@ -59,18 +59,14 @@ def write(root, **options):
 
 
 def config(folder, arg='', **fields):
-  """The recipe on the planted set, small."""
-  choice = common.parse_arg(
-    arg, smoke=False, loss=common.LOSSES, miner=common.MINERS
-  )
-  result = common.retrieval(
-    choice,
-    data='features',
-    languages=('en',),
-    evals={'test': ('test', ('en', 'de'))},
-  )
+  """Returns `retrieval_quickstart` on the planted set, small, without noise."""
+  choice = common.parse_arg(arg, loss=common.LOSSES, miner=common.MINERS)
+  result = retrieval_quickstart.get_config(f'loss={choice.loss}')
   small = {
     'mining.miner': choice.miner,
+    'keep_checkpoints': 2,
+    'evals.test.languages': ('en', 'de'),
+    'model.text_noise': 0.0,
     'data.source': str(folder),
     'epochs': 4.0,
     'batch_size': 32,

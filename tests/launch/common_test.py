@@ -33,15 +33,15 @@ def test_values_have_the_types_of_the_defaults():
 @pytest.mark.parametrize(
   'arg, message',
   [
-    ('smok', "unknown config argument 'smok': there are smoke, method=none"),
-    ('smoke,', "unknown config argument ''"),
-    ('method=fmix', r'method=fmix: must be method=none\|cutmix'),
-    ('method', 'must be method='),
-    ('width=2.5', 'width=2.5: must be width=<int>'),
-    ('width', 'must be width=<int>'),
-    ('alpha=much', 'must be alpha=<float>'),
+    ('smok', "'smok'.*smoke, method=none"),
+    ('smoke,', "''"),
+    ('method=fmix', r'method=fmix.*method=none\|cutmix'),
+    ('method', r'method=.*none\|cutmix'),
+    ('width=2.5', 'width=2.5.*width=<int>'),
+    ('width', 'width=<int>'),
+    ('alpha=much', 'alpha=much.*alpha=<float>'),
     ('smoke=maybe', 'smoke=maybe'),
-    ('width=1,width=2', "'width' is given twice"),
+    ('width=1,width=2', "'width'.*twice"),
   ],
 )
 def test_mistakes_say_what_is_allowed(arg, message):

@@ -9,7 +9,7 @@ SMALL = {'model.width': 4, 'model.dtype': 'bfloat16'}
 
 def small(norm, mixing):
   fields = SMALL | {'batch_norm': norm}
-  return Program('cifar100_preact', f'method={mixing}', 8, fields)
+  return Program('table1_cifar', f'method={mixing}', 8, fields)
 
 
 @pytest.fixture(scope='module')

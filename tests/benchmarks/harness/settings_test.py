@@ -9,7 +9,7 @@ from benchmarks.harness import settings
 @pytest.mark.parametrize(
   'name, arg',
   [
-    ('cifar100_preact', None),
+    ('table1_cifar', None),
     ('quickstart', 'smoke,method=cutmix'),
     ('coco_m3l', 'loss=patr'),
     ('coco_m3l', 'smoke'),

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from configs import cifar100_preact, cifar100_wrn
+from configs import cifar100_wrn, table1_cifar
 from jaxmix.classification import task
 from launch.mesh import make_mesh
 
@@ -34,7 +34,7 @@ def program(config):
 
 @pytest.fixture(scope='module')
 def preact():
-  config = cifar100_preact.get_config()
+  config = table1_cifar.get_config()
   config.model.width = 8
   return program(config)
 
@@ -105,7 +105,7 @@ def test_images_are_float_only_once_they_are_mixed(preact):
 
 
 def test_mixing_a_state_adds_branches_and_no_convolution(preact):
-  config = cifar100_preact.get_config('method=manifold_mixup')
+  config = table1_cifar.get_config('method=manifold_mixup')
   config.model.width = 8
   text = program(config)
 

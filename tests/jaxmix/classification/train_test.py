@@ -223,7 +223,7 @@ def from_the_archive(cifar100_archive, cifar100_dir):
 
 def test_smoke_of_preact_on_cifar100(from_the_archive, tmp_path):
   used = check_smoke(
-    'cifar100_preact.py:smoke',
+    'table1_cifar.py:smoke',
     tmp_path,
     from_the_archive | {'model.width': 8},
   )

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from configs import common
+from configs import retrieval_quickstart
 from jaxretrieval.training import evaluators, text_head
 from launch.mesh import make_mesh
 from tests.jaxretrieval import planted
@@ -19,10 +19,7 @@ IMAGES = 75
 
 @functools.cache
 def head():
-  choice = common.parse_arg(
-    '', smoke=False, loss=common.LOSSES, miner=common.MINERS
-  )
-  config: Any = common.retrieval(choice, data='x', languages=(), evals={})
+  config = retrieval_quickstart.get_config()
   config.model.hidden = (16, 32)
   split = planted.splits(test=IMAGES)['test']
   constants = text_head.scale_constants(config.model, split.images, split.texts)
