@@ -9,13 +9,13 @@ from benchmarks.harness import settings
 @pytest.mark.parametrize(
   'name, arg',
   [
-    ('cifar100_preact', None),
+    ('table1_cifar', None),
     ('quickstart', 'smoke,method=cutmix'),
     ('coco_m3l', 'loss=patr'),
     ('coco_m3l', 'smoke'),
   ],
 )
-def test_the_stand_in_makes_the_same_configs(name, arg, monkeypatch):
+def test_configs_are_the_same_without_ml_collections(name, arg, monkeypatch):
   expected = settings.get_config(name, arg)
   assert isinstance(expected, ml_collections.ConfigDict)
   for module in [x for x in sys.modules if x.startswith('configs.')]:
