@@ -162,7 +162,7 @@ def intervals(task: Any, config: Any) -> Iterator[tuple[float, float]]:
   make_train_steps = setup.make_train_steps
 
   def make_timed(*args, **kwargs):
-    # As on an accelerator: one dispatch for all steps of a chunk.
+    # As on an accelerator: one call is one dispatch.
     train_steps = make_train_steps(*args, **kwargs, looped=True)
 
     def timed(*args):

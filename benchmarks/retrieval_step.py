@@ -98,7 +98,7 @@ def differences(
   config.model.dropout = (0.0, 0.0, 0.0)
   loss = task.make_batch_loss(config, IMAGE_DIM, make_mesh())
   rows = np.asarray(next(run.feed.blocks(0)))[0]
-  # A cdf of ones selects the first caption of each image.
+  # A cdf of ones: the first caption of each image.
   batch = {name: jnp.asarray(array[rows]) for name, array in arrays.items()}
   batch['cdf'] = jnp.ones_like(batch['cdf'])
   gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))

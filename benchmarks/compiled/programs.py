@@ -150,7 +150,7 @@ def compile_here(program: Program) -> Compiled:
   def select(data, item):
     return {name: x[item] for name, x in data.items()} if resident else item
 
-  # A loop of one iteration costs nothing, and makes the step a single program.
+  # A loop of one turn is none; without one there would be no single program.
   steps: Any = make_train_steps(
     loss, optimizer, schedule, select, mesh, looped=True
   )
@@ -170,7 +170,7 @@ def compile_here(program: Program) -> Compiled:
 
 
 def _classification(config: Any, mesh: Mesh) -> tuple[Any, Any, Any]:
-  """Returns the task, its loss, and the shapes of the training set."""
+  """The task, its loss, and the shapes of the training set."""
   info = splits.dataset_spec(config.data)
   shapes = {
     'image': jax.ShapeDtypeStruct(

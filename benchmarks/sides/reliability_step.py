@@ -30,13 +30,13 @@ ALONE = 'the check alone'
 
 
 def make_optimizer(config: Any, schedule: optax.Schedule) -> Any:
-  """Returns the optimizer of `launch.train.optimizer` in plain optax.
+  """The rules of `launch.train.optimizer` as optax has them.
 
-  It applies every update.
+  They apply every update.
 
   Args:
     config: `config.optimizer`.
-    schedule: learning rate by step.
+    schedule: the learning rate by step.
   """
   if config.name == 'sgd':
     rule = optax.sgd(
@@ -74,7 +74,7 @@ def make_train_steps(
   *,
   looped: bool | None = None,
 ) -> step.TrainSteps:
-  """Makes the steps of `launch.train.step` without check and selection."""
+  """`launch.train.step.make_train_steps` without check and without select."""
   gradient = jax.value_and_grad(loss, has_aux=True)
 
   def train_step(state, data, item, key):
