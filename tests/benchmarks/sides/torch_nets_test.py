@@ -67,8 +67,8 @@ def test_the_same_weights_give_the_same_loss_and_gradients(name, tmp_path):
   torch_nets.load(net, work.read_weights())
   images, labels = map(torch.from_numpy, batch)
   # In float64, which oneDNN does not compute: in float32, torch 2.13 returns
-  # wrong gradients of strided 1x1 kernels with few channels on some CPUs (norm 5.86
-  # instead of 0.13).
+  # wrong gradients of strided 1x1 kernels with few channels on some CPUs (norm
+  # 5.86 instead of 0.13).
   logits = net.double().train()(images.double().permute(0, 3, 1, 2))
   torch.nn.functional.cross_entropy(logits, labels.double()).backward()
   for layer, source in net.sources().items():
