@@ -25,10 +25,12 @@ from benchmarks.harness import machine
 from benchmarks.harness.rounds import ROOT
 from benchmarks.harness.timing import Times
 
-CONFIG = 'configs/table1_cifar.py:smoke,model=preact'
+CONFIG = 'configs/table1_cifar.py:smoke'
 FIELDS = (
-  *('data.name=digits', 'augment.pad=1', 'augment.flip=False'),
+  'data.name=digits',
   'model.width=64',
+  'augment.pad=1',
+  'augment.flip=False',
 )
 
 

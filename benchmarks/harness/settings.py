@@ -54,9 +54,9 @@ class ConfigDict:
     """Returns names and values."""
     return self.__dict__.items()
 
-  def update(self, fields: Any) -> None:
+  def update(self, fields: Any = (), **more: Any) -> None:
     """Sets fields; nested blocks are merged."""
-    for name, value in fields.items():
+    for name, value in {**dict(fields), **more}.items():
       if name in self and hasattr(value, 'items'):
         self[name].update(value)
       else:
