@@ -1,15 +1,14 @@
-"""From the start of a process to its first training step, cold and warm.
+"""Time from process start to the first training step, cold and warm cache.
 
   python -m benchmarks.cold_start             # prints the table, 4 minutes
   python -m benchmarks.cold_start --save      # and writes benchmarks/results/
 
-Each time is that of a fresh `python -m launch.main`, as people type it, until
-it says that its first call is done. Cold: with an empty cache of compiled
-programs. Warm: with the cache that the process before left. They take turns.
-The time is split where the run is opened: imports, devices, data and the
-initial state come before, the training step after. `--config` and `--set`
-choose another run; the default is PreAct-ResNet18 on the digits, since they
-need no download, in bfloat16 as on CIFAR.
+Each time is that of a new `python -m launch.main` until it reports that its
+first dispatch is done. Cold: with an empty compilation cache. Warm: with the
+cache of the process before. The two alternate. The time is split where the run
+is opened: imports, devices, data and the initial state come before, the
+training step after. `--config` and `--set` select another run. The default is
+PreAct-ResNet18 on the digits, which need no download, in bfloat16 as on CIFAR.
 """
 
 import argparse
@@ -36,13 +35,13 @@ FIELDS = (
 
 
 class Start(NamedTuple):
-  """One start.
+  """One measured start.
 
   Attributes:
-    opened: seconds until data and initial state are there.
-    first: seconds until the first call is done.
-    programs: how many were built until then.
-    cached: how many of those came from the cache.
+    opened: seconds until data and initial state are ready.
+    first: seconds until the first dispatch is done.
+    programs: number of programs built by then.
+    cached: number of those that came from the cache.
   """
 
   opened: float
@@ -52,10 +51,10 @@ class Start(NamedTuple):
 
 
 def start(config: str, fields: list[str], cache: str) -> Start:
-  """Starts the trainer and watches what it says.
+  """Starts the trainer and reads the times from its output.
 
   Raises:
-    RuntimeError: it did not come to its first step; what it said.
+    RuntimeError: it did not finish its first step; includes its output.
   """
   with tempfile.TemporaryDirectory() as folder:
     command = [sys.executable, '-m', 'launch.main', f'--config={config}']
@@ -70,47 +69,50 @@ def start(config: str, fields: list[str], cache: str) -> Start:
       text=True,
       env=os.environ | {'PYTHONUNBUFFERED': '1'},
     )
-    said, opened, found = [], 0.0, None
+    output, opened, measured = [], 0.0, None
     for line in process.stderr or ():
       now = time.perf_counter() - begin
-      said.append(line)
+      output.append(line)
       if ': step 0 of ' in line:
         opened = now
-      told = re.match(r'first .*\((\d+) programs, (\d+) of', line)
-      if told:
-        found = Start(opened, now, *map(int, told.groups()))
-    if process.wait() or found is None:
-      raise RuntimeError(f'{" ".join(command)}\n{"".join(said)}')
-  return found
+      match = re.match(r'first .*\((\d+) programs, (\d+) of', line)
+      if match:
+        measured = Start(opened, now, *map(int, match.groups()))
+    if process.wait() or measured is None:
+      raise RuntimeError(f'{" ".join(command)}\n{"".join(output)}')
+  return measured
 
 
 def report(options: argparse.Namespace) -> tuple[str, dict[str, Any]]:
-  """Measures everything: a Markdown text, and the numbers for a program."""
+  """Runs all measurements; returns the report as Markdown and as JSON."""
   about = machine.describe('jax', 'jaxlib', 'flax', 'optax')
   starts: dict[str, list[Start]] = {'cold': [], 'warm': []}
   with tempfile.TemporaryDirectory() as folder:
-    # Reads the files of all imports once, which is not what is compared.
+    # Brings the files of all imports into the page cache.
     start(options.config, options.set, f'{folder}/before')
     for number in range(options.rounds):
-      for name, found in starts.items():
+      for name, measured in starts.items():
         cache = f'{folder}/{number}'
-        found.append(start(options.config, options.set, cache))
-        print(f'{name}: {found[-1]}', file=sys.stderr, flush=True)
-  if any(found.cached for found in starts['cold']):
-    raise RuntimeError(f'a cold start found programs: {starts}')
+        measured.append(start(options.config, options.set, cache))
+        print(f'{name}: {measured[-1]}', file=sys.stderr, flush=True)
+  if any(start.cached for start in starts['cold']):
+    raise RuntimeError(f'a cold start loaded programs from a cache: {starts}')
   times = Times({name: [s.first for s in x] for name, x in starts.items()})
   lines = ['# Cold start', '', f'`{" ".join(sys.orig_argv[1:])}`', '']
   lines += [f'- {name}: {value}' for name, value in about.items()]
   lines += [f'- run: {options.config} {" ".join(options.set)}']
   lines += [f'- rounds: {options.rounds}; medians, ratio as median (quartiles)']
-  lines += ['', '| cache | first step, s | of it until opened | programs |']
+  lines += [
+    '',
+    '| cache | first step, s | until the run is opened, s | programs |',
+  ]
   lines += ['|---|---|---|---|']
-  for name, found in starts.items():
-    opened = statistics.median(s.opened for s in found)
-    first = statistics.median(s.first for s in found)
+  for name, measured in starts.items():
+    opened = statistics.median(s.opened for s in measured)
+    first = statistics.median(s.first for s in measured)
     lines += [
-      f'| {name} | {first:.2f} | {opened:.2f} | {found[0].programs}, '
-      f'{found[0].cached} of the cache |'
+      f'| {name} | {first:.2f} | {opened:.2f} | {measured[0].programs}, '
+      f'{measured[0].cached} from the cache |'
     ]
   middle, low, high = times.ratio('warm', 'cold')
   lines += ['', f'Warm over cold: {middle:.2f} ({low:.2f}–{high:.2f})']
@@ -127,7 +129,9 @@ def main() -> None:
   parser.add_argument('--save', action='store_true')
   options = parser.parse_args()
   if options.rounds < 3:
-    parser.error('--rounds must be 3 or more: quartiles are reported')
+    parser.error(
+      f'--rounds={options.rounds} must be at least 3, to compute quartiles'
+    )
   text, numbers = report(options)
   print(text)
   if options.save:

@@ -1,14 +1,15 @@
-"""The bookkeeping of a gallery at its full number of images, without pictures.
+"""Bookkeeping of an image store at full scale, without any images.
 
   python -m benchmarks.gallery_scale --work /scratch/scale     # 100 million
 
-All is as in an extraction but the pictures: each shard is an empty tar file;
-what would be its list and its features are made up from row numbers, four
-features to an image. Rounds of processes encode them, as arrays of several
-sizes; some are killed (SIGKILL) at any moment. Then every id must be there
-once, and images must be found by their features, with their names. Each phase
-is a process of its own and tells its time and by how much it grew at most. 100
-million take 10 GB of disk and half an hour of two cores; run again, it goes on.
+Everything is as in an extraction, except for the images: each shard is an empty
+tar file, and its file list and features are computed from row numbers, four
+features per image. Several rounds of processes, in SLURM arrays of several
+sizes, encode the shards; some are killed (SIGKILL) at random moments. Then
+every id must exist exactly once, and images must be found by their features,
+with their names. Each phase runs in its own process and prints its time and its
+peak growth of memory. 100 million images take 10 GB of disk and half an hour on
+two cores. An interrupted benchmark resumes when it is run again.
 """
 
 import argparse
@@ -34,34 +35,34 @@ from jaxretrieval.extract.processes import Process
 from jaxretrieval.index import image_store, sharded
 from jaxretrieval.index.sharded_array import Features, Layout
 
-# Shards for each of the processes of a round, and how many of these are killed.
+# For each round: shards per process, and the fraction of processes to kill.
 ROUNDS = ((10, 0.5), (200, 0.5), (1500, 0.3), (5000, 0.0))
-DIGITS = 2048  # float16 holds every whole number up to it
-DIM = 1280  # of the features that are as large as real ones
-ENCODER = encoders.Encoder('made up 1', 4, lambda rows: np.zeros((0, 4)))
+DIGITS = 2048  # float16 represents all integers up to this
+DIM = 1280  # size of realistic features
+ENCODER = encoders.Encoder('synthetic 1', 4, lambda rows: np.zeros((0, 4)))
 
 
 def features_of(rows: np.ndarray) -> np.ndarray:
-  """Features that tell the row, float16 [n, 4]: its digits."""
+  """Returns features that identify the row, float16 [n, 4]: its digits."""
   digits = [rows // DIGITS**i % DIGITS for i in range(4)]
   return np.stack(digits, -1).astype(np.float16)
 
 
 def name_of(row: int, size: int) -> str:
-  """The picture of a row, named as img2dataset does."""
+  """Returns the file name of a row, as img2dataset names files."""
   return f'{row // size:05d}.tar/{row // size:05d}{row % size:06d}.jpg'
 
 
 def near(row: int, total: int) -> list[int]:
-  """The rows at distance 1, in order: one digit is another by one."""
+  """Returns the rows at distance 1, sorted: one digit differs by one."""
   others = {row + sign * DIGITS**i for i in range(4) for sign in (-1, 1)}
   rows = np.array(sorted(r for r in others if 0 <= r < total))
   apart = features_of(rows).astype(int) - features_of(np.array(row))
   return rows[(apart**2).sum(1) == 1].tolist()
 
 
-def make_up(size: int) -> None:
-  """Puts row numbers in the place of pictures, in this process."""
+def patch_images(size: int) -> None:
+  """Replaces images by row numbers in this process."""
 
   def list_files(shard: image_shards.Shard) -> dict[str, Any]:
     number = int(shard.name)
@@ -72,18 +73,18 @@ def make_up(size: int) -> None:
     bar.update(len(files))
     return features_of(np.array(files, np.int64)), {}
 
-  # The loop of the extraction finds them there.
+  # The extraction calls these two functions.
   image_shards.list_files = list_files
   encoding.encode_images = encode_images
 
 
 def plan(work: pathlib.Path, size: int) -> dict[str, Any]:
-  """What a process does before its first picture, and after its last."""
+  """Times what a process does before its first image and after its last."""
   del size
   cut = image_shards.cut(work / 'tars', 1)
   names = [shard.name for shard in cut]
   image_store.start(
-    work / 'gallery', image_store.Gallery('made up 1', 'x', 'x', names)
+    work / 'gallery', image_store.Gallery('synthetic 1', 'x', 'x', names)
   )
   mine = Process(17, 1000).share(cut)
   left = image_store.missing(work / 'gallery', names)
@@ -91,12 +92,12 @@ def plan(work: pathlib.Path, size: int) -> dict[str, Any]:
 
 
 def encode(work: pathlib.Path, size: int) -> dict[str, Any]:
-  """Rounds of processes, some of them killed; two at once."""
-  make_up(size)
+  """Runs rounds of processes, two at once, and kills some of them."""
+  patch_images(size)
   rng = random.Random(0)
   killed = 0
   cut = image_shards.cut(work / 'tars', 1)
-  for each, share in ROUNDS:
+  for each, killed_fraction in ROUNDS:
     count, took = len(cut) // each + 2, time.perf_counter()
     tasks = rng.sample(range(count), count)
     running: list[tuple[Any, float]] = []
@@ -107,9 +108,9 @@ def encode(work: pathlib.Path, size: int) -> dict[str, Any]:
         child = fork.Process(target=_task, args=(work, cut, process))
         child.start()
         own = max(len(process.share(cut)) * size * 5e-6, 0.02)
-        ends = rng.random() * own if rng.random() < share else np.inf
-        if share and len(tasks) == count - 1:
-          ends = 0  # one for certain, however fast the machine
+        ends = rng.random() * own if rng.random() < killed_fraction else np.inf
+        if killed_fraction and len(tasks) == count - 1:
+          ends = 0  # kills at least one, however fast the machine is
         running.append((child, time.perf_counter() + ends))
       for child, ends in list(running):
         if child.exitcode is None and time.perf_counter() > ends:
@@ -127,7 +128,7 @@ def encode(work: pathlib.Path, size: int) -> dict[str, Any]:
       f'{time.perf_counter() - took:.0f} s',
       file=sys.stderr,
     )
-  return {'killed': killed, 'litter': _litter(work)}
+  return {'killed': killed, 'partial files': _partial_files(work)}
 
 
 def _task(work: pathlib.Path, cut: list[image_shards.Shard], process: Process):
@@ -139,7 +140,7 @@ def _task(work: pathlib.Path, cut: list[image_shards.Shard], process: Process):
       log.write(f'{name}\n')
 
   image_store.save = logged
-  sys.stderr = open(os.devnull, 'w')  # no bars
+  sys.stderr = open(os.devnull, 'w')  # no progress bars
   extract.encode(
     cut, ENCODER, work / 'gallery', namespace='x', licence='x', process=process
   )
@@ -149,14 +150,14 @@ def _names(cut: list[image_shards.Shard]) -> list[str]:
   return [shard.name for shard in cut]
 
 
-def _litter(work: pathlib.Path) -> int:
-  """Files that killed processes left half-written."""
+def _partial_files(work: pathlib.Path) -> int:
+  """Returns the number of partial files that killed processes left."""
   names = os.listdir(work / 'gallery' / image_store.SHARDS)
   return sum(not name.endswith(('.npy', '.json')) for name in names)
 
 
 def check(work: pathlib.Path, size: int) -> dict[str, Any]:
-  """Every id in exactly one shard, every shard what it must be."""
+  """Checks that every id is in exactly one shard and every shard is correct."""
   about = image_store.read_info(work / 'gallery')
   ids = np.empty(len(about.shards) * size, np.int64)
   for i, name in enumerate(about.shards):
@@ -164,22 +165,22 @@ def check(work: pathlib.Path, size: int) -> dict[str, Any]:
     record = image_store.read_record(path)
     rows = range(i * size, (i + 1) * size)
     expected = [name_of(row, size) for row in rows]
-    assert record.names == expected, f'shard {name} has other pictures'
+    assert record.names == expected, f'shard {name} has other images'
     ids[rows.start : rows.stop] = record.ids
   for row in np.linspace(0, len(ids) - 1, 999).astype(np.int64).tolist():
     number = caption_files.name_id(name_of(row, size))
     assert ids[row] == number, f'row {row} has another id'
   ids.sort()
-  assert (np.diff(ids) > 0).all(), 'an id is there twice'
+  assert (np.diff(ids) > 0).all(), 'an id exists twice'
   saved = collections.Counter((work / 'saved').read_text().split())
   assert set(saved) <= set(about.shards) and max(saved.values()) == 1, (
-    'a shard that was done was done again'
+    'a finished shard was encoded again'
   )
   return {'ids': len(ids), 'largest id': int(ids[-1])}
 
 
 def index(work: pathlib.Path, size: int) -> dict[str, Any]:
-  """Links the shards into an index, after their sha256."""
+  """Verifies the sha256 of the shards and links them into an index."""
   del size
   shutil.rmtree(work / 'index', ignore_errors=True)
   (work / 'index').mkdir()
@@ -189,7 +190,7 @@ def index(work: pathlib.Path, size: int) -> dict[str, Any]:
 
 
 def find(work: pathlib.Path, size: int) -> dict[str, Any]:
-  """Opens the index and finds images by their features."""
+  """Opens the index and searches images by their features."""
   from jaxretrieval import search
 
   counts = json.loads((work / 'index' / 'counts.json').read_text())
@@ -210,58 +211,58 @@ def find(work: pathlib.Path, size: int) -> dict[str, Any]:
 
 
 def offsets(work: pathlib.Path, size: int) -> dict[str, Any]:
-  """Rows as long as real ones, in files without blocks."""
+  """Reads features of realistic size from sparse files."""
   count = len(image_store.read_info(work / 'gallery').shards)
-  place = work / 'sparse'
-  (place / image_store.SHARDS).mkdir(parents=True, exist_ok=True)
+  folder = work / 'sparse'
+  (folder / image_store.SHARDS).mkdir(parents=True, exist_ok=True)
   layout = Layout.of({f'{i:05d}': size for i in range(count)})
   marked = np.linspace(0, layout.size - 1, 50).astype(np.int64).tolist()
   marks = collections.defaultdict(list)
   for number, row in enumerate(marked, 1):
     marks[row // size].append((row % size, number))
   for i, name in enumerate(layout.names):
-    path, _ = image_store.paths(place, name)
+    path, _ = image_store.paths(folder, name)
     array = np.lib.format.open_memmap(path, 'w+', np.float16, (size, DIM))
     for row, number in marks.get(i, ()):
       array[row] = number
-  found = Features(place, layout, DIM, 1.0)
+  features = Features(folder, layout, DIM, 1.0)
   for number, row in enumerate(marked, 1):
-    block = found[row : row + 2]
-    assert (block[0] == number).all(), f'row {row} is another'
-    assert not block[1:].any() or row + 1 in marked
+    pair = features[row : row + 2]
+    assert (pair[0] == number).all(), f'row {row} is another'
+    assert not pair[1:].any() or row + 1 in marked
   return {'rows': layout.size, 'bytes': 2 * layout.size * DIM}
 
 
 def one(work: pathlib.Path, size: int) -> dict[str, Any]:
-  """What a process holds beside its encoder, with features as large as real."""
-  make_up(size)
+  """Measures memory beside the encoder, with features of realistic size."""
+  patch_images(size)
   encoding.encode_images = lambda encoder, files, *rest: (
     np.ones((len(files), DIM), np.float16),
     {},
   )
   cut = image_shards.cut(work / 'tars', 1)[:2]
-  place = work / 'one'
-  extract.encode(cut, ENCODER, place, namespace='x', licence='x')
-  shutil.rmtree(place)
+  folder = work / 'one'
+  extract.encode(cut, ENCODER, folder, namespace='x', licence='x')
+  shutil.rmtree(folder)
   return {'images': len(cut) * size}
 
 
 def scan(work: pathlib.Path, size: int) -> dict[str, Any]:
-  """GB of features that a search goes through in a second, by queries."""
+  """Measures GB/s of features that a search scans, by number of queries."""
   from jaxretrieval import search
 
-  place = work / 'scan'
-  (place / image_store.SHARDS).mkdir(parents=True, exist_ok=True)
+  folder = work / 'scan'
+  (folder / image_store.SHARDS).mkdir(parents=True, exist_ok=True)
   layout = Layout.of({f'{i}': size for i in range(20)})
   rng = np.random.default_rng(0)
   for name in layout.names:
     features = rng.random((size, DIM), np.float32).astype(np.float16)
-    np.save(image_store.paths(place, name)[0], features)
-  found, rates = Features(place, layout, DIM, 1.0), {}
+    np.save(image_store.paths(folder, name)[0], features)
+  stored, rates = Features(folder, layout, DIM, 1.0), {}
   for count in (1, 64):
     queries = rng.random((count, DIM), np.float32)
     begin = time.perf_counter()
-    search.nearest(found, queries, 10)
+    search.nearest(stored, queries, 10)
     took = time.perf_counter() - begin
     rates[f'GB/s, {count} queries'] = 2 * layout.size * DIM / took / 1e9
   return rates
@@ -277,8 +278,10 @@ def main() -> None:
   parser = argparse.ArgumentParser(prog='python -m benchmarks.gallery_scale')
   parser.add_argument('--work', type=pathlib.Path, required=True)
   parser.add_argument('--shards', type=int, default=10_000)
-  parser.add_argument('--size', type=int, default=10_000, help='of a shard')
-  parser.add_argument('--phase', help='this one alone')
+  parser.add_argument(
+    '--size', type=int, default=10_000, help='images per shard'
+  )
+  parser.add_argument('--phase', help='run only this phase')
   options = parser.parse_args()
   work, size = options.work, options.size
   if options.phase:

@@ -1,17 +1,17 @@
-"""What the loop of `launch` costs the host, and how long the device waits.
+"""Host time of the training loop, and how long the device waits for it.
 
   python -m benchmarks.host_loop           # prints the tables, 3 minutes
   python -m benchmarks.host_loop --save    # and writes benchmarks/results/
 
-`launch.train.loop.fit` itself trains. First a network of one layer, so that all
-there is to see is the host: CPU time of the Python thread between two
-dispatches, in which it draws the batches of a call, sends the device off, reads
-the metrics of the call before and writes them. It does not count while the thread waits for
-the device. Then a larger network with a log row, a checkpoint and an evaluation
-at every call, beside the same steps without: what is more than the evaluation
-takes by itself, the device spent waiting. Where the device is the host's own
-CPU, a step and an evaluation are naps instead (`--nap`, ms), so that what the
-host does in the meantime takes nothing from the device, as on an accelerator.
+The benchmark runs `launch.train.loop.fit`. First it trains a network of one
+layer, so that only host work remains: CPU time of the Python thread between two
+dispatches, in which it draws the batches of a chunk, dispatches it, and reads
+and writes the metrics of the previous one. CPU time does not count while the
+thread waits for the device. Then it trains a larger network with a log record,
+a checkpoint and an evaluation at every dispatch, and compares with the steps
+alone. The device spends waiting whatever exceeds the time of the evaluation. If
+the device is the CPU of the host, steps and evaluations sleep instead (`--nap`,
+ms), so that host work takes no time from the device, as on an accelerator.
 """
 
 import argparse
@@ -37,7 +37,7 @@ from launch.train import setup
 from launch.train.loop import fit
 
 EXAMPLES, CLASSES = 50_000, 10
-# What is due at every call.
+# What happens at every dispatch.
 MODES = {
   'steps alone': {},
   'log': {'log': True},
@@ -48,11 +48,11 @@ MODES = {
 
 
 def make_task(features: int, hidden: int, tested: int, nap: float = 0.0) -> Any:
-  """A perceptron; `hidden` 0: a network of one layer.
+  """Returns a task that trains a perceptron.
 
   Args:
-    features: inputs.
-    hidden: width of the hidden layer.
+    features: number of inputs.
+    hidden: width of the hidden layer; 0 for a network of one layer.
     tested: examples of the evaluation.
     nap: seconds that a step sleeps; an evaluation sleeps five times as long.
   """
@@ -62,7 +62,7 @@ def make_task(features: int, hidden: int, tested: int, nap: float = 0.0) -> Any:
   widths = [features, *([hidden] * bool(hidden)), CLASSES]
 
   def sleep(value, seconds):
-    """The value, later."""
+    """Returns the value after some seconds."""
     still = jax.lax.stop_gradient(value)
     zero = jax.pure_callback(
       lambda x: (time.sleep(seconds), np.zeros_like(x))[1], still, still
@@ -123,9 +123,9 @@ def make_task(features: int, hidden: int, tested: int, nap: float = 0.0) -> Any:
 def make_config(
   calls: int, steps_per_dispatch: int, batch_size: int, due: dict[str, bool]
 ) -> Any:
-  """The config of a run of so many calls."""
+  """Returns the config of a run with that many dispatches."""
   steps = calls * steps_per_dispatch
-  once = batch_size / EXAMPLES  # a step, in epochs
+  once = batch_size / EXAMPLES  # epochs per step
   return ConfigDict(
     {
       'task': 'one layer',
@@ -156,7 +156,7 @@ def make_config(
 def intervals(task: Any, config: Any) -> Iterator[tuple[float, float]]:
   """Trains; yields wall and CPU seconds of the thread between two dispatches.
 
-  The first third is left out: it compiles.
+  The first third is left out, because it compiles.
   """
   times: list[tuple[float, float]] = []
   make_train_steps = setup.make_train_steps
@@ -185,21 +185,21 @@ def intervals(task: Any, config: Any) -> Iterator[tuple[float, float]]:
 
 
 def host_times(rounds: int) -> dict[int, list[float]]:
-  """CPU microseconds of the thread for a step, by the steps of a call."""
+  """Returns CPU microseconds of the thread per step, by steps_per_dispatch."""
   task = make_task(features=32, hidden=0, tested=1000)
-  found: dict[int, list[float]] = {1: [], 32: []}
+  spent_us: dict[int, list[float]] = {1: [], 32: []}
   for _ in range(rounds):
-    for steps, values in found.items():
+    for steps, values in spent_us.items():
       config = make_config(150, steps, 256, {})
       spent = [cpu / steps for _, cpu in intervals(task, config)]
       values.append(1e6 * statistics.median(spent))
-  return found
+  return spent_us
 
 
 def stalls(
   rounds: int, calls: int, steps: int, nap: float
 ) -> tuple[Times, list[float]]:
-  """Seconds of a call by what is due at each, and of an evaluation alone."""
+  """Returns seconds per dispatch by mode, and seconds of an evaluation."""
   size = {'features': 64, 'hidden': 256} if nap else {}
   size = size or {'features': 512, 'hidden': 4096}
   task = make_task(**size, tested=5000, nap=nap)
@@ -226,14 +226,17 @@ def _evaluation(task: Any) -> float:
 
 
 def report(options: argparse.Namespace) -> tuple[str, dict[str, Any]]:
-  """Measures everything: a Markdown text, and the numbers for a program."""
+  """Runs all measurements; returns the report as Markdown and as JSON."""
   about = machine.describe('jax', 'jaxlib', 'optax', 'orbax-checkpoint')
   lines = ['# The loop on the host', '', f'`{" ".join(sys.orig_argv[1:])}`', '']
   lines += [f'- {name}: {value}' for name, value in about.items()]
   lines += [f'- rounds: {options.rounds}; medians']
   host = host_times(options.rounds)
-  lines += ['', '## Work of the Python thread, one layer', '']
-  lines += ['| steps a call | us a step | us a call |', '|---|---|---|']
+  lines += ['', '## CPU time of the Python thread, one layer', '']
+  lines += [
+    '| steps per dispatch | us per step | us per dispatch |',
+    '|---|---|---|',
+  ]
   for steps, values in host.items():
     middle = statistics.median(values)
     lines += [f'| {steps} | {middle:.1f} | {middle * steps:.0f} |']
@@ -242,13 +245,17 @@ def report(options: argparse.Namespace) -> tuple[str, dict[str, Any]]:
   times, alone = stalls(options.rounds, options.calls, steps, nap)
   step_ms = times.median_ms('steps alone') / steps
   evaluation_ms = 1e3 * statistics.median(alone)
-  lines += ['', f'## Calls of {steps} steps with something due at each', '']
-  lines += [f'A step naps for {options.nap} ms.', ''] if nap else []
+  lines += [
+    '',
+    f'## Dispatches of {steps} steps with something due at each',
+    '',
+  ]
+  lines += [f'A step sleeps for {options.nap} ms.', ''] if nap else []
   lines += [
     f'A step takes {step_ms:.1f} ms, an evaluation by itself '
     f'{evaluation_ms:.1f} ms.',
     '',
-    '| due | ms a call | over the steps alone | waited, in steps |',
+    '| due | ms per dispatch | over the steps alone | waited, in steps |',
     '|---|---|---|---|',
   ]
   for name, due in MODES.items():
@@ -259,7 +266,7 @@ def report(options: argparse.Namespace) -> tuple[str, dict[str, Any]]:
     lines += [f'| {name} | {low:.1f} | {ratio:.3f} | {waited:+.2f} |']
   lines += [
     '',
-    'Waited: what a call takes beyond its steps and its evaluation.',
+    'Waited: time of a dispatch beyond its steps and its evaluation.',
   ]
   numbers = {
     'machine': about,
@@ -282,7 +289,9 @@ def main() -> None:
   parser.add_argument('--save', action='store_true')
   options = parser.parse_args()
   if options.rounds < 3:
-    parser.error('--rounds must be 3 or more: quartiles are reported')
+    parser.error(
+      f'--rounds={options.rounds} must be at least 3, to compute quartiles'
+    )
   if expects_cpu():
     keep_freed_memory()
   text, numbers = report(options)

@@ -1,13 +1,14 @@
-"""Images per second of the streamed feed beside torchvision and a DataLoader.
+"""Throughput of the streamed feed, compared with torchvision and a DataLoader.
 
   python -m benchmarks.input_pipeline --torch_python=/path/to/python
   python -m benchmarks.input_pipeline --save
 
-The same JPEG files, as large as ImageNet's, become random resized crops of 224
-pixels, mirrored half of the time, in batches. Ours come from an ArrayRecord
-file through the feed of the trainer, to the device; torch has the files in
-memory and stops at the batch. `--torch_python` (or JAXMIX_TORCH_PYTHON) names
-an interpreter with torch and torchvision, which may lack jax.
+The same JPEG files, as large as ImageNet's, become batches of random resized
+crops of 224 pixels, mirrored half of the time. Ours are read from an
+ArrayRecord file through the feed of the trainer and sent to the device. Torch
+has the files in memory and its batches stay on the host. `--torch_python` (or
+JAXMIX_TORCH_PYTHON) is an interpreter with torch and torchvision; it does not
+need jax.
 """
 
 import argparse
@@ -33,7 +34,7 @@ LIBRARIES = ('simplejpeg', 'opencv-python-headless', 'pillow')
 
 
 def has_torch(python: str) -> bool:
-  """Whether an interpreter has both torch and torchvision."""
+  """Returns whether an interpreter has both torch and torchvision."""
   code = 'import torch, torchvision'
   done = subprocess.run([python, '-c', code], capture_output=True, check=False)
   return done.returncode == 0
@@ -42,7 +43,7 @@ def has_torch(python: str) -> bool:
 def time_pipelines(
   folder: str, options: argparse.Namespace, torch: bool
 ) -> Result:
-  """All pipelines at the same number of workers."""
+  """Times all pipelines with the same number of workers."""
   fields = {
     'folder': folder,
     'workers': options.workers,
@@ -62,7 +63,7 @@ def time_pipelines(
 
 
 def time_parts(folder: str, options: argparse.Namespace, torch: bool) -> Result:
-  """What one thread takes for an image: decoding alone, and our whole crop."""
+  """Times one thread per image: decoding alone, and our complete crop."""
   sides = {
     f'decode, {library}': Side(
       'benchmarks.sides.input_ours:decoder',
@@ -82,7 +83,7 @@ def time_parts(folder: str, options: argparse.Namespace, torch: bool) -> Result:
 
 
 def report(options: argparse.Namespace) -> tuple[str, dict[str, Any]]:
-  """Measures everything: a Markdown text, and the numbers for a program."""
+  """Runs all measurements; returns the report as Markdown and as JSON."""
   torch = has_torch(options.torch_python)
   about = machine.describe('jax', 'grain')
   with tempfile.TemporaryDirectory() as folder:
@@ -92,10 +93,10 @@ def report(options: argparse.Namespace) -> tuple[str, dict[str, Any]]:
   limits = control.limits(pipelines)
   lines = machine.heading('Input pipeline', about)
   lines += [
-    f'- {control.verdict(limits)}',
+    f'- {control.summary(limits)}',
     f'- {files}',
     f'- {options.workers} workers each, batches of {options.batch_size}, '
-    f'{pipelines.facts[OURS]["images"]} images a call, {options.rounds} '
+    f'{pipelines.facts[OURS]["images"]} images per call, {options.rounds} '
     'rounds; medians, ratios as median (quartiles)',
   ]
   if not torch:
@@ -108,7 +109,7 @@ def report(options: argparse.Namespace) -> tuple[str, dict[str, Any]]:
       ratio = '' if name == OURS else times.ratio_text(name, OURS)
       version = facts.get('version', '')
       lines += [f'| {name} {version} | {rate:.0f} | {ratio} |']
-  lines += ['', '## One thread', '', '| | ms an image |', '|---|---|']
+  lines += ['', '## One thread', '', '| | ms per image |', '|---|---|']
   for name in parts.times.seconds:
     facts = parts.facts[name]
     each = parts.times.median_ms(name) / facts['images']
@@ -131,7 +132,9 @@ def main() -> None:
   parser.add_argument('--workers', type=int, default=2)
   parser.add_argument('--batch_size', type=int, default=64)
   parser.add_argument('--images', type=int, default=256)
-  parser.add_argument('--epochs', type=int, default=4, help='a call')
+  parser.add_argument(
+    '--epochs', type=int, default=4, help='epochs per timed call'
+  )
   parser.add_argument(
     '--torch_python',
     default=os.environ.get('JAXMIX_TORCH_PYTHON') or sys.executable,
@@ -139,12 +142,14 @@ def main() -> None:
   parser.add_argument('--save', action='store_true')
   options = parser.parse_args()
   if options.rounds < 3:
-    parser.error('--rounds must be 3 or more: quartiles are reported')
+    parser.error(
+      f'--rounds={options.rounds} must be at least 3, to compute quartiles'
+    )
   if options.images % options.batch_size:
     parser.error('--images must be a multiple of --batch_size')
   text, numbers = report(options)
-  found = [numbers['limits']]
-  control.finish('input_pipeline', text, numbers, found, save=options.save)
+  limits = [numbers['limits']]
+  control.finish('input_pipeline', text, numbers, limits, save=options.save)
 
 
 if __name__ == '__main__':

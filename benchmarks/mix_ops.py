@@ -1,12 +1,12 @@
-"""Milliseconds of each mode beside a copy of the batch and beside peers.
+"""Time of each mixing mode, compared with a copy and with other libraries.
 
   python -m benchmarks.mix_ops            # prints the tables
   python -m benchmarks.mix_ops --save     # and writes benchmarks/results/
 
-A mode is the whole of it: the draw, the images, the labels. The copy reads and
-writes the batch once, which is the least that any mixing does (it reads two
-batches). Peers are left out where they are not installed; timm and torchvision
-may live in another environment: --torch_python=ENV/bin/python.
+A mode includes everything: the draw, the images, the labels. The copy reads and
+writes the batch once, a lower bound for mixing (which reads two batches).
+Libraries that are not installed are left out. timm and torchvision may be
+installed in another environment: --torch_python=ENV/bin/python.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import jax
 from benchmarks.harness import control, machine
 from benchmarks.harness.rounds import Result, Side, alternate
 
-# Batches, and how many of them a call takes.
+# Image shapes, and batches per timed call.
 SHAPES = {(256, 32, 32, 3): 20, (64, 224, 224, 3): 3}
 GPU_SHAPES = {(256, 32, 32, 3): 2000, (256, 224, 224, 3): 200}
 MASKS = {32: 100, 64: 100, 224: 40}
@@ -32,27 +32,27 @@ PEERS = {
 
 
 def find_peers(python: str) -> dict[str, str]:
-  """The peers that an interpreter can import, with their versions."""
-  found = {}
+  """Returns the libraries that an interpreter can import, with versions."""
+  versions = {}
   for name in PEERS:
     code = f'import {name}; print({name}.__version__)'
     done = subprocess.run(
       [python, '-c', code], capture_output=True, text=True, check=False
     )
     if done.returncode == 0:
-      found[name] = done.stdout.strip()
-  return found
+      versions[name] = done.stdout.strip()
+  return versions
 
 
 def time_modes(
   shape: tuple[int, ...], repeats: int, peers: dict[str, str], rounds: int
 ) -> Result:
-  """Every mode, the copy and the peers, by the batch of `repeats`.
+  """Times every mode, the copy and the other libraries.
 
   Args:
-    shape: of the images.
-    repeats: batches of a call.
-    peers: the interpreter of each.
+    shape: shape of the images.
+    repeats: batches per call.
+    peers: the interpreter of each library.
     rounds: how often each is timed.
   """
   gpu = jax.default_backend() == 'gpu'
@@ -66,7 +66,7 @@ def time_modes(
 
 
 def time_masks(size: int, repeats: int, rounds: int) -> Result:
-  """One FMix mask: ours, and on the host numpy's and scipy's."""
+  """Times one FMix mask: ours, and numpy's and scipy's on the host."""
   options = {'size': size, 'repeats': repeats}
   sides = {
     'jaxmix': Side('benchmarks.sides.mix_ours:make_masks', options),
@@ -77,10 +77,10 @@ def time_masks(size: int, repeats: int, rounds: int) -> Result:
 
 
 def table(result: Result, repeats: int) -> list[str]:
-  """The modes of one shape: lines of Markdown."""
+  """Returns the table of one shape: lines of Markdown."""
   times = result.times
   lines = [
-    f'- {control.verdict(control.limits(result))}',
+    f'- {control.summary(control.limits(result))}',
     '',
     '| | ms | over the copy | over the same mode of jaxmix |',
     '|---|---|---|---|',
@@ -99,15 +99,15 @@ def table(result: Result, repeats: int) -> list[str]:
   return lines
 
 
-def mask_rows(result: Result, size: int, repeats: int) -> list[str]:
-  """The masks of one size: rows of a table."""
+def mask_lines(result: Result, size: int, repeats: int) -> list[str]:
+  """Returns the lines of one mask size for the table of masks."""
   times, ours = result.times, 'jaxmix, mask'
-  rows = []
+  lines = []
   for name in (x for x in times.seconds if not x.startswith('control')):
     ratio = '' if name == ours else times.ratio_text(name, ours)
     took = times.median_ms(name) / repeats
-    rows += [f'| {size} | {name} | {took:.3f} | {ratio} |']
-  return rows
+    lines += [f'| {size} | {name} | {took:.3f} | {ratio} |']
+  return lines
 
 
 def main() -> None:
@@ -118,11 +118,13 @@ def main() -> None:
   parser.add_argument(
     '--torch_python',
     default=sys.executable,
-    help='the interpreter of timm and torchvision (default: this one)',
+    help='interpreter with timm and torchvision (default: this one)',
   )
   options = parser.parse_args()
   if options.rounds < 3:
-    parser.error('--rounds must be 3 or more: quartiles are reported')
+    parser.error(
+      f'--rounds={options.rounds} must be at least 3, to compute quartiles'
+    )
   about = machine.describe('jax', 'jaxlib', 'numpy', 'scipy')
   here = find_peers(sys.executable)
   there = here
@@ -138,28 +140,28 @@ def main() -> None:
   lines += [f'- {name}: not installed' for name in PEERS if name not in peers]
   lines += [
     f'- rounds: {options.rounds}; medians, ratios as median (quartiles)',
-    '- timm and torchvision make dense labels as jaxmix does, torch (ours) '
-    'mixes images alone; timm pairs by reversing the batch, in place, '
+    '- timm and torchvision return soft labels as jaxmix does; torch (our '
+    'code) mixes only images; timm pairs by reversing the batch, in place, '
     'torchvision by rolling it',
   ]
   numbers: dict[str, Any] = {'machine': about, 'rounds': options.rounds}
-  found = []
+  limits = []
   shapes = GPU_SHAPES if jax.default_backend() == 'gpu' else SHAPES
   for shape, repeats in shapes.items():
     title = 'x'.join(map(str, shape))
     result = time_modes(shape, repeats, peers, options.rounds)
-    found.append(control.limits(result))
+    limits.append(control.limits(result))
     numbers[title] = _numbers(result, repeats)
     lines += ['', f'## {title}, float32', '', *table(result, repeats)]
   lines += ['', '## One FMix mask', '', '| size | | ms | over jaxmix |']
   lines += ['|---|---|---|---|']
   for size, repeats in MASKS.items():
     result = time_masks(size, repeats, options.rounds)
-    found.append(control.limits(result))
+    limits.append(control.limits(result))
     numbers[f'mask {size}'] = _numbers(result, repeats)
-    lines += mask_rows(result, size, repeats)
+    lines += mask_lines(result, size, repeats)
   text = '\n'.join(lines) + '\n'
-  control.finish('mix_ops', text, numbers, found, save=options.save)
+  control.finish('mix_ops', text, numbers, limits, save=options.save)
 
 
 def _numbers(result: Result, repeats: int) -> dict[str, Any]:

@@ -1,14 +1,14 @@
-"""Runs of one, two and four processes on this machine, and elastic ones.
+"""Throughput of runs with one, two and four processes on this machine.
 
   python -m benchmarks.process_scaling          # prints the tables
   python -m benchmarks.process_scaling --save   # and writes benchmarks/results/
 
-Each figure is of `python -m launch.main` as a cluster starts it, with gloo
-between the processes; what is read is the rate that a run writes down, without
-its compiling and its first rows. A process has one device and one core, as far
-as there are cores: more processes than cores take turns on them, and what they
-are slower then is what talking costs. A process of two devices has all cores.
-All take turns, round by round.
+Each run is `python -m launch.main`, started as a cluster starts it, with gloo
+between the processes. The benchmark reads the throughput that the run records,
+without compilation and without the first records. A process has one device and
+is pinned to one core. If there are more processes than cores, they share them,
+and the slowdown is the cost of communication. A process with two devices may
+use all cores. All runs alternate in rounds.
 """
 
 import argparse
@@ -20,42 +20,42 @@ import tempfile
 from typing import Any
 
 from benchmarks.harness import control, machine
-from benchmarks.harness.bystanders import Bystanders
+from benchmarks.harness.other_programs import OtherPrograms
 from benchmarks.harness.timing import Times
 from benchmarks.sides.process_runs import (
   BATCH,
   DIGITS,
-  SHARDS,
+  VIRTUAL_DEVICES,
   Case,
   run,
   write_features,
 )
 
 PROCESSES = (1, 2, 4)
-ELASTIC = 'Elastic, processes of so many devices'
+INVARIANT = 'Device-count-invariant steps, by devices per process'
 
 
 def cases() -> dict[str, dict[str, Case]]:
-  """The runs, by the table that they stand in and their row there."""
-  found: dict[str, dict[str, Case]] = {}
+  """Returns the runs, by table and by line of that table."""
+  tables: dict[str, dict[str, Case]] = {}
   for net, batch in BATCH.items():
-    found[f'{net}, {batch} a step'] = {
+    tables[f'{net}, {batch} per step'] = {
       _processes(n): Case(net, batch, n) for n in PROCESSES
     }
-  # gloo sums one array after the other, and an elastic step has one.
-  found[ELASTIC] = {
+  # gloo sums one array after the other; a device-count-invariant step has one.
+  tables[INVARIANT] = {
     f'{name}, {_processes(processes)} of {devices}': Case(
       DIGITS,
       BATCH[DIGITS],
       processes,
       devices,
-      elastic=name == 'elastic',
+      invariant=name == 'invariant',
       pinned=devices == 1,
     )
     for processes, devices in ((1, 1), (2, 1), (1, 2))
-    for name in ('default', 'elastic')
+    for name in ('default', 'invariant')
   }
-  return found
+  return tables
 
 
 def _processes(count: int) -> str:
@@ -63,12 +63,12 @@ def _processes(count: int) -> str:
 
 
 def measure(rounds: int) -> tuple[dict[str, Times], float]:
-  """Seconds of an example, by table and row; what others had of the cores."""
+  """Returns seconds per example, by table and line, and the load of others."""
   tables = cases()
-  found: dict[str, dict[str, list[float]]] = {
+  seconds: dict[str, dict[str, list[float]]] = {
     table: {row: [] for row in rows} for table, rows in tables.items()
   }
-  bystanders = Bystanders([os.getpid()])
+  other_programs = OtherPrograms([os.getpid()])
   with tempfile.TemporaryDirectory() as folder:
     source = write_features(f'{folder}/sets')
     for number in range(rounds):
@@ -80,12 +80,13 @@ def measure(rounds: int) -> tuple[dict[str, Times], float]:
             done[case] = run(case, source, workdir)
             shown = f'{number}: {table}: {row}: {done[case]:.0f} examples/s'
             print(shown, file=sys.stderr, flush=True)
-          found[table][row].append(1 / done[case])
-  return {x: Times(rows) for x, rows in found.items()}, bystanders.share()
+          seconds[table][row].append(1 / done[case])
+  times = {table: Times(rows) for table, rows in seconds.items()}
+  return times, other_programs.fraction()
 
 
 def table_lines(times: Times) -> list[str]:
-  """One table: lines of Markdown, each row beside the first."""
+  """Returns a table in Markdown that compares each line with the first."""
   first = next(iter(times.seconds))
   lines = [f'| | examples/s | all rounds | speed over {first} |']
   lines += ['|---|---|---|---|']
@@ -100,22 +101,22 @@ def table_lines(times: Times) -> list[str]:
 
 
 def report(rounds: int) -> tuple[str, dict[str, Any]]:
-  """Measures everything: a Markdown text, and the numbers for a program."""
+  """Runs all measurements; returns the report as Markdown and as JSON."""
   about = machine.describe('jax', 'jaxlib', 'flax', 'optax')
   tables, others = measure(rounds)
   lines = machine.heading('Runs of several processes', about)
   lines += [
     f'- rounds: {rounds}; medians, ratios within a round as median (quartiles)',
-    f'- other programs had {others:.0%} of the cores'
-    f'{": REFUSED, not written to results/" * (others > control.OTHERS)}',
-    f'- config.virtual_devices={SHARDS} and, where there is BatchNorm, '
+    f'- other programs used {others:.0%} of the cores'
+    f'{": REJECTED, not written to results/" * (others > control.MAX_OTHERS)}',
+    f'- config.virtual_devices={VIRTUAL_DEVICES} and, with BatchNorm, '
     "config.batch_norm='ghost'",
-    f'- a process has one core, of {machine.cores()}: more processes than '
-    'those cannot be faster; one of two devices has all of them',
+    f'- a process has one of {machine.cores()} cores, so more processes than '
+    'cores cannot be faster; a process with two devices has all cores',
   ]
   for title, times in tables.items():
     lines += ['', f'## {title}', '', *table_lines(times)]
-  lines += _elastic_lines(tables[ELASTIC])
+  lines += _invariant_lines(tables[INVARIANT])
   numbers = {
     'machine': about,
     'rounds': rounds,
@@ -127,11 +128,11 @@ def report(rounds: int) -> tuple[str, dict[str, Any]]:
   return '\n'.join(lines) + '\n', numbers
 
 
-def _elastic_lines(times: Times) -> list[str]:
+def _invariant_lines(times: Times) -> list[str]:
   names = list(times.seconds)
-  return ['', '- time over that of the same, default:'] + [
-    f'  {elastic}: {times.ratio_text(elastic, default)}'
-    for default, elastic in zip(names[::2], names[1::2], strict=True)
+  return ['', '- time relative to the default step:'] + [
+    f'  {invariant}: {times.ratio_text(invariant, default)}'
+    for default, invariant in zip(names[::2], names[1::2], strict=True)
   ]
 
 
@@ -142,11 +143,13 @@ def main() -> None:
   parser.add_argument('--save', action='store_true')
   options = parser.parse_args()
   if options.rounds < 3:
-    parser.error('--rounds must be 3 or more: quartiles are reported')
+    parser.error(
+      f'--rounds={options.rounds} must be at least 3, to compute quartiles'
+    )
   text, numbers = report(options.rounds)
   print(text)
-  if options.save and numbers['others'] > control.OTHERS:
-    sys.exit(control.REFUSED)
+  if options.save and numbers['others'] > control.MAX_OTHERS:
+    sys.exit(control.REJECTED)
   if options.save:
     print(machine.save('process_scaling', text, numbers))
 

@@ -1,17 +1,18 @@
-"""What it costs that a bad step changes nothing, and checkpoints are checked.
+"""Cost of checking every step for finite values, and of verified checkpoints.
 
   python -m benchmarks.reliability_cost           # prints the tables
   python -m benchmarks.reliability_cost --save    # writes benchmarks/results/
 
-First the training step: `launch.train.step` looks at the loss and every
-gradient, and chooses between new and old state. Beside it the same step, which
-applies whatever comes; once more that step, to see what a difference means; and
-ours where it looks at the first element of each array alone, so that what is left
-over the plain step are the choices. They are the text head of
-configs/coco_m3l.py and PreAct-ResNet18; --large adds their large batches.
+First the training step. `launch.train.step` checks the loss and every gradient,
+and selects the new or the old state. It is compared with the same step without
+a check; with that step a second time, to show the noise; and with a step that
+checks only the first element of each array, to separate the cost of the
+selection. The steps are those of the text head of configs/coco_m3l.py and of
+PreAct-ResNet18; --large adds large batches.
 
-Then a checkpoint of 300 MB: ours, with its sums, beside orbax alone, with the
-options of `launch.checkpoints.storage` (not compressed) and with its own.
+Then a checkpoint of 300 MB: ours, with checksums, compared with orbax alone,
+with the options of `launch.checkpoints.storage` (not compressed) and with its
+defaults.
 """
 
 import argparse
@@ -25,39 +26,39 @@ from benchmarks.harness.timing import Times
 from benchmarks.sides import reliability_files, reliability_step
 from benchmarks.sides.reliability_files import Files
 from benchmarks.sides.reliability_step import CHECKED, FIRSTS, PLAIN
-from benchmarks.train_step import CPU, LARGE
+from benchmarks.sides.workload import CPU, LARGE
 from launch.mesh import expects_cpu
 from launch.shell.malloc import keep_freed_memory
 
-# Batches of it are drawn; the step does not depend on it otherwise.
+# Size of the training set; the step time does not depend on it.
 IMAGES = 10_000
-# Batch size of the text head: the steps of a call, and rounds for one of
-# --rounds, as many as make the quartiles of some use.
+# For each batch size of the text head: steps per call, and rounds per round of
+# --rounds, enough for meaningful quartiles.
 HEAD = {128: (4, 5), 8192: (1, 1)}
-LARGE_HEAD = 8192  # seconds a step on a CPU
+LARGE_HEAD = 8192  # on a CPU, seconds per step
 
 
 def measure_steps(rounds: int, *, large: bool) -> dict[str, tuple[Result, int]]:
-  """What the sides of each case took, and the steps of a call."""
-  module, found = 'benchmarks.sides.reliability_step', {}
+  """Returns the times of each case, and its steps per call."""
+  module, results = 'benchmarks.sides.reliability_step', {}
   for batch_size, (steps, more) in HEAD.items():
     if batch_size < LARGE_HEAD or large:
       size = {'images': IMAGES, 'batch_size': batch_size, 'steps': steps}
       title = f'text head, batch {batch_size}'
       side = Side(f'{module}:make_head', size)
-      found[title] = _alternate(title, side, rounds * more), steps
+      results[title] = _alternate(title, side, rounds * more), steps
   for title, work in CPU.items():
     if title != LARGE or large:
       side = Side(f'{module}:make_net', dataclasses.asdict(work))
-      found[title] = _alternate(title, side, rounds), work.steps
-  return found
+      results[title] = _alternate(title, side, rounds), work.steps
+  return results
 
 
 def _alternate(title: str, side: Side, rounds: int) -> Result:
   result = alternate(
     {'step': side},
     rounds=rounds,
-    warm_up=0,  # by `reliability_step`
+    warm_up=0,  # `reliability_step` warms up
     name=title,
     check=reliability_step.compare,
   )
@@ -67,11 +68,11 @@ def _alternate(title: str, side: Side, rounds: int) -> Result:
 
 
 def step_table(title: str, result: Result, steps: int) -> list[str]:
-  """One case: lines of Markdown."""
+  """Returns the table of one case: lines of Markdown."""
   times = result.times
   lines = ['', f'## {title}, {len(times.seconds[PLAIN])} rounds', '']
   lines += [
-    f'| the step | ms | fastest | over the one {PLAIN} |',
+    f'| the step | ms | fastest | over the step {PLAIN} |',
     '|---|---|---|---|',
   ]
   for name, seconds in times.seconds.items():
@@ -84,19 +85,19 @@ def step_table(title: str, result: Result, steps: int) -> list[str]:
   return [
     *lines,
     '',
-    f'- the sums alone: {_ratio(times, CHECKED, FIRSTS)}',
-    f'- other programs had {result.others:.0%} of the cores',
+    f'- reading the gradients alone: {_ratio(times, CHECKED, FIRSTS)}',
+    f'- other programs used {result.others:.0%} of the cores',
   ]
 
 
 def _ratio(times: Times, name: str, other: str) -> str:
-  """To a tenth of a percent, which is what a check costs."""
+  """Returns a ratio with three decimals, the resolution that a check needs."""
   middle, low, high = times.ratio(name, other)
   return f'{middle:.3f} ({low:.3f}–{high:.3f})'
 
 
 def file_tables(files: Files) -> list[str]:
-  """Saving, restoring and verifying: lines of Markdown."""
+  """Returns the tables of saving, restoring and verifying."""
   times, here = Times(files.seconds), reliability_files
   ours, theirs = files.stored
   lines = [
@@ -118,29 +119,29 @@ def file_tables(files: Files) -> list[str]:
     over = beside.get(name)
     ratio = times.ratio_text(name, over) if over else ''
     rate = files.size / times.median_ms(name) / 1e6
-    lines += [f'{_row(name, times.seconds[name])} {rate:.2f} | {ratio} |']
+    lines += [f'{_line(name, times.seconds[name])} {rate:.2f} | {ratio} |']
   lines += ['', '| of a save | s | quartiles |', '|---|---|---|']
   for name in (*here.PARTS, here.CPU, here.SNAPSHOT, here.GIVEN):
-    lines += [_row(name, times.seconds[name])]
+    lines += [_line(name, times.seconds[name])]
   return [
     *lines,
     '',
-    f'The thread that trains waits for the last two; of the CPU it is all '
+    f'The training thread waits for the last two; CPU seconds are those of all '
     f'threads on {machine.cores()} cores.',
   ]
 
 
-def _row(name: str, seconds: list[float]) -> str:
+def _line(name: str, seconds: list[float]) -> str:
   low, middle, high = statistics.quantiles(seconds, n=4)
   return f'| {name} | {middle:.3f} | {low:.3f}–{high:.3f} |'
 
 
 def report(options: argparse.Namespace) -> tuple[str, dict[str, Any]]:
-  """Measures everything: a Markdown text, and the numbers for a program."""
+  """Runs all measurements; returns the report as Markdown and as JSON."""
   about = machine.describe('jax', 'jaxlib', 'optax', 'orbax-checkpoint')
   lines = machine.heading('What reliability costs', about)
   lines += ['- medians, ratios within a round as median (quartiles)']
-  # Before the sides start: its memory and threads are its own.
+  # Before the sides start, so that they do not share memory and threads.
   files = reliability_files.measure(options.rounds, options.megabytes)
   steps = measure_steps(options.rounds, large=options.large)
   for title, (result, count) in steps.items():
@@ -172,7 +173,9 @@ def main() -> None:
   parser.add_argument('--save', action='store_true')
   options = parser.parse_args()
   if options.rounds < 3:
-    parser.error('--rounds must be 3 or more: quartiles are reported')
+    parser.error(
+      f'--rounds={options.rounds} must be at least 3, to compute quartiles'
+    )
   if expects_cpu():
     keep_freed_memory()
   text, numbers = report(options)

@@ -1,15 +1,14 @@
-"""Steps a second of the text head's training beside torch, and peak memory.
+"""Training step of the text head, compared with torch, and its peak memory.
 
   python -m benchmarks.retrieval_step           # prints the tables, 4 minutes
   python -m benchmarks.retrieval_step --save    # and writes benchmarks/results/
 
-The step is that of configs/coco_m3l.py, the real one: gather, draw of a
-caption, head with dropout, hardest negatives, M3L, Adam. The features are drawn
-at random, of COCO's shapes, for fewer images unless --images is 82783. Torch
-takes the same step from the same parameters; without torch its rows are left
-out. The rows 'products' are the matrix products of a step and nothing else of
-it: whoever has that library do them cannot be faster. --large takes one step at
-65,536 as well (3 minutes, 12 GB).
+The step is that of configs/coco_m3l.py: gather, draw of a caption, head with
+dropout, hardest negatives, M3L, Adam. The features are random, with COCO's
+shapes, for fewer images unless --images is 82783. Torch takes the same step
+from the same parameters; without torch it is left out. The lines 'products' are
+the matrix products of a step alone: a lower bound for any implementation that
+uses the same library. --large also takes one step at 65,536 (3 minutes, 12 GB).
 """
 
 import argparse
@@ -32,7 +31,7 @@ from benchmarks.sides.retrieval_data import IMAGE_DIM, features
 from jaxretrieval import task
 from launch.mesh import make_mesh
 
-# Batch sizes and the steps of one timed call.
+# Steps per timed call, by batch size.
 TIMED = {128: 4, 8192: 1}
 GPU_TIMED = {128: 1024, 8192: 64}
 MEASURED = (8192, 65_536)
@@ -44,12 +43,12 @@ Make = Callable[[int, int], dict[str, Side]]
 
 
 def make_sides(images: int, weights: str, run: ours.Run) -> Make:
-  """Returns `(batch size, steps) -> sides`, each beginning from one file.
+  """Returns `(batch size, steps) -> sides`, which start from the same weights.
 
   Args:
-    images: of the random training set.
-    weights: the file of the parameters of `run`.
-    run: gives the options of both sides.
+    images: size of the random training set.
+    weights: file with the parameters of `run`.
+    run: determines the options of both sides.
   """
   options = run.config.optimizer
   theirs = {
@@ -61,19 +60,19 @@ def make_sides(images: int, weights: str, run: ours.Run) -> Make:
 
   def sides(batch_size: int, steps: int) -> dict[str, Side]:
     size = {'images': images, 'batch_size': batch_size, 'steps': steps}
-    found = {'jaxretrieval': Side('benchmarks.sides.retrieval_ours:make', size)}
+    made = {'jaxretrieval': Side('benchmarks.sides.retrieval_ours:make', size)}
     if TORCH:
       every = {'every': batch_size < 1000}
-      found['torch'] = Side(
+      made['torch'] = Side(
         'benchmarks.sides.retrieval_peers:make', size | theirs | every
       )
-    return found
+    return made
 
   return sides
 
 
 def write_weights(path: pathlib.Path, run: ours.Run) -> None:
-  """Stores the parameters that both sides begin from."""
+  """Writes the parameters that both sides start from."""
   arrays = {
     f'{block}/{name}': np.asarray(array)
     for block, fields in run.state.params.items()
@@ -86,10 +85,10 @@ def write_weights(path: pathlib.Path, run: ours.Run) -> None:
 def differences(
   arrays: dict[str, np.ndarray], run: ours.Run
 ) -> dict[str, float]:
-  """How far first loss and gradients are apart, without dropout; relative.
+  """Returns relative differences of the first loss and gradients, no dropout.
 
   Raises:
-    ValueError: so far that the two sides do not do the same.
+    ValueError: the two sides do not compute the same.
   """
   import torch  # pyright: ignore[reportMissingImports]
 
@@ -113,22 +112,22 @@ def differences(
   ids = torch.from_numpy(rows).long()
   other = peers.loss(head, *peers.batch(feed, ids, slot=0))
   other.backward()
-  found = {'loss': abs(other.item() / float(value) - 1)}
+  gaps = {'loss': abs(other.item() / float(value) - 1)}
   for i, block in enumerate(head.blocks):
     theirs: Any = block.weight.grad
     own = np.asarray(grads[f'block{i + 1}']['kernel'])
     gap = np.linalg.norm(own - theirs.numpy().T) / np.linalg.norm(own)
-    found[f'gradient of block{i + 1}'] = float(gap)
-  if not (found['loss'] < 1e-4 and max(found.values()) < 1e-2):
-    raise ValueError(f'jaxretrieval and torch do not do the same: {found}')
-  return found
+    gaps[f'gradient of block{i + 1}'] = float(gap)
+  if not (gaps['loss'] < 1e-4 and max(gaps.values()) < 1e-2):
+    raise ValueError(f'jaxretrieval and torch differ in the first step: {gaps}')
+  return gaps
 
 
 def table(result: Result, steps: int) -> list[str]:
-  """One batch size: lines of Markdown."""
+  """Returns the table of one batch size: lines of Markdown."""
   times = result.times
   lines = [
-    f'- {control.verdict(control.limits(result))}',
+    f'- {control.summary(control.limits(result))}',
     '',
     f'| | ms a step | steps/s | time over {NAME} |',
     '|---|---|---|---|',
@@ -145,13 +144,12 @@ def table(result: Result, steps: int) -> list[str]:
 def report_memory(
   make: Make, *, large: bool
 ) -> tuple[dict[str, Any], list[str]]:
-  """Peak memory by XLA's plan and as the system saw it."""
+  """Measures peak memory: XLA's plan, and the growth of the process."""
   numbers: dict[str, Any] = {}
   lines = ['', '## Peak memory, MB', '']
   lines += [
-    'Plan: what XLA lays out for one step on the whole of COCO. Grown: by what '
-    'the process',
-    'grows in its first step, compiling included.',
+    'Plan: memory that XLA allocates for one step on the whole of COCO. Grown:',
+    'growth of the process in its first step, including compilation.',
     '',
     '| batch | plan: features, state | plan: temporaries | B x B named '
     '| jaxretrieval, grown | torch, grown | one B x B |',
@@ -186,7 +184,9 @@ def main() -> None:
   parser.add_argument('--save', action='store_true')
   options = parser.parse_args()
   if options.rounds < 3:
-    parser.error('--rounds must be 3 or more: quartiles are reported')
+    parser.error(
+      f'--rounds={options.rounds} must be at least 3, to compute quartiles'
+    )
   packages = ('jax', 'jaxlib', 'flax', 'optax', 'torch')
   about = machine.describe(*packages, 'pytorch-metric-learning')
   numbers: dict[str, Any] = {'machine': about, 'rounds': options.rounds}
@@ -208,7 +208,7 @@ def main() -> None:
     cells = ', '.join(f'{name} {gap:.0e}' for name, gap in gaps.items())
     lines += [f'- first step of torch, relative difference: {cells}']
   del arrays
-  found = []
+  limits = []
   with tempfile.TemporaryDirectory() as folder:
     path = pathlib.Path(folder) / 'weights.npz'
     write_weights(path, run)
@@ -221,14 +221,14 @@ def main() -> None:
       sides = make(batch_size, steps) | control.sides()
       title = f'batch {batch_size}'
       result = alternate(sides, rounds=rounds, name=title)
-      found.append(control.limits(result))
+      limits.append(control.limits(result))
       numbers[title] = result.times.seconds
       lines += ['', f'## Batch {batch_size}, {rounds} rounds', '']
       lines += table(result, steps)
     numbers['memory'], more = report_memory(make, large=options.large)
-  numbers['limits'] = found
+  numbers['limits'] = limits
   text = '\n'.join(lines + more) + '\n'
-  control.finish('retrieval_step', text, numbers, found, save=options.save)
+  control.finish('retrieval_step', text, numbers, limits, save=options.save)
 
 
 if __name__ == '__main__':

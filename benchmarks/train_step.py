@@ -1,15 +1,16 @@
-"""The training step of classification beside torch and beside its limit.
+"""Training step of the classifier, compared with torch and with the roofline.
 
   python -m benchmarks.train_step           # prints the tables
   python -m benchmarks.train_step --save    # and writes benchmarks/results/
 
 The step is the trainer's: examples gathered on the device, crop, flip,
-normalise, RandomMix, net, mixed cross entropy, SGD, several steps a call. Torch
-takes the same step with the same net from the same weights; before anything is
-timed both must have as many parameters and the same loss of one given batch, in
-float32. On a CPU that is PreAct-ResNet18 at batch 64, on a GPU three nets at
-batch 256. Images are random: 50,000 of 32 pixels (2,048 on a CPU), or 4,096 of
-224, which as in training from photographs come cropped and mirrored.
+normalisation, RandomMix, network, mixed cross entropy, SGD, several steps per
+dispatch. Torch takes the same step with the same network and weights. Before
+anything is timed, both must have the same number of parameters and the same
+loss for one given batch, in float32. On a CPU the network is PreAct-ResNet18 at
+batch 64, on a GPU three networks at batch 256. Images are random: 50,000 of 32
+pixels (2,048 on a CPU), or 4,096 of 224 pixels, already cropped and mirrored as
+JPEG images are.
 """
 
 import argparse
@@ -24,58 +25,9 @@ import jax
 from benchmarks.harness import control, machine
 from benchmarks.harness.rounds import Result, Side, alternate
 from benchmarks.sides import roofline, step_ours, workload
-from benchmarks.sides.workload import Workload
+from benchmarks.sides.workload import CPU, GPU, LARGE, Workload
 
-PREACT = {'name': 'preact_resnet18', 'width': 64, 'stem_stride': 1}
-WIDE = {'name': 'wide_resnet', 'depth': 28, 'width': 10, 'stem_stride': 1}
-RESNET = {'name': 'resnet50', 'width': 64}
-CIFAR: dict[str, Any] = {'classes': 100, 'side': 32, 'pad': 4}
-IMAGENET: dict[str, Any] = {
-  'classes': 1000,
-  'side': 224,
-  'pad': 0,
-  'examples': 4096,
-}
-
-# Calls of a third of a second to two. On the GPU, PreAct-ResNet18 takes a whole
-# epoch of 50,000 images and 176 more.
-CPU = {
-  'PreAct-ResNet18, batch 64': Workload(
-    PREACT, **CIFAR, batch_size=64, examples=2048, steps_per_dispatch=1, calls=1
-  ),
-  'PreAct-ResNet18, batch 256': Workload(
-    PREACT,
-    **CIFAR,
-    batch_size=256,
-    examples=2048,
-    steps_per_dispatch=1,
-    calls=1,
-  ),
-}
-GPU = {
-  'PreAct-ResNet18, batch 256': Workload(
-    PREACT,
-    **CIFAR,
-    batch_size=256,
-    examples=50_000,
-    steps_per_dispatch=28,
-    calls=7,
-  ),
-  'WideResNet-28-10, batch 256': Workload(
-    WIDE,
-    **CIFAR,
-    batch_size=256,
-    examples=50_000,
-    steps_per_dispatch=32,
-    calls=1,
-  ),
-  'ResNet-50, batch 256': Workload(
-    RESNET, **IMAGENET, batch_size=256, steps_per_dispatch=16, calls=1
-  ),
-}
-LARGE = 'PreAct-ResNet18, batch 256'  # seconds a step on a CPU
-
-# What is timed, by side; the products of the control are in the first's dtype.
+# Modes of each side. The control's products are in the dtype of the first mode.
 MODES = {
   'cpu': {
     'jaxmix': ['float32, RandomMix', 'float32, no mixing']
@@ -95,13 +47,13 @@ def measure(
   """Times the sides on a workload.
 
   Args:
-    title: shown while it runs.
-    work: without weights: they are made here.
-    modes: of each side; one without any is left out.
-    rounds: how often each is timed.
+    title: title of the progress bar.
+    work: the workload; its weights are created here.
+    modes: the modes of each side; torch may have none.
+    rounds: how often each mode is timed.
 
   Raises:
-    ValueError: the two sides do not train the same net.
+    ValueError: the two sides do not train the same network.
   """
   on_cpu = jax.default_backend() == 'cpu'
   dtype = modes['jaxmix'][0].partition(', ')[0]
@@ -124,22 +76,24 @@ def measure(
 
 
 def compare(facts: dict[str, dict[str, Any]]) -> float:
-  """The relative difference of the first loss, 0 without torch.
+  """Returns the relative difference of the first loss; 0 without torch.
 
   Raises:
-    ValueError: it, or the number of parameters, says that the nets differ.
+    ValueError: the losses or the numbers of parameters differ.
   """
   ours, theirs = facts['jaxmix'], facts.get('torch', facts['jaxmix'])
   gap = abs(ours['loss'] / theirs['loss'] - 1)
   if ours['parameters'] != theirs['parameters'] or not gap < 1e-4:
-    raise ValueError(f'jaxmix and torch do not train the same: {ours} {theirs}')
+    raise ValueError(
+      f'jaxmix and torch train different networks: {ours}, {theirs}'
+    )
   return gap
 
 
 def table(
   work: Workload, result: Result, modes: dict[str, list[str]]
 ) -> tuple[list[str], dict[str, Any]]:
-  """One workload: lines of Markdown, and the numbers for a program."""
+  """Returns the report of one workload: lines of Markdown, and JSON."""
   times, limits = result.times, control.limits(result)
   ours = [
     f'jaxmix, {mode}' for mode in modes['jaxmix'] if mode.endswith('RandomMix')
@@ -147,7 +101,7 @@ def table(
   first = modes['jaxmix'][0].partition(', ')[0]
   counted = roofline.count(work, first)
   least = roofline.seconds(counted, limits)
-  lines = [f'- {control.verdict(limits)}', '']
+  lines = [f'- {control.summary(limits)}', '']
   lines += [
     f'| | images/s | ms a step | {" | ".join(f"over {x}" for x in ours)} '
     '| of the serial roofline | of the floor |',
@@ -171,14 +125,14 @@ def table(
   ]
   lines += [
     f'- {counted["flop"] / work.batch_size / 1e9:.2f} GFLOP an image; at the '
-    f'rates of the machine line the serial roofline is '
+    f'rates measured above, the serial roofline is '
     f'{1e3 * least["serial"]:.2f} ms a step, the floor '
     f'{1e3 * least["floor"]:.2f} ms ({first})'
   ]
   if work.steps * work.batch_size >= work.examples == 50_000:
-    share = 50_000 / (work.steps * work.batch_size)
+    fraction = 50_000 / (work.steps * work.batch_size)
     for name in [*ours, *(f'torch, {mode}' for mode in modes['torch'])]:
-      seconds = share * times.median_ms(name) / 1e3
+      seconds = fraction * times.median_ms(name) / 1e3
       lines += [f'- an epoch of 50,000 images, {name}: {seconds:.3f} s']
   if modes['torch']:
     gap = compare(result.facts)
@@ -199,22 +153,32 @@ def main() -> None:
   parser = argparse.ArgumentParser(prog='python -m benchmarks.train_step')
   parser.add_argument('--rounds', type=int, default=9)
   parser.add_argument('--save', action='store_true')
-  parser.add_argument('--large', action='store_true', help='CPU: batch 256 too')
-  parser.add_argument('--nets', nargs='*', help='titles that begin so; all')
   parser.add_argument(
-    '--torch_modes', nargs='*', help="instead of ours: 'bfloat16, compiled'"
+    '--large', action='store_true', help='also batch 256 on a CPU'
+  )
+  parser.add_argument(
+    '--nets',
+    nargs='*',
+    help='workloads whose title starts like this; default: all',
+  )
+  parser.add_argument(
+    '--torch_modes',
+    nargs='*',
+    help="modes of torch to time instead, such as 'bfloat16, compiled'",
   )
   options = parser.parse_args()
   if options.rounds < 3:
-    parser.error('--rounds must be 3 or more: quartiles are reported')
+    parser.error(
+      f'--rounds={options.rounds} must be at least 3, to compute quartiles'
+    )
   about = machine.describe('jax', 'jaxlib', 'flax', 'optax', 'torch')
   backend = jax.default_backend()
   works = CPU if backend == 'cpu' else GPU
   if backend == 'cpu' and not options.large:
     works = {title: work for title, work in works.items() if title != LARGE}
   if options.nets:
-    begins = tuple(options.nets)
-    works = {x: work for x, work in works.items() if x.startswith(begins)}
+    prefixes = tuple(options.nets)
+    works = {x: work for x, work in works.items() if x.startswith(prefixes)}
   modes = dict(MODES[backend])
   if options.torch_modes is not None:
     modes['torch'] = options.torch_modes
@@ -224,17 +188,17 @@ def main() -> None:
     lines += ['- torch: not installed']
   lines += [
     f'- rounds: {options.rounds}; medians, ratios as median (quartiles)',
-    '- over: the time of the row over that of the column, above 1 where the '
-    'column is faster; of: the least time over that of the row',
+    '- over: time of the line divided by that of the column, above 1 if the '
+    'column is faster; of: the limit divided by the time of the line',
   ]
   numbers: dict[str, Any] = {'machine': about, 'rounds': options.rounds}
   for title, work in works.items():
     result = measure(title, work, modes, options.rounds)
     more, numbers[title] = table(work, result, modes)
     lines += ['', f'## {title}', '', *more]
-  found = [numbers[title]['limits'] for title in works]
+  limits = [numbers[title]['limits'] for title in works]
   text = '\n'.join(lines) + '\n'
-  control.finish('train_step', text, numbers, found, save=options.save)
+  control.finish('train_step', text, numbers, limits, save=options.save)
 
 
 if __name__ == '__main__':

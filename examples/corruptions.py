@@ -1,10 +1,10 @@
-"""Shows the corruptions of table 4 on your own picture.
+"""Figure of the corruptions of table 4, applied to an image.
 
   python -m examples.corruptions cat.jpg --out corruptions.jpg
 
-A row for each of the fifteen, severities 1 to 5 from left to right. Without a
-picture it takes a photograph that comes with scikit-learn. It needs the extra
-`plots`.
+Each of the fifteen corruptions has severities 1 to 5 from left to right.
+Without an image, the command uses a photograph from scikit-learn. Needs the
+extra `plots`.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from jaxmix.classification.evaluators.corruptions import (
 
 
 def corrupted(image: np.ndarray) -> np.ndarray:
-  """All corruptions of an image `[S, S, 3]`: uint8 `[15, 5, S, S, 3]`."""
+  """Returns all corruptions `[15, 5, S, S, 3]` of a uint8 image `[S, S, 3]`."""
   program = jax.jit(corrupt, static_argnums=0)
   rows = [
     [program(name, s, image[None], np.arange(1))[0] for s in SEVERITIES]
@@ -36,7 +36,7 @@ def corrupted(image: np.ndarray) -> np.ndarray:
 
 
 def draw(images: np.ndarray, path: pathlib.Path) -> None:
-  """Writes a sheet of `corrupted` with their names."""
+  """Writes the figure of the images that `corrupted` returned."""
   from matplotlib.figure import Figure
 
   rows = len(CORRUPTIONS) // 3
@@ -56,22 +56,26 @@ def draw(images: np.ndarray, path: pathlib.Path) -> None:
 def main(argv: Sequence[str]) -> None:
   """Runs the command."""
   parser = argparse.ArgumentParser('python -m examples.corruptions')
-  parser.add_argument('picture', nargs='?', type=pathlib.Path)
+  parser.add_argument(
+    'image', nargs='?', type=pathlib.Path, help='default: a sample photograph'
+  )
   parser.add_argument('--out', default='corruptions.jpg', type=pathlib.Path)
-  parser.add_argument('--side', default=64, type=int)
+  parser.add_argument(
+    '--side', default=64, type=int, help='pixels; a multiple of 16'
+  )
   options = parser.parse_args(argv)
   if options.side < 16 or options.side % 16:
-    parser.error(f'--side={options.side} must be a multiple of 16')
-  if options.picture:
+    parser.error(f'--side={options.side} must be a positive multiple of 16')
+  if options.image:
     try:
-      with Image.open(options.picture) as picture:
-        fitted = ImageOps.fit(picture.convert('RGB'), 2 * (options.side,))
+      with Image.open(options.image) as image:
+        fitted = ImageOps.fit(image.convert('RGB'), 2 * (options.side,))
     except OSError as error:
-      parser.error(f'{options.picture}: {error}')
-    image = np.asarray(fitted)
+      parser.error(f'cannot read the image {options.image}: {error}')
+    pixels = np.asarray(fitted)
   else:
-    image = gallery.sample_images(options.side)[0]
-  draw(corrupted(image), options.out)
+    pixels = gallery.sample_images(options.side)[0]
+  draw(corrupted(pixels), options.out)
   print(options.out)
 
 

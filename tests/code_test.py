@@ -1,6 +1,6 @@
-"""No code of ours runs what a file says: read from the source.
+"""Static check: no source file executes code from data files.
 
-The two ways in that are meant: `--config=FILE.py`, which ml_collections and
+Two exceptions are intended: `--config=FILE.py`, which ml_collections and
 `launch.sweep.entries` import, and `config.task`, which `launch.task` imports.
 """
 
@@ -17,7 +17,7 @@ FILES = sorted(
 )
 MODULES = {'pickle', 'cloudpickle', 'dill', 'marshal', 'shelve', 'joblib'}
 BUILTINS = {'eval', 'exec', 'compile', '__import__'}
-# By the last two parts of what is called.
+# By the last two parts of the dotted name.
 CALLS = {
   *('os.system', 'os.popen', 'yaml.load', 'yaml.unsafe_load', 'torch.load'),
   *('importlib.import_module', 'loader.exec_module', 'runpy.run_path'),
@@ -30,7 +30,7 @@ ALLOWED = {
 
 
 def called(node):
-  """The last two parts of a dotted name: `np.load` of `x.np.load`."""
+  """Returns the last two parts of a dotted name: `np.load` of `x.np.load`."""
   if isinstance(node, ast.Attribute):
     of = node.value
     owner = of.attr if isinstance(of, ast.Attribute) else getattr(of, 'id', '')
@@ -39,7 +39,7 @@ def called(node):
 
 
 def dangers(source):
-  """What a file does that it must not, in words."""
+  """Yields the forbidden calls and imports of a source file."""
   for node in ast.walk(ast.parse(source)):
     if isinstance(node, ast.Import):
       for alias in node.names:
@@ -64,7 +64,7 @@ def called_dangers(node):
     for k in node.keywords
     if isinstance(k.value, ast.Constant)
   }
-  # Since torch 2.6 that is its default, and said all the same.
+  # The default since torch 2.6, but required explicitly.
   safe = name == 'torch.load' and options.get('weights_only') is True
   if name in BUILTINS or (name in CALLS and not safe):
     yield name
@@ -81,7 +81,7 @@ def called_dangers(node):
 @pytest.mark.parametrize(
   'path', FILES, ids=lambda path: str(path.relative_to(ROOT))
 )
-def test_nothing_runs_what_a_file_says(path):
+def test_no_source_executes_data(path):
   allowed = ALLOWED.get(path.relative_to(ROOT).as_posix(), set())
   assert set(dangers(path.read_text())) == allowed
 
@@ -112,9 +112,9 @@ def test_nothing_runs_what_a_file_says(path):
     'spec.loader.exec_module(m)',
   ],
 )
-def test_the_dangers_are_seen(source):
+def test_dangerous_code_is_detected(source):
   assert list(dangers(source))
 
 
-def test_what_is_harmless_is_not():
+def test_harmless_code_is_not():
   assert not list(dangers('np.load(p, allow_pickle=False)\nre.compile("x")'))

@@ -1,14 +1,13 @@
-"""What devices tell each other in a training step, from the compiled programs.
+"""Collectives of a training step, read from compiled programs.
 
-  python -m benchmarks.compiled.collectives # prints the tables
-  python -m benchmarks.compiled.collectives --save # and writes them
+  python -m benchmarks.compiled.collectives          # prints the tables
+  python -m benchmarks.compiled.collectives --save   # and writes them
 
-Each step is compiled for 1, 8, 64 and 512 fake CPU devices and never run
-(`programs.py`). The examples of a device stay the same, and each has a virtual
-shard, so that it mixes what it has. Read are the collectives of the program
-(`hlo.py`); from them come the bytes that a device sends, were the devices a
-ring, and an estimate of weak scaling on a cluster that nobody has measured
-(`weak_scaling.py`).
+Each step is compiled for 1, 8, 64 and 512 fake CPU devices and not run
+(`programs.py`). The examples per device stay the same, and each device is one
+virtual device, so that it mixes its own examples. The collectives of the
+program (`hlo.py`) give the bytes that a device sends on a ring, and an estimate
+of weak scaling on an assumed cluster (`weak_scaling.py`).
 """
 
 import argparse
@@ -17,45 +16,45 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from benchmarks import train_step
 from benchmarks.compiled import weak_scaling
 from benchmarks.compiled.hlo import Collective
 from benchmarks.compiled.programs import Compiled, Program, compiled
 from benchmarks.harness import machine
-from benchmarks.sides import roofline
+from benchmarks.sides import roofline, workload
 
 DEVICES = (1, 8, 64, 512)
-IMAGES, TEXTS = 256, 128  # of a device
+IMAGES, TEXTS = 256, 128  # per device
+PREACT = 'PreAct-ResNet18'
+# Config and argument of each network.
 NETS = {
-  'PreAct-ResNet18': 'table1_cifar',
-  'WideResNet-28-10': 'cifar100_wrn',
-  'ResNet-50': 'imagenet_resnet50',
+  PREACT: ('table1_cifar', 'data=cifar100,model=preact'),
+  'WideResNet-28-10': ('table1_cifar', 'data=cifar100,model=wrn'),
+  'ResNet-50': ('imagenet_resnet50', ''),
 }
 PLAIN = 'no mixing'
 PARTS = ('gradients', 'statistics', 'metrics', 'mining')
 
-# Assumed of an H100: a matrix product of its own at 798 TFLOP/s in bfloat16,
-# a copy at 3 TB/s.
+# Assumed for an H100: matrix products at 798 TFLOP/s in bfloat16, copies at
+# 3 TB/s.
 H100 = {'flop_per_s': 798e12, 'bytes_per_s': 3e12}
-# configs/coco_m3l.py: 161,700 steps in half a minute, by traffic to memory.
+# configs/coco_m3l.py: 161,700 steps in half a minute, from memory traffic.
 HEAD_SECONDS = 30 / 161_700
 
 
 def programs() -> dict[str, Program]:
-  """The steps by what they are called in the tables."""
+  """Returns the steps by their names in the tables."""
   found = {}
-  for title, config in NETS.items():
+  for title, (config, argument) in NETS.items():
     mixings = ['random_mix']
-    if config == 'table1_cifar':
+    if title == PREACT:
       mixings += ['none']
     for mixing in mixings:
       for norm in ('global', 'ghost'):
         name = f'{title}, {norm}'
         if mixing == 'none':
           name += f', {PLAIN}'
-        found[name] = Program(
-          config, f'method={mixing}', IMAGES, {'batch_norm': norm}
-        )
+        arguments = ','.join(filter(None, [argument, f'method={mixing}']))
+        found[name] = Program(config, arguments, IMAGES, {'batch_norm': norm})
   for how in ('gather', 'ring'):
     found[f'text head, {how}'] = Program(
       'coco_m3l', None, TEXTS, {'mining.exchange': how}
@@ -64,11 +63,12 @@ def programs() -> dict[str, Program]:
 
 
 def parts(one: Compiled) -> dict[str, int]:
-  """Bytes by part of the step, were all numbers float32, as on a CPU.
+  """Returns bytes by part of the step, with all numbers in float32.
 
-  What is merged has lost its name, so that is read where nothing was. But only
-  the program itself knows how long its loops are, in which is nothing but
-  mining; that is all that is written out, in a shard_map.
+  Merged collectives have lost their names, so the parts are read from the
+  partitioned program. Mining is read from the final program instead, which
+  knows the length of loops: only mining has collectives in loops, and only
+  mining writes them explicitly, in a shard_map.
   """
   found: dict[str, int] = dict.fromkeys(PARTS, 0)
   for x in one.partitioned:
@@ -86,32 +86,33 @@ def parts(one: Compiled) -> dict[str, int]:
 
 
 def sent(collectives: Iterable[Collective], devices: int) -> float:
-  """Bytes that a device sends in a step."""
+  """Returns the bytes that a device sends in a step."""
   return sum(one.sent(devices) for one in collectives)
 
 
-def elastic(numbers: int, devices: int) -> int:
-  """The same of a step of `launch.train.invariant_step`, by recursive doubling.
+def invariant_sent(numbers: int, devices: int) -> int:
+  """Returns the bytes that a device sends in a device-count-invariant step.
 
-  Derived: in each of log2(devices) rounds a device sends all that is added up.
+  Derived: `launch.train.invariant_step` sums by recursive doubling. In each of
+  log2(devices) rounds a device sends everything that is summed.
 
   Args:
-    numbers: how many are added up, float32.
+    numbers: how many float32 numbers are summed.
     devices: a power of two.
 
   Examples:
-    >>> elastic(1000, 8)
+    >>> invariant_sent(1000, 8)
     12000
   """
   return 4 * numbers * int(math.log2(devices))
 
 
 def step_seconds(name: str) -> float:
-  """Derived seconds of a step on a device alone: no H100 has been at hand."""
+  """Returns derived seconds per step on one H100; none was available."""
   for title in NETS:
     if name.startswith(title):
       work = roofline.count(
-        train_step.GPU[f'{title}, batch {IMAGES}'], 'bfloat16'
+        workload.GPU[f'{title}, batch {IMAGES}'], 'bfloat16'
       )
       return roofline.seconds(work, H100)['serial']
   return HEAD_SECONDS
@@ -120,7 +121,7 @@ def step_seconds(name: str) -> float:
 def byte_lines(
   found: dict[str, dict[int, Compiled]], devices: Sequence[int]
 ) -> list[str]:
-  """The table of collectives and bytes: lines of Markdown."""
+  """Returns the table of collectives and bytes: lines of Markdown."""
   many = [n for n in devices if n > 1]
   head = ['step', 'arrays', 'collectives', 'parameters, MB', 'gradients']
   head += ['BatchNorm', 'metrics', 'mining']
@@ -147,7 +148,7 @@ def _count(collectives: Sequence[Collective]) -> str:
 
 
 def _each(values: Iterable[Any]) -> str:
-  """One value, or all of them where they differ."""
+  """Returns one value, or all of them if they differ."""
   values = list(map(str, values))
   return values[0] if len(set(values)) == 1 else ', '.join(values)
 
@@ -161,11 +162,11 @@ def _mb(size: float) -> str:
 def narrow_lines(
   found: dict[str, dict[int, Compiled]], devices: Sequence[int]
 ) -> list[str]:
-  """What is summed in bfloat16 elsewhere, and what elastic steps send."""
+  """Returns the table of bfloat16 sums and of device-count-invariant steps."""
   most = max(devices)
   many = [n for n in devices if n > 1]
   head = ['step', 'of the bytes bfloat16', 'all, as partitioned, MB']
-  head += [f'elastic, {n} devices' for n in many]
+  head += [f'invariant, {n} devices' for n in many]
   lines = [f'| {" | ".join(head)} |', '|---' * len(head) + '|']
   for name, by_count in found.items():
     one = by_count[most]
@@ -173,7 +174,7 @@ def narrow_lines(
     total = sum(x.bytes for x in one.partitioned)
     cells = [name, _mb(half), _mb(total)]
     shown = ', global' not in name
-    cells += [_mb(elastic(one.packed, n)) if shown else '' for n in many]
+    cells += [_mb(invariant_sent(one.packed, n)) if shown else '' for n in many]
     lines += [f'| {" | ".join(cells)} |']
   return lines
 
@@ -181,7 +182,7 @@ def narrow_lines(
 def estimate_lines(
   found: dict[str, dict[int, Compiled]], devices: Sequence[int]
 ) -> list[str]:
-  """The table of the estimate: lines of Markdown."""
+  """Returns the table of the estimate: lines of Markdown."""
   many = [n for n in devices if n > 1]
   head = ['step', 'ms on one device', *(f'{n} devices' for n in many)]
   lines = [f'| {" | ".join(head)} |', '|---' * len(head) + '|']
@@ -198,11 +199,11 @@ def estimate_lines(
 
 
 def report(
-  devices: Sequence[int], begins: tuple[str, ...]
+  devices: Sequence[int], prefixes: tuple[str, ...]
 ) -> tuple[str, dict[str, Any]]:
-  """Compiles everything: a Markdown text, and the numbers for a program."""
+  """Compiles everything; returns the report as Markdown and as JSON."""
   about = machine.describe('jax', 'jaxlib', 'flax', 'optax')
-  chosen = {x: p for x, p in programs().items() if x.startswith(begins)}
+  chosen = {x: p for x, p in programs().items() if x.startswith(prefixes)}
   found: dict[str, dict[int, Compiled]] = {name: {} for name in chosen}
   for count in devices:
     pairs = compiled(list(chosen.values()), count)
@@ -220,34 +221,36 @@ def report(
   lines = machine.heading('Collectives of a training step', about)
   lines += [
     f'- compiled for {", ".join(map(str, devices))} fake CPU devices, not run; '
-    f'{IMAGES} images a device, {TEXTS} of the text head',
+    f'{IMAGES} images per device, {TEXTS} texts for the text head',
     '- one device has no collectives',
-    '- arrays: what the partitioner has devices exchange, each by itself; '
-    'collectives: of the program here, where XLA has merged them; +: and as '
-    'many again of some for each further turn of a loop that depends on data',
-    '- MB of float32, which a CPU sums them in; gradients: all that the '
-    'backward pass sums, with the sums of global BatchNorm; sent: by a device, '
-    'on a ring',
+    '- arrays: arrays that the partitioner exchanges, each separately; '
+    'collectives: those of the final program, after merging; +: some are in '
+    'a loop whose length depends on the data, counted once',
+    '- MB of float32, which a CPU uses for sums; gradients: all sums of the '
+    'backward pass, including those of global BatchNorm; sent: per device, on '
+    'a ring',
     '',
     *byte_lines(found, devices),
     '',
-    '## In bfloat16, and elastic',
+    '## In bfloat16, and device-count-invariant',
     '',
-    '- elastic: MB that a device sends by recursive doubling, derived',
+    '- invariant: MB that a device sends in a device-count-invariant step, by '
+    'recursive doubling, derived',
     '',
     *narrow_lines(found, devices),
     '',
     '## Weak scaling, estimated',
     '',
-    '- nothing here is measured; a step on one device is derived: the serial '
-    f'roofline at {H100["flop_per_s"] / 1e12:.0f} TFLOP/s and '
-    f'{H100["bytes_per_s"] / 1e12:.0f} TB/s, or the traffic of the text head',
-    f'- assumed: nodes of {links.node}, {links.inside / 1e9:.0f} GB/s a device '
-    f'within and {links.across / 1e9:.0f} between them, '
-    f'{1e6 * links.latency:.0f} us a collective and {1e6 * links.doubling:.0f} '
-    'more for each doubling of the nodes; collectives and bytes as compiled '
-    'here, in float32',
-    '- efficiency, nothing sent while computing to all of it',
+    '- nothing here is measured; the step time on one device is derived: '
+    f'serial roofline at {H100["flop_per_s"] / 1e12:.0f} TFLOP/s and '
+    f'{H100["bytes_per_s"] / 1e12:.0f} TB/s, memory traffic for the text head',
+    f'- assumed: nodes of {links.node}, {links.inside / 1e9:.0f} GB/s '
+    f'per device within and {links.across / 1e9:.0f} between them, '
+    f'{1e6 * links.latency:.0f} us per collective and '
+    f'{1e6 * links.doubling:.0f} more for each doubling of the nodes; '
+    'collectives and bytes as compiled here, in float32',
+    '- efficiency: from no overlap of communication and computation to full '
+    'overlap',
     '',
     *estimate_lines(found, devices),
   ]
@@ -263,7 +266,7 @@ def report(
 
 
 def _numbers(one: Compiled, devices: int) -> dict[str, Any]:
-  """What is kept: sums, as there are up to 300 collectives in a program."""
+  """Returns sums for the JSON file: a program has up to 300 collectives."""
   kinds: dict[str, list[int]] = {}
   for x in one.collectives:
     count = kinds.setdefault(x.kind, [0, 0])
@@ -288,11 +291,15 @@ def main() -> None:
     prog='python -m benchmarks.compiled.collectives'
   )
   parser.add_argument('--devices', type=int, nargs='*', default=DEVICES)
-  parser.add_argument('--steps', nargs='*', help='those that begin so; all')
+  parser.add_argument(
+    '--steps', nargs='*', help='steps whose name starts like this; default: all'
+  )
   parser.add_argument('--save', action='store_true')
   options = parser.parse_args()
   if not {1} < {*options.devices}:
-    parser.error('--devices must have 1 and others')
+    parser.error(
+      f'--devices={options.devices} must include 1 and at least one other count'
+    )
   text, numbers = report(options.devices, tuple(options.steps or ('',)))
   print(text)
   if options.save:

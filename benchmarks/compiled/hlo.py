@@ -1,4 +1,4 @@
-"""The collectives of a compiled program, read from its text."""
+"""Collectives of a compiled program, parsed from its HLO text."""
 
 import math
 import re
@@ -41,13 +41,14 @@ class Collective(NamedTuple):
 
   Attributes:
     kind: one of `KINDS`.
-    bytes: of the whole array: what is summed, what is there after a gather or
-      before a scatter, what a device has for all others, what it passes on.
-    half: how many of them are numbers of 16 bits.
-    arrays: how many it moves at once.
-    times: how often it runs in a step; 1 where nobody knows.
-    looped: whether a loop decides that whose length depends on the data.
-    source: what it was made of, as XLA remembers.
+    bytes: size of the whole array: the summed array, the result of a gather,
+      the input of a scatter, what a device has for all others, or what it
+      passes on.
+    half: how many of these bytes are 16-bit numbers.
+    arrays: number of arrays that it combines.
+    times: how often it runs in a step; 1 if unknown.
+    looped: whether it is in a loop whose length depends on the data.
+    source: the operation it comes from (XLA's op_name).
   """
 
   kind: str
@@ -59,21 +60,24 @@ class Collective(NamedTuple):
   source: str = ''
 
   def sent(self, devices: int) -> float:
-    """Bytes that each device sends in a step, where the devices are a ring."""
+    """Returns bytes that each device sends in a step, on a ring of devices."""
     rest = (devices - 1) / devices
-    share = {'all-reduce': 2 * rest, 'collective-permute': float(devices > 1)}
-    return self.times * self.bytes * share.get(self.kind, rest)
+    fraction = {
+      'all-reduce': 2 * rest,
+      'collective-permute': float(devices > 1),
+    }
+    return self.times * self.bytes * fraction.get(self.kind, rest)
 
 
 def collectives(text: str, devices: int) -> Iterator[Collective]:
-  """Reads the collectives from the text of an HLO module.
+  """Yields the collectives in the text of an HLO module.
 
   Args:
-    text: of one program; every collective of it is among all devices.
-    devices: how many there are.
+    text: text of one program, in which every collective spans all devices.
+    devices: number of devices.
 
   Raises:
-    ValueError: an array is of a type whose size is not known here.
+    ValueError: an array has a dtype that is not in `BYTES`.
   """
   found: list[tuple[str, Collective]] = []
   callers: dict[str, tuple[str, bool, int | None]] = {}
@@ -85,7 +89,7 @@ def collectives(text: str, devices: int) -> Iterator[Collective]:
     trips = _TRIPS.search(line)
     for called in _CALLED.findall(line):
       for name in re.findall(r'[\w.-]+', called):
-        # None: no loop, or one of unknown length.
+        # None: not a loop, or a loop of unknown length.
         loops = f'body=%{name}' in line or f'body={name}' in line
         count = int(trips[1]) if trips else None
         callers[name] = (here, loops, count)
@@ -100,7 +104,7 @@ def collectives(text: str, devices: int) -> Iterator[Collective]:
       size = sum(sizes)
       if kind == 'reduce-scatter':
         size, half = devices * size, devices * half
-      # An all-to-all has an array for each device; they are one.
+      # An all-to-all lists one array per device: count them as one.
       count = 1 if kind == 'all-to-all' else len(arrays)
       source = _SOURCE.search(line)
       one = Collective(
@@ -113,9 +117,9 @@ def collectives(text: str, devices: int) -> Iterator[Collective]:
 
 
 def _results(shape: str, kind: str, started: bool) -> list[tuple[str, str]]:
-  """Types and dimensions of what comes out."""
+  """Returns dtypes and dimensions of the results."""
   if started and kind != 'all-reduce':
-    # (what goes in, what comes out, ...): each an array or a tuple.
+    # (operands, results, ...): each an array or a tuple.
     parts = re.findall(r'\([^()]*\)|[a-z]+\d*\[[\d,]*\]', shape[1:-1])
     shape = parts[1]
   return _ARRAY.findall(shape)
@@ -123,14 +127,16 @@ def _results(shape: str, kind: str, started: bool) -> list[tuple[str, str]]:
 
 def _size(dtype: str, dimensions: str) -> int:
   if dtype not in BYTES:
-    raise ValueError(f'{dtype}[{dimensions}] has a type of unknown size')
+    raise ValueError(
+      f'{dtype}[{dimensions}] has an unknown dtype; add it to BYTES'
+    )
   return BYTES[dtype] * math.prod(int(x) for x in dimensions.split(',') if x)
 
 
 def _repeats(
   name: str, callers: dict[str, tuple[str, bool, int | None]]
 ) -> tuple[int, bool]:
-  """How often a computation runs, and whether a loop leaves that open."""
+  """Returns how often a computation runs, and whether that depends on data."""
   times, looped = 1, False
   while name in callers:
     name, loops, count = callers[name]

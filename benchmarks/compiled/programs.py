@@ -1,9 +1,9 @@
-"""Training steps for any number of devices, compiled and never run.
+"""Training steps compiled for any number of devices, without running them.
 
-A process has as many fake CPU devices as it is told; `python -m
-benchmarks.compiled.programs PROGRAMS`, a JSON list, compiles for all of them
-and prints a line of JSON for each program. There are no data and no parameters:
-the step is lowered from shapes and shardings.
+`python -m benchmarks.compiled.programs PROGRAMS` compiles a JSON list of
+programs for all fake CPU devices of its process, and prints a line of JSON for
+each program. There are no data and no parameters: the step is lowered from
+shapes and shardings.
 """
 
 import dataclasses
@@ -35,7 +35,7 @@ from launch.train.schedule import StepSchedule
 from launch.train.state import abstract_state, make_init
 from launch.train.step import make_train_steps
 
-# The partitioner is the same with them; machine code that nobody runs is not.
+# These options skip machine code optimisation; the partitioner runs before it.
 _CHEAP = {
   'xla_backend_optimization_level': 0,
   'xla_llvm_disable_expensive_passes': True,
@@ -45,13 +45,13 @@ _PARTITIONER = 'spmd-partitioning'
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-  """A training step; what JSON can hold.
+  """A training step to compile; JSON values only.
 
   Attributes:
-    config: a file of `configs`.
-    argument: what stands after its name on the command line.
-    each: examples of a device.
-    fields: of the config, by their dotted names.
+    config: name of a file in `configs`.
+    argument: argument of the config, after the colon on the command line.
+    each: examples per device.
+    fields: config fields to set, by their dotted names.
   """
 
   config: str
@@ -61,16 +61,16 @@ class Program:
 
 
 class Compiled(NamedTuple):
-  """What a step was compiled to.
+  """A compiled training step.
 
   Attributes:
-    parameters: their number.
-    packed: floating-point numbers that `launch.train.invariant_step` adds up
-      for a step.
-    collectives: of the program as it would run here.
-    partitioned: of the program as it leaves the partitioner, where each array
-      is summed by itself and in the type that it has.
-    seconds: that it took.
+    parameters: number of parameters.
+    packed: floating-point numbers that `launch.train.invariant_step` sums in a
+      step.
+    collectives: collectives of the final program.
+    partitioned: collectives as the partitioner emits them, where each array is
+      summed separately and in its own dtype.
+    seconds: time to compile.
   """
 
   parameters: int
@@ -83,10 +83,10 @@ class Compiled(NamedTuple):
 def compiled(
   programs: Sequence[Program], devices: int
 ) -> Iterator[tuple[Program, Compiled]]:
-  """Compiles programs for so many devices, in a process that has them.
+  """Compiles programs for `devices` devices in another process.
 
   Raises:
-    RuntimeError: a program does not compile; why stands on stderr.
+    RuntimeError: a program does not compile; the reason is on stderr.
   """
   listed = json.dumps([dataclasses.asdict(program) for program in programs])
   process = subprocess.Popen(
@@ -96,9 +96,9 @@ def compiled(
     | {
       'JAX_PLATFORMS': 'cpu',
       'JAX_NUM_CPU_DEVICES': str(devices),
-      # A program out of the cache passes no partitioner.
+      # A program from the cache would skip the partitioner.
       'JAX_ENABLE_COMPILATION_CACHE': 'false',
-      # Otherwise there is a thread for each device.
+      # Otherwise there is one thread per device.
       'NPROC': '4',
     },
     stdout=subprocess.PIPE,
@@ -109,7 +109,9 @@ def compiled(
     for program in programs:
       line = process.stdout.readline()
       if not line:
-        raise RuntimeError(f'{program} does not compile for {devices} devices')
+        raise RuntimeError(
+          f'{program} does not compile for {devices} devices; see stderr'
+        )
       fields = json.loads(line)
       for name in ('collectives', 'partitioned'):
         fields[name] = [Collective(*x) for x in fields[name]]
@@ -207,7 +209,7 @@ def _floats(shapes: Any) -> int:
 
 
 def _compile(lowered: Any) -> tuple[str, str]:
-  """The text of the program, and that which left the partitioner."""
+  """Returns the text of the final program and of the partitioned one."""
   with tempfile.TemporaryDirectory() as folder:
     program = lowered.compile(
       _CHEAP | {'xla_dump_to': folder, 'xla_dump_hlo_pass_re': _PARTITIONER}
@@ -218,7 +220,7 @@ def _compile(lowered: Any) -> tuple[str, str]:
 
 
 def main() -> None:
-  """Compiles the programs that the command line lists."""
+  """Compiles the programs in the argument."""
   for fields in json.loads(sys.argv[1]):
     found = compile_here(Program(**fields))
     print(json.dumps(found._asdict()), flush=True)

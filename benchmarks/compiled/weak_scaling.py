@@ -1,10 +1,9 @@
-"""What a step would take on many devices, from what it sends and assumptions.
+"""Weak scaling model: estimated step time on many devices.
 
-Nothing here was measured. Devices stand in nodes of eight. What all of them
-exchange goes in two stages: within each node, and between the devices of the
-same place in all nodes, each by a network card of its own. Both are rings at
-the full speed of their links; on top comes what a collective takes however
-little it moves.
+Nothing here is measured. Devices are grouped in nodes of eight. A collective
+has two stages: within each node, and between the devices of the same rank in
+all nodes, each with its own network card. Both stages are rings at the full
+speed of their links, plus a latency that does not depend on the size.
 """
 
 import math
@@ -15,15 +14,16 @@ from benchmarks.compiled.hlo import Collective
 
 
 class Links(NamedTuple):
-  """What is assumed of a cluster.
+  """Assumed links of a cluster.
 
   Attributes:
-    node: devices of a node.
-    inside: bytes a second that a device sends within its node: NVLink of an
+    node: devices per node.
+    inside: bytes per second that a device sends within its node: NVLink of an
       H100.
-    across: the same to other nodes: InfiniBand of 400 Gbit/s, a card a device.
+    across: bytes per second to other nodes: InfiniBand of 400 Gbit/s, one card
+      per device.
     latency: seconds of the smallest collective within a node.
-    doubling: seconds more for each doubling of the nodes.
+    doubling: additional seconds for each doubling of the nodes.
   """
 
   node: int = 8
@@ -34,12 +34,12 @@ class Links(NamedTuple):
 
 
 def seconds(collective: Collective, devices: int, links: Links) -> float:
-  """What a collective takes in a step.
+  """Returns the seconds of a collective in one step.
 
   Args:
-    collective: of a program for so many devices.
-    devices: 1, a divisor of a node, or whole nodes.
-    links: see there.
+    collective: a collective of the program compiled for `devices`.
+    devices: 1, a divisor of `links.node`, or a multiple of it.
+    links: the assumed links.
 
   Examples:
     >>> seconds(Collective('all-reduce', 450_000_000), 1, Links())
@@ -53,7 +53,7 @@ def seconds(collective: Collective, devices: int, links: Links) -> float:
   nodes = devices // node
   size = collective.bytes
   if collective.kind == 'collective-permute':
-    # Some neighbour is in another node, and all wait for it.
+    # One neighbour is in another node, and all devices wait for it.
     inside, across = (size, 0.0) if nodes == 1 else (0.0, size)
   elif collective.kind == 'all-to-all':
     inside = size * (node - 1) / devices
@@ -74,16 +74,16 @@ def efficiency(
   devices: int,
   links: Links | None = None,
 ) -> tuple[float, float]:
-  """The speed of a device beside that of a device alone, at the same batch.
+  """Returns bounds of the speed per device relative to a single device.
 
   Args:
-    step: seconds that a device alone takes for a step.
-    collectives: those of the step.
+    step: seconds per step on a single device, at the same batch per device.
+    collectives: the collectives of a step.
     devices: as in `seconds`.
     links: default: `Links()`.
 
   Returns:
-    Two bounds: nothing is sent while a device computes, and all is.
+    Two bounds: without and with full overlap of communication and computation.
 
   Examples:
     >>> efficiency(0.01, [], 1)

@@ -1,8 +1,8 @@
-"""The machine itself, measured between the rounds of every benchmark.
+"""Control measurements: a matrix product and a copy in every round.
 
-A matrix product says what the arithmetic units give, a copy what the memory
-gives. They set the limits that results are held against; and where they moved
-while a benchmark ran, its result says more of the machine than of the code.
+The product measures the arithmetic units and the copy measures the memory. They
+are the limits that results are compared with. If the product slows down during
+a benchmark, the machine was not steady and the result is rejected.
 """
 
 import statistics
@@ -13,20 +13,20 @@ from typing import Any
 from benchmarks.harness import machine
 from benchmarks.harness.rounds import Result, Side
 
-# A result is refused where the products moved by more, or other programs had
-# more of the cores.
-MOVED, OTHERS = 0.15, 0.1
-REFUSED = 3  # the exit code
+# A result is rejected if the time of the products drifts by more than
+# MAX_DRIFT, or if other programs use more than MAX_OTHERS of the cores.
+MAX_DRIFT, MAX_OTHERS = 0.15, 0.1
+REJECTED = 3  # the exit code
 PRODUCT, COPY = 'control, product', 'control, copy'
 
 
 def sides(dtype: str = 'float32') -> dict[str, Side]:
-  """The side to add to a benchmark whose products are in `dtype`."""
+  """Returns the side to add to a benchmark; its products are in `dtype`."""
   return {'control': Side('benchmarks.harness.control:make', {'dtype': dtype})}
 
 
 def make(dtype: str) -> tuple[dict[str, Callable[[], Any]], dict[str, Any]]:
-  """The side: square products and copies; facts: FLOP and bytes of a call."""
+  """Makes the side: square products and copies, and their FLOP and bytes."""
   import jax
 
   on_cpu = jax.default_backend() == 'cpu'
@@ -52,12 +52,12 @@ def _product(
 
 
 def _copy(size: int, times: int) -> tuple[Callable[[], Any], int]:
-  """Copies that no cache holds; the bytes are read and written."""
+  """Returns copies too large for any cache, and the bytes read and written."""
   import jax
   import jax.numpy as jnp
 
   x = jnp.zeros(size // 4, jnp.uint32)
-  # Two buffers that change places: nothing is allocated.
+  # Two buffers are swapped, so nothing is allocated.
   add = jax.jit(lambda x, y: x + 1, donate_argnums=1, keep_unused=True)
   state = [x, jnp.copy(x)]
 
@@ -70,13 +70,13 @@ def _copy(size: int, times: int) -> tuple[Callable[[], Any], int]:
 
 
 def limits(result: Result) -> dict[str, float]:
-  """What the machine gave.
+  """Returns the measured limits of the machine.
 
   Returns:
-    `flop_per_s`, `bytes_per_s`: medians over the rounds; `moved`: by how much
-    the products of the slowest third of the run took longer than those of the
-    fastest, 0.1 being 10 %; `others`: the share of the cores that other
-    programs had.
+    `flop_per_s`, `bytes_per_s`: medians over the rounds; `moved`: how much
+    longer the products took in the slowest third of the run than in the
+    fastest, where 0.1 is 10 %; `others`: the fraction of the cores that other
+    programs used.
   """
   seconds, facts = result.times.seconds, result.facts['control']
   products = seconds[PRODUCT]
@@ -93,23 +93,23 @@ def limits(result: Result) -> dict[str, float]:
   }
 
 
-def refused(found: Mapping[str, float]) -> bool:
-  """Whether the machine was too unsteady to report anything."""
-  return found['moved'] > MOVED or found['others'] > OTHERS
+def rejected(limits: Mapping[str, float]) -> bool:
+  """Returns whether the machine was too unsteady for a valid result."""
+  return limits['moved'] > MAX_DRIFT or limits['others'] > MAX_OTHERS
 
 
-def verdict(found: Mapping[str, float]) -> str:
-  """A line for the report; says so where the result is to be refused."""
+def summary(limits: Mapping[str, float]) -> str:
+  """Returns a line for the report, marked if the result is rejected."""
   line = (
-    f'machine in the same run: {found["flop_per_s"] / 1e9:.0f} GFLOP/s matrix '
-    f'product, {found["bytes_per_s"] / 1e9:.1f} GB/s copy; the products moved '
-    f'by {found["moved"]:.0%}, other programs had {found["others"]:.0%} of the '
-    'cores'
+    f'machine in the same run: {limits["flop_per_s"] / 1e9:.0f} GFLOP/s matrix '
+    f'product, {limits["bytes_per_s"] / 1e9:.1f} GB/s copy; the products '
+    f'drifted by {limits["moved"]:.0%}, other programs used '
+    f'{limits["others"]:.0%} of the cores'
   )
-  if refused(found):
+  if rejected(limits):
     line += (
-      f' (more than {MOVED:.0%} or {OTHERS:.0%}: REFUSED, not written to '
-      'results/)'
+      f' (more than {MAX_DRIFT:.0%} or {MAX_OTHERS:.0%}: REJECTED, not written '
+      'to results/)'
     )
   return line
 
@@ -118,30 +118,30 @@ def finish(
   name: str,
   text: str,
   numbers: dict[str, Any],
-  found: list[dict[str, float]],
+  all_limits: list[dict[str, float]],
   *,
   save: bool,
 ) -> None:
-  """Prints a report and, if wanted and fit, keeps it.
+  """Prints a report and saves it, if requested and not rejected.
 
   Args:
-    name: of the benchmark.
-    text: for people.
-    numbers: for programs, as `machine.save` takes them.
-    found: the `limits` of every table.
-    save: whether to keep it.
+    name: name of the benchmark.
+    text: the report as Markdown.
+    numbers: the report as JSON, as `machine.save` takes it.
+    all_limits: the `limits` of every table.
+    save: whether to save the report.
 
   Raises:
-    SystemExit: with `REFUSED`, where it should be kept and may not.
+    SystemExit: with code `REJECTED`, if `save` is set and a table is rejected.
   """
   print(text)
   if not save:
     return
-  if any(map(refused, found)):
+  if any(map(rejected, all_limits)):
     print(
-      f'{name} is not saved: the machine was not steady, see the lines marked '
-      'REFUSED; run it again on a quiet one',
+      f'{name} is not saved: the machine was not steady (see the lines marked '
+      'REJECTED). Stop other programs and run it again.',
       file=sys.stderr,
     )
-    sys.exit(REFUSED)
+    sys.exit(REJECTED)
   print(machine.save(name, text, numbers))

@@ -1,4 +1,4 @@
-"""What the numbers depend on, and where they are kept."""
+"""Machine description of a report, and the files that reports are saved to."""
 
 import importlib.util
 import json
@@ -11,12 +11,12 @@ from typing import Any
 
 
 def describe(*packages: str) -> dict[str, str]:
-  """The device, the load, and the versions of what is installed."""
-  # The sides measure, and need the memory of the device.
+  """Returns the device, the load, and versions of the installed packages."""
+  # Leave the memory of the device to the sides, which measure.
   os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')
   import jax
 
-  found = {
+  versions = {
     name: metadata.version(name)
     for name in packages
     if importlib.util.find_spec(name.replace('-', '_'))
@@ -25,17 +25,17 @@ def describe(*packages: str) -> dict[str, str]:
   if device == 'cpu':
     device = f'{_cpu_name()}, {cores()} cores'
   load = f'{os.getloadavg()[0]:.1f}'
-  return {'device': device, 'load before': load, **found}
+  return {'device': device, 'load before': load, **versions}
 
 
 def heading(title: str, about: dict[str, str]) -> list[str]:
-  """The first lines of a report: its command and what `describe` gave."""
+  """Returns the first lines of a report: its command, and `describe`."""
   lines = [f'# {title}', '', f'`{" ".join(sys.orig_argv[1:])}`', '']
   return lines + [f'- {name}: {value}' for name, value in about.items()]
 
 
 def cores() -> int:
-  """How many this process may use."""
+  """Returns the number of cores that this process may use."""
   return len(os.sched_getaffinity(0))
 
 
@@ -43,9 +43,9 @@ def save(name: str, text: str, numbers: dict[str, Any]) -> pathlib.Path:
   """Writes the Markdown and the JSON of a benchmark; returns the folder.
 
   Args:
-    name: of the benchmark.
-    text: for people.
-    numbers: for programs; 'machine' is what `describe` gave.
+    name: name of the benchmark.
+    text: the report as Markdown.
+    numbers: the report as JSON; 'machine' is the result of `describe`.
   """
   device = numbers['machine']['device'].split('@')[0]
   label = '_'.join(''.join(c if c.isalnum() else ' ' for c in device).split())

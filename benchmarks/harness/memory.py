@@ -1,4 +1,4 @@
-"""By how many MB a process grows, at most, in the first call of a side.
+"""Peak memory of the first call of a side, measured in its own process.
 
 python -m benchmarks.harness.memory MODULE:FUNCTION '{"option": 1}' CALL
 """
@@ -14,7 +14,7 @@ from benchmarks.harness.rounds import ROOT, Side
 
 
 def grown(side: Side, call: str) -> float:
-  """MB by which a process of its own grows in the first call of that name."""
+  """Returns by how many MB a new process grows in the first such call."""
   command = [side.python, '-m', 'benchmarks.harness.memory', side.target]
   command += [json.dumps(dict(side.options)), call]
   done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE)
@@ -22,7 +22,10 @@ def grown(side: Side, call: str) -> float:
 
 
 def status(name: str) -> float:
-  """MB of this process. Not `ru_maxrss`: that begins with the parent's."""
+  """Returns MB of this process, such as VmHWM.
+
+  Unlike `ru_maxrss`, it does not start with the value of the parent.
+  """
   status = pathlib.Path('/proc/self/status').read_text()
   (line,) = (x for x in status.splitlines() if x.startswith(f'{name}:'))
   return int(line.split()[1]) * 1024 / 1e6

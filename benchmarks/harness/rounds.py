@@ -1,9 +1,10 @@
-"""Sides of a benchmark in processes of their own, which take turns.
+"""Rounds of a benchmark: sides in separate processes that take turns.
 
-Each side is set up and warmed up once; then every round asks each side, one
-after the other, for one call (or for one of each of its calls). So all see the
-same machine, no side shares its memory, its threads or its compiler with
-another, and start-up is not measured.
+A side is one of the implementations that are compared. Each is set up and
+warmed up once. Then every round times one call of each side (or one of each of
+its calls), one after the other. So all sides see the same machine, no side
+shares its memory, threads or compiler with another, and start-up is not
+measured.
 """
 
 import contextlib
@@ -18,17 +19,17 @@ from typing import Any
 
 from tqdm import tqdm
 
-from benchmarks.harness.bystanders import Bystanders
+from benchmarks.harness.other_programs import OtherPrograms
 from benchmarks.harness.timing import Times
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 ENV = {
-  # Several sides of jax may share a GPU: none may take all of its memory.
+  # Several jax sides may share a GPU: none may reserve all of its memory.
   'XLA_PYTHON_CLIENT_PREALLOCATE': 'false',
-  # glibc gives large blocks back to the system, which then maps and clears
-  # every page anew: a copy of 38 MB takes 8 ms instead of 1.5. All sides, those
-  # of torch too, keep what they have freed, as launch/shell/malloc.py does.
+  # glibc returns large blocks to the system, which must then map and clear
+  # every page again: a copy of 38 MB takes 8 ms instead of 1.5. All sides,
+  # torch included, keep freed memory, as launch/shell/malloc.py does.
   'MALLOC_MMAP_MAX_': '0',
   'MALLOC_TRIM_THRESHOLD_': '100000000000',
   'MALLOC_ARENA_MAX': '1',
@@ -37,13 +38,13 @@ ENV = {
 
 @dataclasses.dataclass(frozen=True)
 class Side:
-  """What one process does.
+  """One side: what its process runs.
 
   Attributes:
     target: `module:function`, see `benchmarks.harness.worker`.
-    options: its keyword arguments, as JSON can hold them.
+    options: its keyword arguments, which must be JSON values.
     python: the interpreter; default: this one.
-    env: variables of the environment to add to `ENV`.
+    env: environment variables in addition to `ENV`.
   """
 
   target: str
@@ -54,13 +55,13 @@ class Side:
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-  """What the sides said.
+  """Times of all rounds.
 
   Attributes:
     times: seconds of each round, by 'side', or by 'side, call' where a side
       has several calls.
-    facts: what each side said of itself before its first call.
-    others: the share of the cores that other programs took in the rounds.
+    facts: the facts that each side reported before its first call.
+    others: the fraction of the cores that other programs used.
   """
 
   times: Times
@@ -76,18 +77,18 @@ def alternate(
   name: str = '',
   check: Callable[[dict[str, dict[str, Any]]], Any] | None = None,
 ) -> Result:
-  """Starts all sides, warms them up, and lets them take turns.
+  """Starts all sides, warms them up, and times them in turn.
 
   Args:
-    sides: by name.
+    sides: the sides by name.
     rounds: how often each call is timed.
-    warm_up: how often it is called before, to compile and to fill caches.
-    name: shown while it runs.
-    check: called with the facts of all sides before any of them is called;
-      raises where the sides do not do the same.
+    warm_up: untimed calls before that, to compile and to fill caches.
+    name: title of the progress bar.
+    check: called with the facts of all sides before the first call; raises an
+      error if the sides do not compute the same.
 
   Raises:
-    RuntimeError: a side failed; its own message stands on stderr.
+    RuntimeError: a side failed; its own message is on stderr.
   """
   with contextlib.ExitStack() as closing:
     facts: dict[str, dict[str, Any]] = {}
@@ -95,9 +96,9 @@ def alternate(
     for side_name, side in sides.items():
       print(f'{name}: {side_name} starts', file=sys.stderr, flush=True)
       worker = closing.enter_context(_started(side_name, side))
-      told = json.loads(worker.answer())
-      facts[side_name] = told['facts']
-      for call in told['calls']:
+      header = json.loads(worker.answer())
+      facts[side_name] = header['facts']
+      for call in header['calls']:
         shown = f'{side_name}, {call}' if call else side_name
         calls.append((shown, call, worker))
     if check:
@@ -106,44 +107,44 @@ def alternate(
     turns = [turn for turn in range(-warm_up, rounds) for _ in calls]
     progress = closing.enter_context(tqdm(turns, desc=name))
     workers = {worker for _, _, worker in calls}
-    bystanders = None
+    other_programs = None
     for i, turn in enumerate(progress):
-      if turn >= 0 and bystanders is None:
-        bystanders = Bystanders(worker.process.pid for worker in workers)
+      if turn >= 0 and other_programs is None:
+        other_programs = OtherPrograms(w.process.pid for w in workers)
       shown, call, worker = calls[i % len(calls)]
       took = worker.take(call)
       if turn >= 0:
         seconds[shown].append(took)
-    others = bystanders.share() if bystanders else 0.0
+    others = other_programs.fraction() if other_programs else 0.0
   return Result(Times(seconds), facts, others)
 
 
 class _Worker:
-  """The process of a side, as seen from here."""
+  """The process of a side."""
 
   def __init__(self, name: str, process: subprocess.Popen[str]):
     self.name, self.process = name, process
 
   def take(self, call: str) -> float:
-    """Asks for one call; returns its seconds."""
+    """Requests one call; returns its seconds."""
     assert self.process.stdin is not None
-    with contextlib.suppress(BrokenPipeError):  # answer() says why
+    with contextlib.suppress(BrokenPipeError):  # answer() reports why
       self.process.stdin.write(f'{call}\n')
       self.process.stdin.flush()
     return float(self.answer())
 
   def answer(self) -> str:
-    """Reads the next line.
+    """Returns the next line.
 
     Raises:
-      RuntimeError: there is none.
+      RuntimeError: the process has ended.
     """
     assert self.process.stdout is not None
     line = self.process.stdout.readline()
     if not line:
       raise RuntimeError(
-        f'side {self.name!r} ended with exit code {self.process.wait()}; its '
-        'message stands above'
+        f'side {self.name!r} ended with exit code {self.process.wait()}; see '
+        'its message above'
       )
     return line
 

@@ -1,4 +1,4 @@
-"""The configs of this repository, where ml_collections is missing too."""
+"""Configs of this repository, also where ml_collections is not installed."""
 
 import importlib
 import importlib.util
@@ -9,18 +9,18 @@ from typing import Any
 
 
 def get_config(name: str, arg: str | None = None) -> Any:
-  """The config that `configs/<name>.py` makes for `arg`."""
+  """Returns the config of `configs/<name>.py` for the argument `arg`."""
   if importlib.util.find_spec('ml_collections') is None:
     module = types.ModuleType('ml_collections')
     module.__dict__['ConfigDict'] = ConfigDict
-    # find_spec asks for it if this is called again.
+    # find_spec needs it in the next call.
     module.__spec__ = importlib.util.spec_from_loader('ml_collections', None)
     sys.modules['ml_collections'] = module
   return importlib.import_module(f'configs.{name}').get_config(arg)
 
 
 class ConfigDict:
-  """What the configs use of `ml_collections.ConfigDict`; nothing is checked."""
+  """The part of `ml_collections.ConfigDict` that the configs use, unchecked."""
 
   def __init__(self, fields: Mapping[str, Any] | None = None):
     self.update(fields or {})
@@ -47,15 +47,15 @@ class ConfigDict:
     return iter(self.__dict__)
 
   def keys(self) -> Any:
-    """The names of the fields."""
+    """Returns the names of the fields."""
     return self.__dict__.keys()
 
   def items(self) -> Any:
-    """Names and values."""
+    """Returns names and values."""
     return self.__dict__.items()
 
   def update(self, fields: Any = (), **more: Any) -> None:
-    """Sets fields; blocks are merged."""
+    """Sets fields; nested blocks are merged."""
     for name, value in {**dict(fields), **more}.items():
       if name in self and hasattr(value, 'items'):
         self[name].update(value)
@@ -63,12 +63,12 @@ class ConfigDict:
         self[name] = value
 
   def to_dict(self) -> dict[str, Any]:
-    """The same as nested dicts."""
+    """Returns the config as nested dicts."""
     return {
       name: value.to_dict() if isinstance(value, ConfigDict) else value
       for name, value in self.items()
     }
 
   def lock(self) -> 'ConfigDict':
-    """Does nothing."""
+    """Returns the config itself; this stand-in has no lock."""
     return self

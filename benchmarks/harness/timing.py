@@ -1,4 +1,4 @@
-"""What `benchmarks.harness.rounds` measured."""
+"""Times of a benchmark: medians and ratios over its rounds."""
 
 import dataclasses
 import statistics
@@ -9,20 +9,20 @@ class Times:
   """Seconds of each round, in the same order for every name.
 
   Attributes:
-    seconds: by name.
+    seconds: the seconds of each round, by name.
   """
 
   seconds: dict[str, list[float]]
 
   def median_ms(self, name: str) -> float:
-    """The median time in milliseconds."""
+    """Returns the median time in milliseconds."""
     return 1e3 * statistics.median(self.seconds[name])
 
   def ratio(self, name: str, other: str) -> tuple[float, float, float]:
-    """Median and quartiles of the time of `name` over that of `other`.
+    """Returns median and quartiles of the time of `name` over that of `other`.
 
-    Each round gives one ratio, of two calls made one after the other, so what
-    slows the whole machine drops out.
+    Each round gives one ratio, of two calls made one after the other, so a
+    slowdown of the whole machine cancels out.
     """
     ratios = [
       a / b
@@ -32,6 +32,6 @@ class Times:
     return middle, low, high
 
   def ratio_text(self, name: str, other: str) -> str:
-    """The same for a table: `1.20 (1.10–1.31)`."""
+    """Returns `ratio` as text for a table: `1.20 (1.10–1.31)`."""
     middle, low, high = self.ratio(name, other)
     return f'{middle:.2f} ({low:.2f}–{high:.2f})'

@@ -1,14 +1,15 @@
-"""One side of a benchmark, in a process of its own.
+"""Worker: runs one side of a benchmark in its own process.
 
   python -m benchmarks.harness.worker MODULE:FUNCTION '{"option": 1}'
 
 `FUNCTION(**options)` returns `(call, facts)`: `call()` does one round of work
-and waits for it, `facts` is a dict for the report. In place of one call there
-may be a dict of several by name, for what can share a process. The names and
-the facts are printed, and then, for every name read, the seconds of that call
-(one call alone has the name ''). What the side itself prints goes to stderr.
+and waits for it; `facts` is a dict for the report. Instead of one call there
+may be a dict of calls by name, if they can share a process. The worker prints
+the names and the facts. Then, for every name that it reads, it prints the
+seconds of that call (a single call has the name ''). Output of the side itself
+goes to stderr.
 
-Neither jax nor torch is imported here: a side brings what it measures.
+Neither jax nor torch is imported here: a side imports what it measures.
 """
 
 import importlib

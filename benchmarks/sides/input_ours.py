@@ -1,4 +1,4 @@
-"""Our side of `input_pipeline`: the streamed feed, and decoders alone."""
+"""Our sides of `input_pipeline`: the streamed feed, and decoders alone."""
 
 import dataclasses
 import importlib.metadata
@@ -13,7 +13,7 @@ from benchmarks.sides import jpeg_images
 
 
 def feed(folder: str, workers: int, batch_size: int, epochs: int) -> Any:
-  """A side: one call reads the files so many times, from ArrayRecord."""
+  """Makes a side whose call reads all files `epochs` times."""
   import jax
   from array_record.python import (
     array_record_data_source,
@@ -52,8 +52,8 @@ def feed(folder: str, workers: int, batch_size: int, epochs: int) -> Any:
   calls = iter(range(1, 1_000_000))
 
   def call():
-    # A seed for each call, so that no crop is seen twice; from the second epoch
-    # on, as in 99 of the 100 epochs of the recipe.
+    # A new seed for each call, so that no crop repeats. Starts in the second
+    # epoch, as 99 of the 100 epochs of the recipe.
     seen, visits = 0, dataclasses.replace(source, seed=next(calls))
     stream = streamed_feed(visits, visits.seed, plan, mesh)
     for block in stream.blocks(len(files) // batch_size):
@@ -64,7 +64,7 @@ def feed(folder: str, workers: int, batch_size: int, epochs: int) -> Any:
 
 
 def decoder(folder: str, library: str) -> Any:
-  """A side: one call decodes every file whole, on one thread."""
+  """Makes a side whose call decodes every file completely, on one thread."""
   files = jpeg_images.read(folder)
   if library == 'simplejpeg':
     import simplejpeg
@@ -97,7 +97,7 @@ def decoder(folder: str, library: str) -> Any:
 
 
 def crops(folder: str) -> Any:
-  """A side: one call makes one random crop of every file, on one thread."""
+  """Makes a side whose call makes one random crop of every file, one thread."""
   from jaxmix.classification.datasets import jpeg
 
   files = jpeg_images.read(folder)

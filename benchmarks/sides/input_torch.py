@@ -1,6 +1,6 @@
-"""Torch's side of `input_pipeline`: torchvision and a DataLoader.
+"""Torch sides of `input_pipeline`: torchvision and a DataLoader.
 
-Runs where jax is missing: nothing but torch, torchvision and Pillow is needed.
+Needs only torch, torchvision and Pillow, not jax.
 """
 
 import io
@@ -9,8 +9,8 @@ from typing import Any
 from benchmarks.sides import jpeg_images
 
 
-class Photos:
-  """A map-style dataset: files in memory, and what is done to each."""
+class JpegImages:
+  """A map-style dataset: JPEG files in memory and a transform."""
 
   def __init__(self, files: list[bytes], transform: Any):
     self.files, self.transform = files, transform
@@ -23,12 +23,12 @@ class Photos:
 
 
 def transform(kind: str) -> Any:
-  """From a JPEG file to a training image.
+  """Returns a transform from a JPEG file to a training image.
 
   Args:
     kind: 'float': Pillow, RandomResizedCrop, flip, ToTensor, as in the
-      reference recipe of ImageNet; 'uint8': the same by transforms.v2 and left
-      as bytes; 'tensor': decoded by torchvision, never a Pillow image.
+      reference recipe of ImageNet; 'uint8': the same with transforms.v2, kept
+      as uint8; 'tensor': decoded by torchvision, without a Pillow image.
   """
   import torch  # pyright: ignore[reportMissingImports]
   import torchvision  # pyright: ignore[reportMissingImports]
@@ -62,14 +62,14 @@ def transform(kind: str) -> Any:
 def loader(
   folder: str, workers: int, batch_size: int, epochs: int, kind: str
 ) -> Any:
-  """A side: one call reads the files so many times."""
+  """Makes a side whose call reads all files `epochs` times."""
   import torch  # pyright: ignore[reportMissingImports]
   import torchvision  # pyright: ignore[reportMissingImports]
 
   files = jpeg_images.read(folder)
-  photos: Any = Photos(files * epochs, transform(kind))
+  images: Any = JpegImages(files * epochs, transform(kind))
   data = torch.utils.data.DataLoader(
-    photos,
+    images,
     batch_size=batch_size,
     shuffle=True,
     num_workers=workers,
@@ -78,15 +78,15 @@ def loader(
   )
 
   def call():
-    for images, labels in data:
-      assert len(images) == len(labels) == batch_size
+    for batch, labels in data:
+      assert len(batch) == len(labels) == batch_size
 
   version = f'({torchvision.__version__}, torch {torch.__version__})'
   return call, {'images': len(data) * batch_size, 'version': version}
 
 
 def decoder(folder: str) -> Any:
-  """A side: one call decodes every file whole, on one thread."""
+  """Makes a side whose call decodes every file completely, on one thread."""
   import torch  # pyright: ignore[reportMissingImports]
   import torchvision  # pyright: ignore[reportMissingImports]
 

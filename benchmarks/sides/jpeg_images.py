@@ -1,4 +1,4 @@
-"""JPEG files as large as ImageNet's, made of real photographs."""
+"""JPEG files of ImageNet's size, made from real photographs."""
 
 import io
 import pathlib
@@ -7,17 +7,17 @@ import tarfile
 import numpy as np
 from PIL import Image
 
-# The size that ImageNet has most of, and some others.
+# The most frequent image size of ImageNet, and others.
 SIZES = ((375, 500), (375, 500), (333, 500), (500, 375), (400, 300))
 QUALITY = 90
 
 
 def tiles(tar: pathlib.Path) -> tuple[list[np.ndarray], str]:
-  """Photographs to be put together, and where they come from.
+  """Returns images to combine, and a description for the report.
 
   Returns:
-    uint8 `[h, w, 3]`: those of the tar if it is there, else parts of
-    scikit-learn's two; and words for the report.
+    uint8 images `[h, w, 3]`: those in the tar file if it exists, otherwise
+    parts of the two photographs in scikit-learn.
   """
   if tar.is_file():
     with tarfile.open(tar) as archive:
@@ -27,7 +27,7 @@ def tiles(tar: pathlib.Path) -> tuple[list[np.ndarray], str]:
         for f in files
         if f
       ]
-    return found, f'mosaics of the {len(found)} photographs of {tar.name}'
+    return found, f'mosaics of the {len(found)} images in {tar.name}'
   from sklearn.datasets import load_sample_images
 
   pair = [np.asarray(image) for image in load_sample_images()['images']]
@@ -41,13 +41,13 @@ def tiles(tar: pathlib.Path) -> tuple[list[np.ndarray], str]:
 
 
 def make(tar: pathlib.Path, folder: pathlib.Path, count: int) -> str:
-  """Writes `count` files into `folder`; returns words for the report."""
-  photos, source = tiles(tar)
+  """Writes `count` files into `folder`; returns a description of them."""
+  images, source = tiles(tar)
   rng = np.random.default_rng(0)
   bytes_ = 0
   for i in range(count):
     height, width = SIZES[i % len(SIZES)]
-    six = [photos[k] for k in rng.choice(len(photos), 6, replace=False)]
+    six = [images[k] for k in rng.choice(len(images), 6, replace=False)]
     grid = (
       [six[:3], six[3:]] if width > height else [six[:2], six[2:4], six[4:]]
     )
@@ -65,5 +65,5 @@ def make(tar: pathlib.Path, folder: pathlib.Path, count: int) -> str:
 
 
 def read(folder: str) -> list[bytes]:
-  """The files, in order."""
+  """Returns the contents of the files, sorted by name."""
   return [path.read_bytes() for path in sorted(pathlib.Path(folder).glob('*'))]

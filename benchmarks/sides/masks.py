@@ -1,6 +1,6 @@
-"""One FMix mask on the host, written as the published code does it.
+"""FMix masks on the host, in numpy and scipy.
 
-Ours, after the official law.
+Reimplemented here, with the distribution of the published code.
 """
 
 import importlib.util
@@ -13,7 +13,7 @@ import numpy as np
 def numpy_fmix_mask(
   rng: np.random.Generator, height: int, width: int
 ) -> np.ndarray:
-  """One FMix mask the numpy way: half a spectrum, inverse FFT, argsort."""
+  """Returns an FMix mask: half a spectrum, inverse FFT, argsort."""
   frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width))
   amplitude = np.maximum(frequency, 1 / max(height, width)) ** -3.0
   noise = rng.standard_normal((2, *frequency.shape))
@@ -29,9 +29,9 @@ def numpy_fmix_mask(
 def scipy_fmix_mask(
   rng: np.random.Generator, height: int, width: int
 ) -> np.ndarray:
-  """The same with scipy's transform in float32, and a partition for the sort.
+  """Returns an FMix mask: scipy's float32 FFT, and a partition, not a sort.
 
-  As fast as we could make it on the host.
+  The fastest version on the host that we found.
   """
   import scipy.fft
 
@@ -51,7 +51,7 @@ def scipy_fmix_mask(
 def make(
   *, size: int, repeats: int
 ) -> tuple[dict[str, Callable[[], Any]], dict[str, Any]]:
-  """A side of `benchmarks.mix_ops`: masks of numpy and, if there, of scipy."""
+  """Makes a side of `mix_ops`: masks by numpy and, if installed, by scipy."""
   rng = np.random.default_rng(0)
   functions = {'numpy': numpy_fmix_mask}
   if importlib.util.find_spec('scipy'):

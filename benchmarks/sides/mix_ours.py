@@ -1,4 +1,4 @@
-"""The modes of jaxmix as sides of `benchmarks.mix_ops`."""
+"""Our sides of `benchmarks.mix_ops`: the modes of jaxmix."""
 
 import functools
 import itertools
@@ -15,15 +15,15 @@ from jaxmix.classification import augment
 MODES = ('mixup', 'cutmix', 'resizemix', 'fmix', 'random_mix')
 CLASSES = 100
 
-Made = tuple[dict[str, Callable[[], Any]], dict[str, Any]]
+CallsAndFacts = tuple[dict[str, Callable[[], Any]], dict[str, Any]]
 
 
-def make(*, shape: list[int], repeats: int) -> Made:
-  """Every mode, per batch and per sample, and a copy.
+def make(*, shape: list[int], repeats: int) -> CallsAndFacts:
+  """Makes a side with every mode, per batch and per sample, and a copy.
 
   Args:
-    shape: of the images, float32 `[B, H, W, C]`.
-    repeats: batches of one call.
+    shape: shape of the images, float32 `[B, H, W, C]`.
+    repeats: batches per call.
   """
   images = jax.random.uniform(jax.random.key(0), shape)
   pixels = jax.random.randint(jax.random.key(1), shape, 0, 256).astype('uint8')
@@ -47,8 +47,8 @@ def make(*, shape: list[int], repeats: int) -> Made:
   return calls, {'jax': jax.__version__}
 
 
-def make_masks(*, size: int, repeats: int) -> Made:
-  """One FMix mask."""
+def make_masks(*, size: int, repeats: int) -> CallsAndFacts:
+  """Makes a side that draws one FMix mask."""
   shape = (1, size, size, 3)
 
   def draw(key, images, labels):
@@ -59,7 +59,7 @@ def make_masks(*, size: int, repeats: int) -> Made:
 
 
 def _from_bytes(key: jax.Array, images: jax.Array, labels: jax.Array) -> Any:
-  """Images as they lie on the device to what a network takes, in one pass."""
+  """Mixes uint8 images and returns normalised bfloat16, in one pass."""
   mix = jaxmix.draw_random_mix(key, images.shape)
   mixed = jaxmix.apply(
     mix,
@@ -72,7 +72,7 @@ def _from_bytes(key: jax.Array, images: jax.Array, labels: jax.Array) -> Any:
 def _normalised_first(
   key: jax.Array, images: jax.Array, labels: jax.Array
 ) -> Any:
-  """The same where the mixing is given what a network takes."""
+  """Normalises first, then mixes bfloat16."""
   x = augment.normalise(images, MEAN, STD).astype(jnp.bfloat16)
   return jaxmix.random_mix(key, x, labels, num_classes=CLASSES)
 
@@ -80,7 +80,7 @@ def _normalised_first(
 def _repeat(
   function: Callable[..., Any], images: Any, labels: Any, repeats: int
 ) -> Callable[[], Any]:
-  """Returns a call that waits for so many batches, each with its own key."""
+  """Returns a call that mixes `repeats` batches, each with its own key."""
   compiled = jax.jit(function)
   keys = itertools.cycle(jax.random.split(jax.random.key(2), 1000))
 
@@ -88,7 +88,7 @@ def _repeat(
     for _ in range(repeats):
       done = compiled(next(keys), images, labels)
       if images.device.platform == 'cpu':
-        # A program that waits behind another would run beside it.
+        # Two queued programs would run at the same time.
         jax.block_until_ready(done)
     jax.block_until_ready(done)
 

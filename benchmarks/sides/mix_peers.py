@@ -1,7 +1,7 @@
-"""The modes of torch, timm and torchvision as sides of `benchmarks.mix_ops`.
+"""Other sides of `benchmarks.mix_ops`: torch, timm and torchvision.
 
-No jax here. Images are channels_last, in which torch is fastest. Labels become
-dense where the library does that; our own torch modes mix the images alone.
+Does not import jax. Images are channels_last, where torch is fastest. timm and
+torchvision return soft labels; our torch modes mix only the images.
 """
 
 import functools
@@ -18,15 +18,15 @@ from benchmarks.sides import torch_mix
 
 CLASSES = 100
 
-Made = tuple[dict[str, Callable[[], Any]], dict[str, Any]]
+CallsAndFacts = tuple[dict[str, Callable[[], Any]], dict[str, Any]]
 
 
-def make_torch(*, shape: list[int], repeats: int, device: str) -> Made:
-  """A copy, the four modes and RandomMix, by `benchmarks.sides.torch_mix`.
+def make_torch(*, shape: list[int], repeats: int, device: str) -> CallsAndFacts:
+  """Makes a side with a copy, the four modes and RandomMix in torch.
 
   Args:
-    shape: of the images, `[B, H, W, C]`.
-    repeats: batches of one call.
+    shape: shape of the images, `[B, H, W, C]`.
+    repeats: batches per call.
     device: 'cpu' or 'cuda'.
   """
   images, _ = _batch(shape, device)
@@ -40,8 +40,8 @@ def make_torch(*, shape: list[int], repeats: int, device: str) -> Made:
   return _calls(calls, repeats), {'torch': torch.__version__}
 
 
-def make_timm(*, shape: list[int], repeats: int, device: str) -> Made:
-  """Timm's Mixup: mixes a batch with itself reversed, in place."""
+def make_timm(*, shape: list[int], repeats: int, device: str) -> CallsAndFacts:
+  """Makes a side with timm's Mixup: in place, with the reversed batch."""
   import timm  # pyright: ignore[reportMissingImports]
   from timm.data import Mixup  # pyright: ignore[reportMissingImports]
 
@@ -57,8 +57,10 @@ def make_timm(*, shape: list[int], repeats: int, device: str) -> Made:
   }
 
 
-def make_torchvision(*, shape: list[int], repeats: int, device: str) -> Made:
-  """Torchvision's MixUp and CutMix: mix with the batch rolled by one."""
+def make_torchvision(
+  *, shape: list[int], repeats: int, device: str
+) -> CallsAndFacts:
+  """Makes a side with torchvision's modes, which mix with the rolled batch."""
   import torchvision  # pyright: ignore[reportMissingImports]
   from torchvision.transforms import (  # pyright: ignore[reportMissingImports]
     v2,
@@ -81,10 +83,10 @@ def _batch(shape: list[int], device: str) -> tuple[Any, Any]:
 
 
 def _calls(functions: Mapping[str, Callable[[], Any]], repeats: int) -> Any:
-  """Calls of so many batches; on a CPU with one thread or all, what is best.
+  """Returns calls of `repeats` batches, with the faster of one and all threads.
 
-  The threads of torch wait for each other after every operation: over a small
-  batch, or where another process wants a core, one alone may be far quicker.
+  The threads of torch wait for each other after every operation. For a small
+  batch, or if another process uses a core, one thread may be much faster.
   """
 
   def make(function: Callable[[], Any]) -> Callable[[], Any]:
@@ -97,11 +99,11 @@ def _calls(functions: Mapping[str, Callable[[], Any]], repeats: int) -> Any:
         torch.cuda.synchronize()
       return time.perf_counter() - start
 
-    found = {
+    seconds = {
       threads: statistics.median(call(threads, 1) for _ in range(9))
       for threads in (machine.cores(), 1)
     }
-    best = min(found, key=lambda threads: found[threads])
+    best = min(seconds, key=lambda threads: seconds[threads])
     return functools.partial(call, best)
 
   return {name: make(function) for name, function in functions.items()}

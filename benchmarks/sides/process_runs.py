@@ -1,4 +1,4 @@
-"""Single runs for `benchmarks.process_scaling`, as a cluster starts them."""
+"""Training runs of `benchmarks.process_scaling`, started as on a cluster."""
 
 import dataclasses
 import json
@@ -16,14 +16,14 @@ from benchmarks.harness.rounds import ROOT
 from benchmarks.sides.retrieval_data import IMAGE_DIM, TEXT_DIM
 from jaxretrieval.feature_sets import captions, feature_set
 
-SHARDS = 4  # of every run: all of them train the same
-SLOWEST = 300  # seconds
+VIRTUAL_DEVICES = 4  # the same in every run, so that all train the same
+TIMEOUT = 300  # seconds
 
 DIGITS, HEAD = 'WRN-10-1, digits', 'text head'
 EXAMPLES = {DIGITS: 1437, HEAD: 1024}
 BATCH = {DIGITS: 64, HEAD: 128}
 STEPS = {DIGITS: 128, HEAD: 48}
-CALL = {DIGITS: 16, HEAD: 8}  # steps of a call, and of a row
+CALL = {DIGITS: 16, HEAD: 8}  # steps per dispatch and per metric record
 CONFIG = {
   DIGITS: 'configs/quickstart.py',
   HEAD: 'configs/retrieval_quickstart.py',
@@ -32,34 +32,34 @@ CONFIG = {
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-  """One kind of run.
+  """The options of one run.
 
   Attributes:
     net: `DIGITS` or `HEAD`.
-    batch: examples of a step.
-    processes: how many.
-    devices: of each.
-    elastic: whether its bits are those of any number of devices.
-    pinned: whether a process has one core.
+    batch: examples per step.
+    processes: number of processes.
+    devices: devices per process.
+    invariant: whether the run is device-count-invariant.
+    pinned: whether each process is pinned to one core.
   """
 
   net: str
   batch: int
   processes: int = 1
   devices: int = 1
-  elastic: bool = False
+  invariant: bool = False
   pinned: bool = True
 
 
 def command(
   case: Case, source: str, folder: pathlib.Path, port: int
 ) -> list[list[str]]:
-  """What starts each process of a run."""
+  """Returns the command of each process of a run."""
   call = CALL[case.net]
   fields: dict[str, Any] = {
     'batch_size': case.batch,
-    'virtual_devices': SHARDS,
-    'device_count_invariant': case.elastic,
+    'virtual_devices': VIRTUAL_DEVICES,
+    'device_count_invariant': case.invariant,
     'epochs': STEPS[case.net] * case.batch / EXAMPLES[case.net],
     'steps_per_dispatch': call,
     'log_every': call,
@@ -81,10 +81,10 @@ def command(
 
 
 def run(case: Case, source: str, folder: pathlib.Path) -> float:
-  """Trains; returns the examples a second.
+  """Trains; returns examples per second.
 
   Raises:
-    RuntimeError: a process did not end well; what it said.
+    RuntimeError: a process failed; includes its output.
   """
   with socket.socket() as listener:
     listener.bind(('localhost', 0))
@@ -93,7 +93,7 @@ def run(case: Case, source: str, folder: pathlib.Path) -> float:
   env = os.environ | {
     'JAX_PLATFORMS': 'cpu',
     'JAX_NUM_CPU_DEVICES': str(case.devices),
-    # As many threads as collectives of several devices need not to wait.
+    # Enough threads that collectives of several devices do not deadlock.
     'NPROC': str(2 if case.pinned else 2 * case.devices + 2),
   }
   processes = []
@@ -113,46 +113,48 @@ def run(case: Case, source: str, folder: pathlib.Path) -> float:
     )
   try:
     for process in processes:
-      _, said = process.communicate(timeout=SLOWEST)
+      _, output = process.communicate(timeout=TIMEOUT)
       if process.returncode:
-        raise RuntimeError(f'{case} ended with {process.returncode}:\n{said}')
+        raise RuntimeError(
+          f'{case} ended with exit code {process.returncode}:\n{output}'
+        )
   finally:
     for process in processes:
       process.kill()
   return rate((folder / 'metrics.jsonl').read_text())
 
 
-def rate(rows: str) -> float:
-  """The median rate of a run, without the first quarter of its rows.
+def rate(records: str) -> float:
+  """Returns the median throughput, without the first quarter of the records.
 
   Args:
-    rows: of a `metrics.jsonl`.
+    records: contents of a `metrics.jsonl`.
 
   Examples:
-    >>> rows = [{'time/examples_per_s': x} for x in (1.0, 9.0, 5.0, 7.0)]
-    >>> rate(''.join(json.dumps(row) + chr(10) for row in rows))
+    >>> records = [{'time/examples_per_s': x} for x in (1.0, 9.0, 5.0, 7.0)]
+    >>> rate(''.join(json.dumps(record) + chr(10) for record in records))
     7.0
   """
-  found = [json.loads(line) for line in rows.splitlines()]
   name = 'time/examples_per_s'
-  rates = [row[name] for row in found if name in row]
+  parsed = map(json.loads, records.splitlines())
+  rates = [record[name] for record in parsed if name in record]
   return statistics.median(rates[len(rates) // 4 :])
 
 
 def write_features(folder: str) -> str:
-  """Writes a feature set of random numbers, as wide as COCO's."""
+  """Writes a random feature set with the dimensions of COCO's features."""
   rng = np.random.default_rng(0)
 
   def split(count, start):
     ids = start + np.arange(count)
-    said = captions.build(
+    split_captions = captions.build(
       ids,
       [f'{i}.jpg' for i in ids],
-      [(row, 'en', f'picture {start + row}') for row in range(count)],
+      [(row, 'en', f'image {start + row}') for row in range(count)],
     )
     images = np.abs(rng.standard_normal((count, IMAGE_DIM), np.float32))
     texts = rng.standard_normal((count, TEXT_DIM), np.float32)
-    return feature_set.Split(said, images, texts)
+    return feature_set.Split(split_captions, images, texts)
 
   train = EXAMPLES[HEAD]
   return str(

@@ -1,4 +1,4 @@
-"""A checkpoint saved, restored and verified, beside orbax alone."""
+"""Checkpoints of `reliability_cost`: save, restore, verify, and orbax alone."""
 
 import collections
 import contextlib
@@ -33,37 +33,37 @@ SAVE_DEFAULTS = 'save, orbax alone, compressed'
 RESTORE, RESTORE_ORBAX = 'restore', 'restore, orbax alone'
 RESTORE_DEFAULTS = 'restore, orbax alone, compressed'
 CHECK, VERIFY = 'manifest.check', 'python -m launch.verify'
-# What is done in every round, in this order.
+# The calls of every round, in this order.
 CALLS = (
   *(SAVE, UNREAD, SAVE_ORBAX, SAVE_DEFAULTS),
   *(RESTORE, RESTORE_ORBAX, RESTORE_DEFAULTS),
   *(CHECK, VERIFY),
 )
 
-# The parts of a save, one after the other, and the functions that do them.
+# The parts of a save, in order, and their functions.
 PARTS = {
-  'are all values finite?': (storage, 'check_finite'),
+  'check that all values are finite': (storage, 'check_finite'),
   'sha256 of the arrays': (storage, 'describe'),
-  'orbax writes': (storage, 'write'),
-  'orbax reads': (storage, 'read'),
-  'compares what was read': (storage, 'check_same'),
+  'write by orbax': (storage, 'write'),
+  'read by orbax': (storage, 'read'),
+  'compare with memory': (storage, 'check_same'),
   'sha256 of the files, manifest, fsync': (manifest, 'write'),
 }
-# What the thread that trains waits for.
-SNAPSHOT, GIVEN = 'snapshot on the device', 'save() takes it'
+# Parts that the training thread waits for.
+SNAPSHOT, GIVEN = 'snapshot on the device', 'save() returns'
 CPU = 'CPU seconds of a save'
 
 Seconds = dict[str, list[float]]
 
 
 class Files(NamedTuple):
-  """What was measured.
+  """Measurements of checkpoints.
 
   Attributes:
-    seconds: of every round, by what was done.
+    seconds: seconds of every round, by call or part.
     size: bytes of the arrays.
-    leaves: how many arrays there are.
-    stored: bytes on disk, ours and orbax's own.
+    leaves: number of arrays.
+    stored: bytes on disk, ours and orbax's defaults.
   """
 
   seconds: Seconds
@@ -73,21 +73,21 @@ class Files(NamedTuple):
 
 
 def measure(rounds: int, megabytes: float) -> Files:
-  """Does everything once a round, in turn.
+  """Times every call once per round.
 
-  Before each the system has written what the one before left to it. What is
-  read lies in its cache: compared is the work of reading, not the disk.
+  Before each call, pending writes are flushed. Files that are read are in the
+  page cache, so the work of reading is compared and not the disk.
 
   Args:
-    rounds: how often; once more before, to warm up.
-    megabytes: of the arrays, about.
+    rounds: number of rounds, after one untimed round.
+    megabytes: approximate size of the arrays.
   """
   state = make_state(megabytes)
   host = jax.device_get(state)
   size = sum(x.nbytes for x in jax.tree.leaves(host))
   seconds: Seconds = collections.defaultdict(list)
-  with tempfile.TemporaryDirectory(prefix='reliability_') as place:
-    here = pathlib.Path(place)
+  with tempfile.TemporaryDirectory(prefix='reliability_') as folder:
+    here = pathlib.Path(folder)
     run, ours, theirs = here / 'run/checkpoints', here / 'ours', here / 'theirs'
     run.parent.mkdir()
     numbers = itertools.count()
@@ -102,17 +102,17 @@ def measure(rounds: int, megabytes: float) -> Files:
       ):
         save(new(), state)
 
-    def save_watched() -> None:
-      begun = time.process_time()
+    def save_timed() -> None:
+      start = time.process_time()
       with parts_timed(seconds):
         save(new(), state, seconds)
-      seconds[CPU].append(time.process_time() - begun)
+      seconds[CPU].append(time.process_time() - start)
 
     save(run, state)
     storage.write(ours, host)
     write_defaults(theirs, host)
     calls: dict[str, Callable[[], Any]] = {
-      SAVE: save_watched,
+      SAVE: save_timed,
       UNREAD: save_unread,
       SAVE_ORBAX: lambda: storage.write(new(), host),
       SAVE_DEFAULTS: lambda: write_defaults(new(), host),
@@ -125,9 +125,9 @@ def measure(rounds: int, megabytes: float) -> Files:
     turns = [name for _ in range(rounds + 1) for name in CALLS]
     for name in tqdm(turns, desc=f'checkpoints of {megabytes:.0f} MB'):
       os.sync()
-      begun = time.perf_counter()
+      start = time.perf_counter()
       calls[name]()
-      seconds[name].append(time.perf_counter() - begun)
+      seconds[name].append(time.perf_counter() - start)
       for left in here.glob('new-*'):
         shutil.rmtree(left)
     stored = _bytes(run), _bytes(theirs)
@@ -136,7 +136,7 @@ def measure(rounds: int, megabytes: float) -> Files:
 
 
 def make_state(megabytes: float) -> TrainState:
-  """Random parameters of 10 layers and Adam's moments, float32."""
+  """Returns random parameters of 10 layers and Adam's moments, float32."""
   width = max(4, round((megabytes * 1e6 / 4 / 3 / 10) ** 0.5))
   rng = np.random.default_rng(0)
 
@@ -158,17 +158,17 @@ def make_state(megabytes: float) -> TrainState:
 def save(
   folder: pathlib.Path, state: TrainState, seconds: Seconds | None = None
 ) -> None:
-  """Saves as a run does, and waits for it."""
+  """Saves as a training run does, and waits until it is written."""
   snapshot = _snapshot()
   with contextlib.closing(Checkpoints(folder, 1, {'seed': 0})) as checkpoints:
-    begun = time.perf_counter()
+    start = time.perf_counter()
     copy = jax.block_until_ready(snapshot(state))
     made = time.perf_counter()
     checkpoints.save(1, copy)
     given = time.perf_counter()
     checkpoints.wait()
   if seconds is not None:
-    seconds[SNAPSHOT].append(made - begun)
+    seconds[SNAPSHOT].append(made - start)
     seconds[GIVEN].append(given - made)
 
 
@@ -179,19 +179,19 @@ def _snapshot() -> Callable[[TrainState], TrainState]:
 
 @contextlib.contextmanager
 def parts_timed(seconds: Seconds) -> Iterator[None]:
-  """Adds the seconds of `PARTS`; they run one after the other."""
+  """Records the seconds of `PARTS`, which run one after the other."""
   running = []
 
   def timed(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     def call(*args: Any) -> Any:
-      if running:  # by another part
+      if running:  # called by another part
         return function(*args)
       running.append(name)
-      begun = time.perf_counter()
+      start = time.perf_counter()
       try:
         return function(*args)
       finally:
-        seconds[name].append(time.perf_counter() - begun)
+        seconds[name].append(time.perf_counter() - start)
         running.clear()
 
     return call
@@ -204,7 +204,7 @@ def parts_timed(seconds: Seconds) -> Iterator[None]:
 
 
 def restore(folder: pathlib.Path, state: TrainState) -> None:
-  """Restores as a run does: files and arrays against their sha256."""
+  """Restores as a training run does, with all sha256 verified."""
   like = jax.tree.map(
     lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state
   )
@@ -213,13 +213,13 @@ def restore(folder: pathlib.Path, state: TrainState) -> None:
 
 
 def write_defaults(folder: pathlib.Path, host: Any) -> None:
-  """Orbax as it comes, which compresses."""
+  """Writes a checkpoint with orbax's defaults, which compress."""
   with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
     checkpointer.save(folder, args=ocp.args.PyTreeSave(host))
 
 
 def read_defaults(folder: pathlib.Path, host: Any) -> Any:
-  """Reads it, as arrays of numpy."""
+  """Reads such a checkpoint into numpy arrays."""
   how = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), host)
   with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
     return checkpointer.restore(
@@ -228,7 +228,7 @@ def read_defaults(folder: pathlib.Path, host: Any) -> Any:
 
 
 def verify(workdir: pathlib.Path) -> None:
-  """The command, from the start of its process."""
+  """Runs `launch.verify` in a new process."""
   command = [sys.executable, '-m', 'launch.verify', str(workdir)]
   subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
 

@@ -1,4 +1,4 @@
-"""The training step of `launch` with its check, and one without any."""
+"""Training steps of `reliability_cost`: with and without the finite check."""
 
 import contextlib
 import dataclasses
@@ -23,8 +23,8 @@ from launch.train import step
 from launch.train.state import TrainState
 
 MODE = 'float32, RandomMix'
-# The same program twice: what those two differ in is noise.
-CHECKED, FIRSTS = 'with its check', 'looks at first elements alone'
+# PLAIN and AGAIN are the same program; their difference is noise.
+CHECKED, FIRSTS = 'with the check', 'checks first elements only'
 PLAIN, AGAIN = 'without a check', 'without a check, again'
 ALONE = 'the check alone'
 
@@ -53,10 +53,10 @@ def make_optimizer(config: Any, schedule: optax.Schedule) -> Any:
 
 
 def _all_at_once(grads: PyTree) -> PyTree:
-  """Lets no parameter be updated before all gradients are there.
+  """Makes every update depend on all gradients.
 
-  Or XLA would copy those from which a gradient is still to be computed: to
-  leave this out would flatter the step with the check.
+  Otherwise XLA would copy the parameters that later gradients still need, and
+  the step without a check would look slower than it is.
   """
   firsts = [
     jnp.asarray(g[(0,) * g.ndim], jnp.float32) for g in jax.tree.leaves(grads)
@@ -113,13 +113,13 @@ def make_train_steps(
 
 
 def _first_elements(arrays: list[jax.Array]) -> jax.Array:
-  """In place of `launch.train.step._finite`: all of it but the sums."""
+  """Replaces `launch.train.step._finite`; reads only the first elements."""
   firsts = [jnp.asarray(x[(0,) * x.ndim], jnp.float32) for x in arrays]
   return jnp.isfinite(jnp.stack(firsts))
 
 
 def _sides() -> dict[str, list[tuple[Any, str, Any]]]:
-  """By side what is put in the place of what, while it is made."""
+  """Returns, by side, what to patch while the side is made."""
   made = []
 
   def make_once(*args: Any, **options: Any) -> step.TrainSteps:
@@ -142,12 +142,12 @@ def _sides() -> dict[str, list[tuple[Any, str, Any]]]:
 def make_head(
   *, images: int, batch_size: int, steps: int
 ) -> tuple[dict[str, Callable[[], Any]], dict[str, Any]]:
-  """The text head of configs/coco_m3l.py: a call for each side.
+  """Makes a call for each side, with the text head of configs/coco_m3l.py.
 
   Args:
-    images: of the random training set.
-    batch_size: of the step.
-    steps: of one call.
+    images: size of the random training set.
+    batch_size: texts per step.
+    steps: steps per call.
   """
   arrays = features(images)
 
@@ -163,10 +163,10 @@ def make_head(
 def make_net(
   **fields: Any,
 ) -> tuple[dict[str, Callable[[], Any]], dict[str, Any]]:
-  """A net and its images: a call for each side.
+  """Makes a call for each side, with a network and its images.
 
   Args:
-    **fields: of the `Workload`, one call of the device.
+    **fields: fields of the `Workload`, with one dispatch per call.
   """
   work = Workload(**fields)
   shapes = step_ours.weight_shapes(work)
@@ -186,14 +186,15 @@ def _make_calls(
   start: Callable[[], tuple[Callable[[], Any], list[tuple[int, ...]]]],
   steps: int,
 ) -> tuple[dict[str, Callable[[], Any]], dict[str, Any]]:
-  """Makes the sides, and the check alone, as often as they have steps.
+  """Makes the calls of all sides, and of the check alone.
 
   Args:
-    start: gives a call that returns metrics, and the shapes of the gradients.
-    steps: of one call.
+    start: returns a call that returns metrics, and the shapes of the gradients.
+    steps: steps per call, and checks per call of the check alone.
 
   Returns:
-    The calls by side, and facts: the losses of each in its first two calls.
+    The calls by side, and facts: the losses of the first two calls of each
+      side.
   """
   calls, losses, shapes = {}, {}, []
   for name, places in _sides().items():
@@ -216,8 +217,10 @@ def _make_calls(
 
 
 def compare(facts: dict[str, dict[str, Any]]) -> None:
-  """Raises ValueError where the sides do not take the same steps."""
+  """Raises ValueError if the sides do not take the same steps."""
   for losses in (side['losses'] for side in facts.values()):
-    for name, found in losses.items():
-      if not np.allclose(found, losses[PLAIN], rtol=1e-3):
-        raise ValueError(f'{name} is not the step {PLAIN}: {losses}')
+    for name, values in losses.items():
+      if not np.allclose(values, losses[PLAIN], rtol=1e-3):
+        raise ValueError(
+          f'the steps {name!r} and {PLAIN!r} have different losses: {losses}'
+        )

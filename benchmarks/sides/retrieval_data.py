@@ -1,4 +1,4 @@
-"""Features in COCO's shapes, drawn at random. Neither jax nor torch."""
+"""Random features with COCO's shapes; imports neither jax nor torch."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ CAPTIONS, TEXT_DIM, IMAGE_DIM = 5, 512, 2048
 
 
 def features(images: int) -> dict[str, np.ndarray]:
-  """Random arrays in the form of `training_set.training_arrays`."""
+  """Returns random arrays in the form of `training_set.training_arrays`."""
   rng = np.random.default_rng(0)
 
   def normal(*shape):

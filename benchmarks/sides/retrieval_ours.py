@@ -1,4 +1,4 @@
-"""The training step of the text head as `launch` runs it, without a run."""
+"""Our side of `retrieval_step`: the training step of the text head."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -20,7 +20,7 @@ from launch.train.step import make_train_steps
 
 
 class Run(NamedTuple):
-  """The step as `launch` runs it, before its first."""
+  """The step as `launch` runs it, with its initial state."""
 
   config: Any
   feed: Any
@@ -68,12 +68,12 @@ def start(
 def make(
   *, images: int, batch_size: int, steps: int
 ) -> tuple[dict[str, Callable[[], Any]], dict[str, Any]]:
-  """The side of `benchmarks.retrieval_step`: the step, its products alone.
+  """Makes the side of `retrieval_step`: the step, and its products alone.
 
   Args:
-    images: of the random training set.
-    batch_size: of the step.
-    steps: of one call.
+    images: size of the random training set.
+    batch_size: texts per step.
+    steps: steps per call.
   """
   run = start(features(images), batch_size, steps)
   calls = {
@@ -96,8 +96,8 @@ def make_call(run: Run) -> Callable[[], Any]:
 
 
 def make_products(run: Run, size: int, steps: int) -> Callable[[], Any]:
-  """Returns the matrix products of the steps, and nothing else of them."""
-  # Copies: the steps give theirs away.
+  """Returns a call that computes only the matrix products of the steps."""
+  # Copies, because the steps donate their parameters.
   kernels = [jnp.copy(block['kernel']) for block in run.state.params.values()]
   inputs = [jnp.ones((size, len(kernel))) for kernel in kernels]
   last = jnp.ones((size, IMAGE_DIM))
@@ -116,7 +116,7 @@ def make_products(run: Run, size: int, steps: int) -> Callable[[], Any]:
     for _ in range(steps):
       done = products(kernels, inputs, outputs)
       if jax.default_backend() == 'cpu':
-        # A program that waits behind another would run beside it.
+        # Two queued programs would run at the same time.
         jax.block_until_ready(done)
     return jax.block_until_ready(done)
 
@@ -124,11 +124,11 @@ def make_products(run: Run, size: int, steps: int) -> Callable[[], Any]:
 
 
 def compiled_memory(batch_size: int) -> dict[str, float]:
-  """What XLA lays out for one step on the whole of COCO.
+  """Returns the memory that XLA allocates for one step on the whole of COCO.
 
   Returns:
-    MB of the arguments (features and state, updated in place) and of all else,
-    and how many matrices of batch by batch the program names.
+    MB of the arguments (features and state, updated in place) and of
+    temporaries, and how often the program mentions a matrix of batch by batch.
   """
   arrays = features(300)
   run = start(arrays, batch_size)

@@ -1,10 +1,9 @@
-"""The training step of the text head in torch, as fast as we could write it.
+"""Torch side of `retrieval_step`: the text head's training step, optimised.
 
-Ours, after the paper: it has no published code. The features lie in memory as
-ours do, the same are drawn, the loss is the same formula. The miner is a Gram
-matrix and a minimum, which is quicker than `torch.cdist`, or
-pytorch-metric-learning's BatchHardMiner. The metrics that our step reports are
-left out.
+Written from the paper, which has no published code. The features are in memory,
+sampling and loss are the same as in jaxretrieval. The miner is a Gram matrix
+and a minimum, which is faster than `torch.cdist`, or pytorch-metric-learning's
+BatchHardMiner. The step does not compute the metrics that ours reports.
 """
 
 import importlib.util
@@ -19,7 +18,7 @@ from benchmarks.harness import machine
 from benchmarks.sides.retrieval_data import features
 
 METRIC_LEARNING = bool(importlib.util.find_spec('pytorch_metric_learning'))
-LEAST = 'fused Adam'  # the fastest of torch, and the least memory
+FASTEST = 'fused Adam'  # fastest in torch, and least memory
 
 
 class Feed(NamedTuple):
@@ -32,7 +31,7 @@ class Feed(NamedTuple):
 
 
 class Head(torch.nn.Module):
-  """FC, dropout, ReLU, l2-norm; none after the last block."""
+  """Blocks of FC, dropout, ReLU and l2-norm; no norm after the last block."""
 
   def __init__(self, params: Mapping[str, Any], dropout: tuple[float, ...]):
     super().__init__()
@@ -64,7 +63,7 @@ class Head(torch.nn.Module):
 
 
 def hardest(text: Any, image: Any, ids: Any, caption: Any) -> tuple[Any, Any]:
-  """The nearest image that is not the anchor's own: index and valid `[B]`."""
+  """Returns index and validity `[B]` of the nearest image of another anchor."""
   scores = torch.addmm(image.square().sum(1)[None], text, image.T, alpha=-2)
   same = (ids[:, None] == ids) | (caption[:, None] == caption)
   least, index = scores.masked_fill_(same, torch.inf).min(1)
@@ -72,19 +71,19 @@ def hardest(text: Any, image: Any, ids: Any, caption: Any) -> tuple[Any, Any]:
 
 
 def m3l(text: Any, image: Any, negatives: tuple[Any, Any]) -> Any:
-  """Equation 1 of the paper, rho 4, alpha 0.5 and 1, as jaxretrieval has it."""
+  """Returns equation 1 of the paper with rho 4, alpha 0.5 and 1."""
   index, valid = negatives
   least = 1e-6 * image.square().sum(1).mean()
   positive, to_image, to_text = (
     (text - other).square().sum(1) + least
     for other in (image, image[index], text[index])
   )
-  rows = 0.5 * (positive / to_image) ** 4 + (positive / to_text) ** 4
-  return torch.where(valid, rows, 0).sum() / valid.sum().clamp(min=1)
+  losses = 0.5 * (positive / to_image) ** 4 + (positive / to_text) ** 4
+  return torch.where(valid, losses, 0).sum() / valid.sum().clamp(min=1)
 
 
 def loss(head: Head, image: Any, text: Any, ids: Any, caption: Any) -> Any:
-  """M3L of one batch with the hardest negatives."""
+  """Returns M3L of one batch with the hardest negatives."""
   x = head(text)
   with torch.no_grad():
     negatives = hardest(x, image, ids, caption)
@@ -94,7 +93,7 @@ def loss(head: Head, image: Any, text: Any, ids: Any, caption: Any) -> Any:
 def loss_of_metric_learning(
   head: Head, image: Any, text: Any, ids: Any, caption: Any
 ) -> Any:
-  """The same with pytorch-metric-learning's miner; it knows ids alone."""
+  """Returns M3L with pytorch-metric-learning's miner, which uses only ids."""
   del caption
   from pytorch_metric_learning import (  # pyright: ignore[reportMissingImports]
     distances,
@@ -104,15 +103,18 @@ def loss_of_metric_learning(
   distance = distances.LpDistance(normalize_embeddings=False, power=2)
   miner = miners.BatchHardMiner(distance=distance)
   x = head(text)
-  # A copy: to the miner the same tensor says that the two sides are one.
+  # A copy: passing the same tensor means that both sides are the same set.
   anchor, _, negative = miner(x.detach(), ids, image, ids.clone())
-  # A row without a negative would be left out; here every row has one.
+  # The miner omits anchors without a negative; here every anchor has one.
   valid = anchor == torch.arange(len(x), device=x.device)
   return m3l(x, image, (negative, valid))
 
 
 def batch(feed: Feed, ids: Any, slot: int | None = None) -> Any:
-  """Images, texts, image ids, caption ids; one caption of five, or `slot`."""
+  """Returns images, texts, image ids and caption ids of a batch.
+
+  Each image has one of its captions: the one in `slot`, or a random one.
+  """
   slots = torch.randint(feed.text.shape[1], ids.shape, device=ids.device)
   if slot is not None:
     slots.fill_(slot)
@@ -126,13 +128,13 @@ def make_steps(
   optimizer: Any,
   loss: Callable[..., Any],
 ) -> Callable[[np.ndarray], Any]:
-  """Returns a function that takes a step for each row of `[K, B]`."""
+  """Returns a function that takes K steps, one for each row of `[K, B]`."""
 
   def steps(block: np.ndarray) -> list[float]:
     losses = []
     for ids in torch.from_numpy(block).to(feed.image.device):
       optimizer.zero_grad(set_to_none=True)
-      # To a compiled loss: what the step before gave may be overwritten.
+      # Lets a compiled loss overwrite the results of the previous step.
       torch.compiler.cudagraph_mark_step_begin()
       value = loss(head, *batch(feed, ids))
       value.backward()
@@ -144,7 +146,7 @@ def make_steps(
 
 
 def make_products(head: Head, size: int, steps: int) -> Callable[[], None]:
-  """Returns the matrix products of the steps, and nothing else of them."""
+  """Returns a call that computes only the matrix products of the steps."""
   pairs = []
   for i, block in enumerate(head.blocks):
     dim_out, dim_in = block.weight.shape
@@ -169,7 +171,7 @@ def make_products(head: Head, size: int, steps: int) -> Callable[[], None]:
 def make_feed(
   arrays: Mapping[str, np.ndarray], image_scale: float, device: str = 'cpu'
 ) -> Feed:
-  """The features of `retrieval_data` as tensors."""
+  """Returns the features of `retrieval_data` as tensors."""
   torch.set_num_threads(machine.cores())
   image, text, caption = (
     torch.from_numpy(arrays[name]).to(device)
@@ -189,17 +191,17 @@ def make(
   adam: dict[str, Any],
   every: bool,
 ) -> tuple[dict[str, Callable[[], Any]], dict[str, Any]]:
-  """The side of `benchmarks.retrieval_step`: a call for each way.
+  """Makes the side of `retrieval_step`: a call for each variant of the step.
 
   Args:
     device: 'cpu' or 'cuda'.
-    images: of the random training set.
-    batch_size: of the step.
-    steps: of one call.
-    weights: the file of the parameters, by 'block1/kernel', and 'image_scale'.
-    dropout: after each block.
-    adam: the options of torch.optim.Adam.
-    every: whether with what is not the fastest of torch, and the products.
+    images: size of the random training set.
+    batch_size: texts per step.
+    steps: steps per call.
+    weights: file with the parameters, 'block1/kernel' etc., and 'image_scale'.
+    dropout: dropout rate after each block.
+    adam: options of torch.optim.Adam.
+    every: whether to add the slower variants, and the products alone.
   """
   with np.load(weights) as file:
     flat = dict(file)
@@ -208,10 +210,10 @@ def make(
   feed = make_feed(features(images), scale, device)
   params: dict[str, Any] = {}
   for name, array in flat.items():
-    block, _, kind = name.partition('/')
-    params.setdefault(block, {})[kind] = array
+    block, _, field = name.partition('/')
+    params.setdefault(block, {})[field] = array
 
-  def rows() -> Iterator[np.ndarray]:
+  def batches_of_ids() -> Iterator[np.ndarray]:
     rng = np.random.default_rng(0)
     while True:
       order = rng.permutation(images)
@@ -219,12 +221,12 @@ def make(
         yield order[start : start + batch_size]
 
   def call(loss: Callable[..., Any], **how: Any) -> Callable[[], Any]:
-    head, batches = Head(params, dropout).to(device), rows()
+    head, batches = Head(params, dropout).to(device), batches_of_ids()
     optimizer = torch.optim.Adam(head.parameters(), **adam, **how)
     take = make_steps(feed, head, optimizer, loss)
     return lambda: take(np.stack([next(batches) for _ in range(steps)]))
 
-  calls = {LEAST: call(loss, fused=True)}
+  calls = {FASTEST: call(loss, fused=True)}
   if METRIC_LEARNING:
     calls['fused Adam, BatchHardMiner'] = call(
       loss_of_metric_learning, fused=True

@@ -1,22 +1,22 @@
-"""The least time of a training step on a machine whose limits were measured.
+"""Roofline of a training step: FLOP, bytes, and the least time they take.
 
-The work is counted, not measured: FLOP of convolutions and matrix products in
-the program of the gradient (2 for a multiply and add, none for the zeros that a
-strided convolution's input gradient is dilated with), and bytes by a model of
-what is read and written where nothing is fused across a convolution:
+The work is counted, not measured. FLOP are those of convolutions and matrix
+products in the program of the gradient (2 per multiply-add, 0 for the zeros
+that dilate the input gradient of a strided convolution). Bytes follow a model
+without fusion across convolutions:
 
-- each convolution passes over its input and its output three times: forward,
-  for the gradient of its input, and of its kernel;
+- each convolution passes three times over its input and its output: forward,
+  for the gradient of its input, and for the gradient of its kernel;
 - each BatchNorm with its ReLU passes eight times over its input: statistics,
-  read and write, and backward two reads for sums, two and a write for the
-  gradient;
-- SGD with momentum reads gradient, parameter, momentum and writes the last
-  two: 20 bytes a parameter.
+  read and write; backward, two reads for sums, and two reads and a write for
+  the gradient;
+- SGD with momentum reads gradient, parameter and momentum and writes the last
+  two: 20 bytes per parameter.
 
-The *floor* is the FLOP at the rate of the measured matrix product. The *serial
-roofline* has the convolutions at `REACHED` of that rate and, after them, the
-bytes at the rate of the measured copy: what a well-tuned program that overlaps
-nothing takes. It is no bound: fusing can beat it.
+The *floor* is the FLOP at the rate of the measured matrix product, a lower
+bound. The *serial roofline* takes convolutions at `REACHED` of that rate and
+then the bytes at the rate of the measured copy: the time of a well-tuned
+program without overlap. Fusion can be faster, so it is not a bound.
 """
 
 from collections.abc import Callable, Mapping
@@ -30,23 +30,23 @@ from flax import linen as nn
 from benchmarks.sides import step_ours
 from benchmarks.sides.workload import Workload
 
-# 494.5 / 798: convolutions at half of an H100's 989 TFLOP/s, of which an 8192
-# cubed product in bfloat16 reaches 798. With it the roofline was within 7 % of
+# 494.5 / 798: convolutions at half of an H100's 989 TFLOP/s, of which a product
+# of 8192 cubed in bfloat16 reaches 798. The resulting roofline is within 7 % of
 # the best published ResNet-50 step on that device (MLPerf 3.0).
 REACHED = 0.62
 CONV_PASSES, NORM_PASSES, SGD_BYTES = 3, 8, 20
 
 
 def flop(function: Callable[..., Any], *arguments: Any) -> int:
-  """FLOP of the convolutions and matrix products of a function.
+  """Returns the FLOP of the convolutions and matrix products of a function.
 
   Args:
     function: traced, not run; may call jitted functions, scans and branches
-      (of which the costliest counts).
+      (the most expensive branch counts).
     *arguments: arrays or their shapes.
 
   Raises:
-    ValueError: they stand in a loop of unknown length.
+    ValueError: a product is in a loop of unknown length.
   """
   return _count(jax.make_jaxpr(function)(*arguments).jaxpr)
 
@@ -85,7 +85,7 @@ def _nested(params: Mapping[str, Any]) -> list[Any]:
 
 def _convolution(equation: Any) -> int:
   kernel = equation.invars[1].aval.shape
-  # The first of rhs_spec is the kernel's axis of outputs.
+  # The first entry of rhs_spec is the output axis of the kernel.
   outputs = kernel[equation.params['dimension_numbers'].rhs_spec[0]]
   taps = int(np.prod(kernel)) // outputs
   zeros = int(np.prod(equation.params['lhs_dilation']))
@@ -100,7 +100,7 @@ def _product(equation: Any) -> int:
 
 
 def count(work: Workload, dtype: str) -> dict[str, float]:
-  """The work of one training step: `flop` and `bytes`; nothing is run."""
+  """Returns `flop` and `bytes` of one training step, without running it."""
   model, shapes = step_ours.create(work, dtype)
   image = (work.batch_size, work.side, work.side, 3)
   images = jax.ShapeDtypeStruct(image, jnp.float32)
@@ -120,7 +120,7 @@ def count(work: Workload, dtype: str) -> dict[str, float]:
 
 
 def _elements(model: nn.Module, shapes: Any, images: Any) -> int:
-  """Elements that the layers read and write in a step, by the model above."""
+  """Returns the elements that the layers read and write, by the model above."""
   conv, norm, channels = 0, 0, 0
 
   def note(next_call, args, kwargs, context):
@@ -143,18 +143,20 @@ def _elements(model: nn.Module, shapes: Any, images: Any) -> int:
     )
   stats = jax.tree.leaves(shapes['batch_stats'])
   if 2 * channels != sum(leaf.size for leaf in stats):
-    raise ValueError('there are BatchNorms that the model did not see')
+    raise ValueError(
+      'the network has BatchNorm statistics outside of the layers counted'
+    )
   return CONV_PASSES * conv + NORM_PASSES * norm
 
 
 def seconds(
   work: Mapping[str, float], limits: Mapping[str, float]
 ) -> dict[str, float]:
-  """`floor` and `serial` seconds of a step.
+  """Returns `floor` and `serial` seconds of a step.
 
   Args:
-    work: what `count` gave.
-    limits: what `control.limits` gave, in the dtype of the step.
+    work: the result of `count`.
+    limits: the result of `control.limits`, in the dtype of the step.
   """
   floor = work['flop'] / limits['flop_per_s']
   moving = work['bytes'] / limits['bytes_per_s']

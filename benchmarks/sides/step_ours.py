@@ -1,4 +1,4 @@
-"""The training step of classification as `launch` runs it, without a run."""
+"""Our side of `train_step`: the training step of the classifier."""
 
 from collections.abc import Callable
 from typing import Any
@@ -22,24 +22,24 @@ MIXINGS = {'RandomMix': 'random_mix', 'no mixing': 'none'}
 
 
 def make_config(work: Workload, dtype: str, mixing: str) -> Any:
-  """configs/table1_cifar.py with the net and the sizes of the workload."""
-  config = get_config('table1_cifar', f'method={MIXINGS[mixing]}')
+  """Returns the recipe of table 1 with the network and sizes of a workload."""
+  argument = f'data=cifar100,model=preact,method={MIXINGS[mixing]}'
+  config = get_config('table1_cifar', argument)
   config.batch_size = work.batch_size
   config.model = {**work.model, 'dtype': dtype}
   config.augment.pad = work.pad
-  config.optimizer.lr = 0.01  # random labels: a larger one would diverge
+  config.optimizer.lr = 0.01  # labels are random: a larger rate would diverge
   return config
 
 
 def make(
   *, modes: list[str], **fields: Any
 ) -> tuple[dict[str, Callable[[], Any]], dict[str, Any]]:
-  """A side of `benchmarks.train_step`: a call for each mode.
+  """Makes a side of `train_step` with a call for each mode.
 
   Args:
-    modes: a dtype, 'float32' or 'bfloat16', and, after a comma, one of
-      `MIXINGS`.
-    **fields: of the `Workload`.
+    modes: each a dtype, 'float32' or 'bfloat16', a comma, and one of `MIXINGS`.
+    **fields: fields of the `Workload`.
   """
   work = Workload(**fields)
   mesh = make_mesh()
@@ -55,7 +55,7 @@ def make(
 
 
 def create(work: Workload, dtype: str) -> tuple[Any, dict[str, Any]]:
-  """The net, and the shapes of its variables."""
+  """Returns the network, and the shapes of its variables."""
   model = models.create({**work.model, 'dtype': dtype}, work.classes)
   image = jnp.zeros((1, work.side, work.side, 3))
   shapes = jax.eval_shape(
@@ -65,20 +65,20 @@ def create(work: Workload, dtype: str) -> tuple[Any, dict[str, Any]]:
 
 
 def weight_shapes(work: Workload) -> dict[str, tuple[int, ...]]:
-  """The shapes for `workload.write_weights`."""
+  """Returns the shapes for `workload.write_weights`."""
   _, shapes = create(work, 'float32')
   leaves = jax.tree.leaves_with_path(shapes['params'])
   return {_name(path): leaf.shape for path, leaf in leaves}
 
 
 def soft_loss(model: Any, variables: Any, images: Any, labels: Any) -> Any:
-  """The cross entropy of soft labels `[B, K]`, in training."""
+  """Returns the training cross entropy with soft labels `[B, K]`."""
   logits, _ = model.apply(variables, images, train=True, mutable='batch_stats')
   return -jnp.mean(jnp.sum(labels * jax.nn.log_softmax(logits), axis=1))
 
 
 def check(work: Workload) -> dict[str, Any]:
-  """What the two sides must agree in, in float32 proper."""
+  """Returns the facts that both sides must agree in, in full float32."""
   model, shapes = create(work, 'float32')
   params, stats = _start(work, shapes)
   variables = {'params': params, 'batch_stats': stats}
@@ -132,7 +132,7 @@ def _make_call(
 
 
 def _start(work: Workload, shapes: dict[str, Any]) -> tuple[Any, Any]:
-  """The weights of the file, and statistics before the first batch."""
+  """Returns the weights of the file, and initial batch statistics."""
   weights = work.read_weights()
   params = jax.tree.map_with_path(
     lambda path, _: weights[_name(path)], shapes['params']

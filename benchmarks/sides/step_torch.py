@@ -1,7 +1,7 @@
-"""The training step of classification in torch, as fast as we could write it.
+"""Torch side of `train_step`: the classifier's training step, optimised.
 
-The training set lies on the device as uint8, padded once; crop and flip are one
-gather. Layout channels_last, SGD fused. No jax here.
+The training set is on the device as uint8, padded once; crop and flip are one
+gather. Memory format channels_last, fused SGD. Does not import jax.
 """
 
 from collections.abc import Callable
@@ -19,13 +19,13 @@ from benchmarks.sides.workload import MEAN, STD, Workload
 def make(
   *, device: str, modes: list[str], **fields: Any
 ) -> tuple[dict[str, Callable[[], Any]], dict[str, Any]]:
-  """A side of `benchmarks.train_step`: a call for each mode.
+  """Makes a side of `train_step` with a call for each mode.
 
   Args:
     device: 'cpu' or 'cuda'.
-    modes: a dtype, 'float32' or 'bfloat16' (autocast), and, after a comma,
-      'compiled' or 'max-autotune' (both torch.compile).
-    **fields: of the `Workload`.
+    modes: each a dtype, 'float32' or 'bfloat16' (autocast), optionally with a
+      comma and 'compiled' or 'max-autotune' (both torch.compile).
+    **fields: fields of the `Workload`.
   """
   torch.set_num_threads(machine.cores())
   work = Workload(**fields)
@@ -35,7 +35,7 @@ def make(
   torch.backends.cudnn.allow_tf32 = True
   arrays = work.arrays()
   images = torch.from_numpy(arrays['image'])
-  # NHWC: the padding of the last axis first, none of it for the channels.
+  # NHWC: padding starts with the last axis; channels get none.
   images = F.pad(images, (0, 0, *4 * [work.pad])).to(device)
   labels = torch.from_numpy(arrays['label']).long().to(device)
   calls = {mode: _make_call(work, mode, images, labels) for mode in modes}
@@ -43,7 +43,7 @@ def make(
 
 
 def check(work: Workload, device: str) -> dict[str, Any]:
-  """What the two sides must agree in, in float32 proper."""
+  """Returns the facts that both sides must agree in, in full float32."""
   net = _net(work, device)
   torch.set_float32_matmul_precision('highest')
   torch.backends.cudnn.allow_tf32 = False
@@ -112,7 +112,7 @@ def _make_call(
 
 
 def _augment(work: Workload, device: Any) -> Callable[[Any, Any], Any]:
-  """Crop, flip and normalise: `[B, C, H, W]` in channels_last, float32."""
+  """Returns crop, flip and normalisation: `[B, C, H, W]`, channels_last."""
   deviation = 255 * torch.tensor(STD, device=device)
   mean = torch.tensor(MEAN, device=device) * 255
   pixels = torch.arange(work.side, device=device)
@@ -132,7 +132,7 @@ def _augment(work: Workload, device: Any) -> Callable[[Any, Any], Any]:
 
 
 def _orders(work: Workload, device: Any) -> Any:
-  """Yields the examples of each step; an epoch begins where one ends."""
+  """Yields the example indices of each step, epoch after epoch."""
   left = torch.empty(0, dtype=torch.long, device=device)
   while True:
     while len(left) < work.batch_size:

@@ -1,8 +1,8 @@
-"""The four modes in torch, on any device, as fast as we could write them.
+"""Mixing modes in torch, on any device, optimised.
 
-Ours, after the official laws: no library on PyPI has ResizeMix or FMix, and
-timm and torchvision mix by one lambda and box as these do. What is drawn once a
-batch is drawn on the host, so that nothing waits for the device.
+Reimplemented here with the published distributions: no library on PyPI has
+ResizeMix or FMix. timm and torchvision also use one lambda and box per batch.
+Draws per batch happen on the host, so that nothing waits for the device.
 """
 
 from collections.abc import Callable
@@ -14,12 +14,12 @@ import torch.nn.functional as F  # pyright: ignore[reportMissingImports]
 
 from benchmarks.sides.masks import numpy_fmix_mask
 
-# Images `[B, C, H, W]`, not changed, to (mixed, lambda, partner `[B]`).
+# Maps images `[B, C, H, W]`, unchanged, to (mixed, lambda, partner `[B]`).
 Mixer = Callable[[Any], tuple[Any, float, Any]]
 
 
 def modes(rng: np.random.Generator) -> dict[str, Mixer]:
-  """The modes by name; `rng` draws for all of them."""
+  """Returns the modes by name; all draw from `rng`."""
 
   def partner(images: Any) -> Any:
     return torch.randperm(len(images), device=images.device)
@@ -58,7 +58,7 @@ def modes(rng: np.random.Generator) -> dict[str, Mixer]:
       for start, part in zip(starts, size, strict=True)
     )
     sample = torch.arange(count, device=images.device)[:, None, None]
-    # A view [B, H, W, C]: written in place.
+    # Writes in place through a view [B, H, W, C].
     mixed.permute(0, 2, 3, 1)[sample, rows[:, :, None], columns[:, None, :]] = (
       small.permute(0, 2, 3, 1)
     )
@@ -79,6 +79,6 @@ def modes(rng: np.random.Generator) -> dict[str, Mixer]:
 
 
 def random_mix(rng: np.random.Generator) -> Mixer:
-  """RandomMix with equal weights."""
+  """Returns RandomMix with equal weights."""
   choices = list(modes(rng).values())
   return lambda images: choices[rng.integers(len(choices))](images)

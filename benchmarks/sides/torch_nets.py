@@ -1,7 +1,7 @@
-"""The nets of jaxmix.classification in torch, and our weights in them.
+"""Networks of jaxmix.classification in torch, loaded with our weights.
 
-Written from the papers, in the form that ours have, so that with the same
-weights they give the same loss.
+Written from the papers with the same structure as ours, so that the same
+weights give the same loss.
 """
 
 from collections.abc import Mapping
@@ -14,12 +14,12 @@ from torch import nn  # pyright: ignore[reportMissingImports]
 
 
 def conv(inputs: int, outputs: int, size: int, stride: int = 1) -> nn.Conv2d:
-  """A convolution without bias that keeps the size, but for its stride."""
+  """Returns a convolution without bias and with 'same' padding."""
   return nn.Conv2d(inputs, outputs, size, stride, size // 2, bias=False)
 
 
 class PreActBlock(nn.Module):
-  """BN-ReLU-conv twice; the shortcut leaves after the first BN-ReLU."""
+  """BN-ReLU-conv twice; the shortcut branches off after the first BN-ReLU."""
 
   def __init__(self, inputs: int, outputs: int, stride: int):
     super().__init__()
@@ -40,7 +40,7 @@ class PreActBlock(nn.Module):
 
 
 class PreActNet(nn.Module):
-  """Stem, blocks, BN-ReLU, mean over the pixels, linear."""
+  """Stem, blocks, BN-ReLU, global average pooling, linear layer."""
 
   def __init__(
     self,
@@ -68,7 +68,7 @@ class PreActNet(nn.Module):
     return self.head(x.mean((2, 3)))
 
   def sources(self) -> dict[Any, str]:
-    """The name in flax of every layer."""
+    """Returns the flax name of every layer."""
     found: dict[Any, str] = {self.stem: 'Conv_0', self.norm: 'BatchNorm_0'}
     found[self.head] = 'Dense_0'
     for i, block in enumerate(self.blocks):
@@ -83,7 +83,7 @@ class PreActNet(nn.Module):
 
 
 def preact_resnet18(classes: int, width: int, stem_stride: int) -> PreActNet:
-  """He et al., ECCV 2016, for small images."""
+  """Returns PreAct-ResNet18 for small images (He et al., ECCV 2016)."""
   stages = [width * 2**stage for stage in range(4)]
   return PreActNet(classes, width, stages, 2, stem_stride)
 
@@ -91,13 +91,13 @@ def preact_resnet18(classes: int, width: int, stem_stride: int) -> PreActNet:
 def wide_resnet(
   classes: int, depth: int, width: int, stem_stride: int
 ) -> PreActNet:
-  """Zagoruyko and Komodakis, BMVC 2016."""
+  """Returns a WideResNet (Zagoruyko and Komodakis, BMVC 2016)."""
   stages = [16 * width * 2**stage for stage in range(3)]
   return PreActNet(classes, 16, stages, (depth - 4) // 6, stem_stride)
 
 
 class Bottleneck(nn.Module):
-  """Conv-BN thrice, 1x1, 3x3 (which has the stride: v1.5), 1x1."""
+  """Conv-BN three times: 1x1, 3x3 (with the stride, as in v1.5), 1x1."""
 
   def __init__(self, inputs: int, inner: int, stride: int):
     super().__init__()
@@ -125,7 +125,7 @@ class Bottleneck(nn.Module):
 
 
 class ResNet(nn.Module):
-  """He et al., CVPR 2016, for images of 224 pixels."""
+  """ResNet for images of 224 pixels (He et al., CVPR 2016)."""
 
   def __init__(self, classes: int, width: int, blocks: tuple[int, ...]):
     super().__init__()
@@ -148,7 +148,7 @@ class ResNet(nn.Module):
     return self.head(x.mean((2, 3)))
 
   def sources(self) -> dict[Any, str]:
-    """The name in flax of every layer."""
+    """Returns the flax name of every layer."""
     found: dict[Any, str] = {self.stem: 'Conv_0', self.norm: 'BatchNorm_0'}
     found[self.head] = 'Dense_0'
     for i, block in enumerate(self.blocks):
@@ -163,7 +163,7 @@ class ResNet(nn.Module):
 
 
 def resnet50(classes: int, width: int = 64) -> ResNet:
-  """ResNet-50 v1.5, 25.56M parameters with 1,000 classes."""
+  """Returns ResNet-50 v1.5, 25.56M parameters with 1,000 classes."""
   return ResNet(classes, width, (3, 4, 6, 3))
 
 
@@ -175,20 +175,20 @@ FAMILIES = {
 
 
 def create(model: Mapping[str, Any], classes: int) -> Any:
-  """Builds the net of a block `config.model` (without its dtype)."""
+  """Builds the network of `config.model` (without its dtype)."""
   fields = dict(model)
   return FAMILIES[fields.pop('name')](classes, **fields)
 
 
 def load(net: Any, weights: Mapping[str, np.ndarray]) -> None:
-  """Copies our weights into a net of this file.
+  """Copies our weights into a network of this module.
 
   Args:
-    net: from `create`.
-    weights: by 'module/.../name' as flax has them.
+    net: a network that `create` returned.
+    weights: weights by flax path, 'module/.../name'.
 
   Raises:
-    ValueError: a weight is missing, left over, or of another shape.
+    ValueError: a weight is missing, unused, or has another shape.
   """
   names = {'kernel': 'weight', 'scale': 'weight', 'bias': 'bias'}
   left, filled = dict(weights), set()
@@ -204,11 +204,13 @@ def load(net: Any, weights: Mapping[str, np.ndarray]) -> None:
         target = getattr(layer, theirs)
         if target.shape != value.shape:
           raise ValueError(
-            f'{source}/{ours} has shape {tuple(value.shape)}, torch '
-            f'{tuple(target.shape)}'
+            f'{source}/{ours} has shape {tuple(value.shape)}, but torch '
+            f'expects {tuple(target.shape)}'
           )
         target.copy_(value)
         filled.add(target)
   missing = [name for name, x in net.named_parameters() if x not in filled]
   if left or missing:
-    raise ValueError(f'not copied: {sorted(left)}; not filled: {missing}')
+    raise ValueError(
+      f'unused weights: {sorted(left)}; parameters without weights: {missing}'
+    )

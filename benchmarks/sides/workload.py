@@ -1,7 +1,7 @@
-"""What one training step of a benchmark works on, the same for every side.
+"""Workloads: network, images and batch size of a benchmarked training step.
 
-Neither jax nor torch: both sides read it, and the weights both begin from lie
-in one file.
+This module imports neither jax nor torch, because the sides of both read it.
+All sides start from the weights in one file.
 """
 
 import dataclasses
@@ -17,17 +17,18 @@ MEAN, STD = (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)
 
 @dataclasses.dataclass(frozen=True)
 class Workload:
-  """A net, its images and the steps of one call; what JSON can hold.
+  """A network, its images and the steps of one timed call; JSON values only.
 
   Attributes:
-    model: the block `config.model` without its dtype.
-    classes: number of labels.
+    model: `config.model` without its dtype.
+    classes: number of classes.
     side: images are `[side, side, 3]`.
-    batch_size: images of a step.
-    examples: images of the training set, all on the device.
-    pad: of the crop; 0: photographs, which come cropped and mirrored.
-    steps_per_dispatch: steps of one call of the device.
-    calls: how many of those are timed as one.
+    batch_size: images per step.
+    examples: size of the training set, all on the device.
+    pad: padding of the random crop; 0 for JPEG images, which arrive cropped and
+      mirrored.
+    steps_per_dispatch: steps of one dispatch.
+    calls: dispatches that are timed as one call.
     weights: the file that `write_weights` wrote.
   """
 
@@ -43,11 +44,11 @@ class Workload:
 
   @property
   def steps(self) -> int:
-    """Steps that are timed as one."""
+    """Steps of one timed call."""
     return self.steps_per_dispatch * self.calls
 
   def arrays(self) -> dict[str, np.ndarray]:
-    """The training set: uint8 `[N, H, W, C]` and int32 `[N]`, random."""
+    """Returns a random training set: uint8 `[N, H, W, C]` and int32 `[N]`."""
     rng = np.random.default_rng(0)
     shape = (self.examples, self.side, self.side, 3)
     return {
@@ -56,9 +57,9 @@ class Workload:
     }
 
   def first_batch(self) -> tuple[np.ndarray, np.ndarray]:
-    """Images and soft labels for the comparison of the sides, float32.
+    """Returns images and soft labels to compare the sides with, float32.
 
-    They are mixed already: 16 images `[16, H, W, C]`, labels `[16, K]`.
+    The labels are already mixed. 16 images `[16, H, W, C]`, labels `[16, K]`.
     """
     rng = np.random.default_rng(1)
     images = rng.standard_normal((16, self.side, self.side, 3), np.float32)
@@ -68,7 +69,7 @@ class Workload:
     return images, 0.7 * labels + 0.3 * labels[::-1]
 
   def read_weights(self) -> dict[str, np.ndarray]:
-    """The weights, by 'module/.../name' as flax has them."""
+    """Returns the weights by flax path, 'module/.../name'."""
     with np.load(self.weights) as file:
       return dict(file)
 
@@ -76,11 +77,11 @@ class Workload:
 def write_weights(
   path: pathlib.Path, shapes: Mapping[str, tuple[int, ...]]
 ) -> None:
-  """Draws weights that train, no two layers alike, and stores them.
+  """Writes random weights that can be trained, different in every layer.
 
   Args:
-    path: the file.
-    shapes: by 'module/.../name'; kernels end in `in, out`.
+    path: the file to write.
+    shapes: shapes by 'module/.../name'; kernels end in `in, out`.
   """
   rng = np.random.default_rng(2)
   weights = {}
@@ -92,3 +93,53 @@ def write_weights(
       drawn = 0.1 * drawn + name.endswith('scale')
     weights[name] = drawn.astype(np.float32)
   np.savez(path, **weights)  # pyright: ignore[reportArgumentType]
+
+
+PREACT = {'name': 'preact_resnet18', 'width': 64, 'stem_stride': 1}
+WIDE = {'name': 'wide_resnet', 'depth': 28, 'width': 10, 'stem_stride': 1}
+RESNET = {'name': 'resnet50', 'width': 64}
+CIFAR: dict[str, Any] = {'classes': 100, 'side': 32, 'pad': 4}
+IMAGENET: dict[str, Any] = {
+  'classes': 1000,
+  'side': 224,
+  'pad': 0,
+  'examples': 4096,
+}
+
+# Calls last from a third of a second to two seconds. On the GPU,
+# PreAct-ResNet18 takes a whole epoch of 50,000 images and 176 more.
+CPU = {
+  'PreAct-ResNet18, batch 64': Workload(
+    PREACT, **CIFAR, batch_size=64, examples=2048, steps_per_dispatch=1, calls=1
+  ),
+  'PreAct-ResNet18, batch 256': Workload(
+    PREACT,
+    **CIFAR,
+    batch_size=256,
+    examples=2048,
+    steps_per_dispatch=1,
+    calls=1,
+  ),
+}
+GPU = {
+  'PreAct-ResNet18, batch 256': Workload(
+    PREACT,
+    **CIFAR,
+    batch_size=256,
+    examples=50_000,
+    steps_per_dispatch=28,
+    calls=7,
+  ),
+  'WideResNet-28-10, batch 256': Workload(
+    WIDE,
+    **CIFAR,
+    batch_size=256,
+    examples=50_000,
+    steps_per_dispatch=32,
+    calls=1,
+  ),
+  'ResNet-50, batch 256': Workload(
+    RESNET, **IMAGENET, batch_size=256, steps_per_dispatch=16, calls=1
+  ),
+}
+LARGE = 'PreAct-ResNet18, batch 256'  # on a CPU, seconds per step

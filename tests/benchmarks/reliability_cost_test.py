@@ -19,6 +19,7 @@ def small_head(monkeypatch):
   monkeypatch.setattr(retrieval_ours, 'get_config', small)
 
 
+@pytest.mark.slow
 def test_all_sides_take_the_same_steps(small_head):
   finite = step._finite
   calls, facts = steps.make_head(images=64, batch_size=16, steps=2)
@@ -27,10 +28,10 @@ def test_all_sides_take_the_same_steps(small_head):
   assert list(facts['losses']) == names
   steps.compare({'step': facts})
   first, second = facts['losses'][steps.PLAIN]
-  assert first != second, 'nothing is learned'
+  assert first != second, 'the second step changes nothing'
   for call in calls.values():
     call()
-  assert step._finite is finite, 'what was put in its place is still there'
+  assert step._finite is finite, 'a patch was not undone'
 
 
 def test_sides_that_differ_are_named():
@@ -39,7 +40,7 @@ def test_sides_that_differ_are_named():
     steps.compare({'step': {'losses': losses}})
 
 
-def test_a_row_for_every_side():
+def test_a_line_for_every_side():
   seconds = {steps.CHECKED: [2.2, 2.0, 2.2], steps.FIRSTS: [2.0, 2.0, 2.0]}
   times = Times(seconds | {steps.PLAIN: [2.0, 2.0, 2.0]})
   lines = reliability_cost.step_table('net', Result(times, {}, 0.25), 2)
@@ -47,9 +48,10 @@ def test_a_row_for_every_side():
   assert (
     f'| {steps.CHECKED} | 1100.00 | 1000.00 | 1.100 (1.000–1.100) |' in text
   )
-  assert 'the sums alone: 1.100' in text and '25%' in text
+  assert 'gradients alone: 1.100' in text and '25%' in text
 
 
+@pytest.mark.slow
 def test_files_are_saved_restored_and_verified():
   here = reliability_files
   files = here.measure(rounds=3, megabytes=0.5)

@@ -7,18 +7,18 @@ FREE = Links(latency=0.0, doubling=0.0)
 
 
 @pytest.mark.parametrize('kind', KINDS)
-def test_a_device_alone_loses_nothing(kind):
+def test_a_single_device_loses_nothing(kind):
   some = [Collective(kind, 10**9)]
   assert efficiency(0.01, some, 1) == (1.0, 1.0)
 
 
 @pytest.mark.parametrize('kind', KINDS)
-def test_a_node_has_its_ring(kind):
+def test_a_node_is_a_ring(kind):
   one = Collective(kind, 450_000_000, times=2)
   assert seconds(one, 8, FREE) == pytest.approx(one.sent(8) / 450e9)
 
 
-# By hand, of 80 MB on 64 devices: 8 nodes, 10 MB for each of their cards.
+# By hand: 80 MB on 64 devices, 8 nodes, 10 MB for each of their cards.
 @pytest.mark.parametrize(
   'kind, inside, across',
   [
@@ -29,19 +29,19 @@ def test_a_node_has_its_ring(kind):
     ('collective-permute', 0, 80e6),
   ],
 )
-def test_nodes_talk_by_their_cards(kind, inside, across):
+def test_nodes_exchange_through_their_cards(kind, inside, across):
   found = seconds(Collective(kind, 80_000_000), 64, FREE)
   assert found == pytest.approx(inside / 450e9 + across / 50e9)
 
 
-def test_each_collective_waits_and_longer_for_more_nodes():
+def test_latency_grows_with_the_number_of_nodes():
   small = Collective('all-reduce', 4, times=3)
   links = Links(inside=1e30, across=1e30)
   for devices, us in ((8, 10), (64, 25), (512, 40)):
     assert seconds(small, devices, links) == pytest.approx(3e-6 * us)
 
 
-def test_the_bounds_are_nothing_and_all_at_once():
+def test_the_bounds_are_no_overlap_and_full_overlap():
   one = Collective('all-to-all', 4_000_000_000)  # 7.8 ms in a node
   low, high = efficiency(0.01, [one], 8, FREE)
   assert high == 1.0

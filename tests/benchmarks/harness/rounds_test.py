@@ -2,13 +2,15 @@ import pytest
 
 from benchmarks.harness.rounds import Side, alternate
 
-ONE = Side('tests.benchmarks.sides:one', {'value': 3})
+ONE = Side('tests.benchmarks.harness.example_sides:one', {'value': 3})
 
 
 def test_calls_take_turns_and_facts_come_through(tmp_path):
   log = tmp_path / 'log'
   several = Side(
-    'tests.benchmarks.sides:several', {'log': str(log)}, env={'OWN': 'x'}
+    'tests.benchmarks.harness.example_sides:several',
+    {'log': str(log)},
+    env={'OWN': 'x'},
   )
   result = alternate({'one': ONE, 'two': several}, rounds=3, warm_up=1)
   assert list(result.times.seconds) == ['one', 'two, a', 'two, b']
@@ -21,14 +23,14 @@ def test_calls_take_turns_and_facts_come_through(tmp_path):
 
 @pytest.mark.parametrize('target, code', [('broken', 7), ('breaks', 1)])
 def test_a_failing_side_is_named(target, code, capfd):
-  bad = Side(f'tests.benchmarks.sides:{target}')
-  with pytest.raises(RuntimeError, match=f"side 'bad'.* exit code {code}"):
+  bad = Side(f'tests.benchmarks.harness.example_sides:{target}')
+  with pytest.raises(RuntimeError, match=f"'bad'.* {code}"):
     alternate({'good': ONE, 'bad': bad}, rounds=2)
   if target == 'breaks':
     assert 'ArithmeticError: no more' in capfd.readouterr().err
 
 
-def test_sides_that_differ_are_not_timed():
+def test_sides_that_fail_the_check_are_not_timed():
   def check(facts):
     raise ValueError(f'no {facts["one"]["value"]}')
 

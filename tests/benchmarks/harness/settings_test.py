@@ -15,7 +15,7 @@ from benchmarks.harness import settings
     ('coco_m3l', 'smoke'),
   ],
 )
-def test_the_stand_in_makes_the_same_configs(name, arg, monkeypatch):
+def test_configs_are_the_same_without_ml_collections(name, arg, monkeypatch):
   expected = settings.get_config(name, arg)
   assert isinstance(expected, ml_collections.ConfigDict)
   for module in [x for x in sys.modules if x.startswith('configs.')]:

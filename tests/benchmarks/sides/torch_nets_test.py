@@ -31,12 +31,12 @@ def make(model, path, side=32):
 @pytest.mark.parametrize(
   'model, classes, expected',
   [
-    (train_step.PREACT, 100, 11_218_340),
-    (train_step.WIDE, 100, 36_536_884),
-    (train_step.RESNET, 1000, 25_557_032),
+    (workload.PREACT, 100, 11_218_340),
+    (workload.WIDE, 100, 36_536_884),
+    (workload.RESNET, 1000, 25_557_032),
   ],
 )
-def test_parameters_are_as_many_as_in_the_literature(model, classes, expected):
+def test_numbers_of_parameters_match_the_literature(model, classes, expected):
   torch_nets = pytest.importorskip('benchmarks.sides.torch_nets')
   net = torch_nets.create(model, classes)
   assert sum(x.numel() for x in net.parameters()) == expected
@@ -66,8 +66,11 @@ def test_the_same_weights_give_the_same_loss_and_gradients(name, tmp_path):
   net = torch_nets.create(work.model, work.classes)
   torch_nets.load(net, work.read_weights())
   images, labels = map(torch.from_numpy, batch)
-  logits = net.train()(images.permute(0, 3, 1, 2))
-  torch.nn.functional.cross_entropy(logits, labels).backward()
+  # In float64, which oneDNN does not compute: in float32, torch 2.13 returns
+  # wrong gradients of strided 1x1 kernels with few channels on some CPUs (norm
+  # 5.86 instead of 0.13).
+  logits = net.double().train()(images.double().permute(0, 3, 1, 2))
+  torch.nn.functional.cross_entropy(logits, labels.double()).backward()
   for layer, source in net.sources().items():
     ours = grads
     for part in source.split('/'):
@@ -79,7 +82,7 @@ def test_the_same_weights_give_the_same_loss_and_gradients(name, tmp_path):
     assert gap < 1e-2 * np.linalg.norm(ours), source
 
 
-def test_weights_that_do_not_fit_are_refused(tmp_path):
+def test_weights_that_do_not_fit_are_rejected(tmp_path):
   torch_nets = pytest.importorskip('benchmarks.sides.torch_nets')
   work = make(SMALL['preact'], tmp_path)
   weights = work.read_weights()
@@ -110,13 +113,13 @@ def test_both_sides_take_steps(tmp_path):
       assert losses.shape == (1, 2) and np.isfinite(losses).all(), name
 
 
-def test_different_nets_are_refused():
+def test_different_networks_are_rejected():
   facts = {
     'jaxmix': {'loss': 2.0, 'parameters': 5},
     'torch': {'loss': 2.001, 'parameters': 5},
   }
-  with pytest.raises(ValueError, match='not train the same'):
+  with pytest.raises(ValueError, match='jaxmix'):
     train_step.compare(facts)
   facts['torch'] = {'loss': 2.0, 'parameters': 6}
-  with pytest.raises(ValueError, match='not train the same'):
+  with pytest.raises(ValueError, match='jaxmix'):
     train_step.compare(facts)

@@ -1,7 +1,8 @@
-"""What other programs take of the cores while a benchmark runs.
+"""CPU load of other programs while a benchmark runs.
 
-A steady load leaves the control steady, and yet decides who is faster: threads
-that wait for each other after every operation suffer more than others.
+A steady load does not change the control measurements, but it can change which
+side is faster: threads that wait for each other after every operation suffer
+more than others.
 """
 
 import contextlib
@@ -11,20 +12,20 @@ import time
 from collections.abc import Iterable
 
 
-class Bystanders:
-  """Begins to count; Linux alone.
+class OtherPrograms:
+  """Measures from now on; 0 on systems other than Linux.
 
   Args:
-    pids: the processes of the benchmark, beside this one; what they start
-      counts as theirs.
+    pids: the processes of the benchmark, besides this one; their children
+      count as part of the benchmark.
   """
 
   def __init__(self, pids: Iterable[int]):
     self.pids = list(pids)
     self.start = time.perf_counter(), _busy(), _own(self.pids)
 
-  def share(self) -> float:
-    """The share of our cores that others have had since; 0 where unknown."""
+  def fraction(self) -> float:
+    """Returns the fraction of our cores that other programs used since."""
     began, busy, own = self.start
     seconds = (time.perf_counter() - began) * len(_cores())
     others = (_busy() - busy) - (_own(self.pids) - own)
@@ -36,7 +37,7 @@ def _cores() -> set[int]:
 
 
 def _busy() -> float:
-  """Seconds that our cores have worked, or were withheld from this machine."""
+  """Returns the busy seconds of our cores, including stolen time."""
   path = pathlib.Path('/proc/stat')
   if not path.exists():
     return 0.0
@@ -51,18 +52,18 @@ def _busy() -> float:
 
 
 def _own(pids: list[int]) -> float:
-  """Seconds of this process, and of these and all that they have started."""
+  """Returns CPU seconds of this process, `pids` and their descendants."""
   parents, ticks = {}, {}
   for path in pathlib.Path('/proc').glob('[0-9]*/stat'):
-    with contextlib.suppress(OSError):  # it has ended
-      # After the name, which may hold anything: the 4th field is the parent,
-      # the 14th to 17th are its own time and that of children that ended.
+    with contextlib.suppress(OSError):  # the process has ended
+      # The name may contain anything, so count fields after it: the 4th is the
+      # parent, the 14th to 17th are its time and that of finished children.
       fields = path.read_text().rpartition(')')[2].split()
       pid = int(path.parent.name)
       parents[pid], ticks[pid] = int(fields[1]), sum(map(int, fields[11:15]))
-  found, new = set(), set(pids) & ticks.keys()
+  family, new = set(), set(pids) & ticks.keys()
   while new:
-    found |= new
-    new = {pid for pid, parent in parents.items() if parent in new} - found
-  theirs = sum(ticks[pid] for pid in found) / os.sysconf('SC_CLK_TCK')
+    family |= new
+    new = {pid for pid, parent in parents.items() if parent in new} - family
+  theirs = sum(ticks[pid] for pid in family) / os.sysconf('SC_CLK_TCK')
   return sum(os.times()[:2]) + theirs

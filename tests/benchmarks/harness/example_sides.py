@@ -1,11 +1,11 @@
-"""Small sides for the tests of benchmarks.harness.rounds."""
+"""Small sides for the tests of `benchmarks.harness.rounds`."""
 
 import os
 import sys
 
 
 def one(*, value):
-  """One call; prints where a careless library would."""
+  """Returns one call, and prints to stdout as some libraries do."""
   print('noise on stdout')
   calls = []
 
@@ -17,7 +17,7 @@ def one(*, value):
 
 
 def several(*, log):
-  """Two calls, which write down when they ran."""
+  """Returns two calls that log their names."""
 
   def note(name):
     with open(log, 'a') as file:
@@ -28,12 +28,12 @@ def several(*, log):
 
 
 def broken():
-  """Cannot be set up."""
+  """Exits while it is set up."""
   sys.exit(7)
 
 
 def breaks():
-  """Fails in its call."""
+  """Returns a call that fails."""
 
   def call():
     raise ArithmeticError('no more')
