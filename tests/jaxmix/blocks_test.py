@@ -23,10 +23,12 @@ def moved(image, order):
   return result
 
 
-@pytest.mark.parametrize('n, space', [(2, (4, 6)), (3, (9, 6)), (4, (4, 4))])
-def test_blocks_are_moved_whole(n, space):
+@pytest.mark.parametrize(
+  'n, spatial_shape', [(2, (4, 6)), (3, (9, 6)), (4, (4, 4))]
+)
+def test_blocks_are_moved_whole(n, spatial_shape):
   rng = np.random.default_rng(n)
-  images = rng.integers(0, 256, (5, *space, 3)).astype(np.uint8)
+  images = rng.integers(0, 256, (5, *spatial_shape, 3)).astype(np.uint8)
   order = random_order(rng, 5, n)
   found = np.asarray(blocks.move(jnp.asarray(images), jnp.asarray(order)))
   want = np.stack([moved(*one) for one in zip(images, order, strict=True)])

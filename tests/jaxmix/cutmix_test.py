@@ -21,15 +21,19 @@ def test_published_example():
 
 
 @pytest.mark.parametrize(
-  'space', [(32, 32), (224, 224), (31, 17), (7, 96), (21,), (6, 9, 5)]
+  'spatial_shape', [(32, 32), (224, 224), (31, 17), (7, 96), (21,), (6, 9, 5)]
 )
-def test_box_is_the_published_one(space):
+def test_box_is_the_published_one(spatial_shape):
   rng = np.random.default_rng(0)
   ends = [0, 1, 1e-7, 1e-3, 0.25, 0.5, 0.75, 1 - 1e-3, np.nextafter(1, 0)]
   lam = np.concatenate([ends, rng.random(20_000)]).astype(np.float32)
-  centre = rng.integers(0, space, (len(lam), len(space))).astype(np.int32)
-  got = np.asarray(jax.jit(cut_box, static_argnums=2)(lam, centre, space))
-  want, side = reference.cut_box(lam, centre, space)
+  centre = rng.integers(
+    0, spatial_shape, (len(lam), len(spatial_shape))
+  ).astype(np.int32)
+  got = np.asarray(
+    jax.jit(cut_box, static_argnums=2)(lam, centre, spatial_shape)
+  )
+  want, side = reference.cut_box(lam, centre, spatial_shape)
   differs = (got != want).any(-1)
   unclear = reference.near_integer(side)
   assert not (differs & ~unclear).any(), (
@@ -38,27 +42,29 @@ def test_box_is_the_published_one(space):
   assert differs.mean() < 1e-3
   low, high = got[..., 0], got[..., 1]
   assert (0 <= low).all() and (low <= high).all()
-  assert (high <= space).all(), 'a box reaches out of the image'
+  assert (high <= spatial_shape).all(), 'a box reaches out of the image'
   assert (got[lam == 1][..., 0] == got[lam == 1][..., 1]).all(), (
     'lam=1 cuts something'
   )
 
 
-@pytest.mark.parametrize('space', [(64,), (64, 64), (64, 64, 64)])
-def test_volume_is_the_share_in_any_dimension(space):
+@pytest.mark.parametrize('spatial_shape', [(64,), (64, 64), (64, 64, 64)])
+def test_volume_is_the_share_in_any_dimension(spatial_shape):
   # Catches the square root of the 2-D formula used for 1-D and 3-D data.
   lam = np.linspace(0.1, 0.9, 81).astype(np.float32)
-  centre = np.full((len(lam), len(space)), 32, np.int32)
-  box = np.asarray(cut_box(jnp.asarray(lam), jnp.asarray(centre), space))
-  share = reference.box_share(box, space)
+  centre = np.full((len(lam), len(spatial_shape)), 32, np.int32)
+  box = np.asarray(
+    cut_box(jnp.asarray(lam), jnp.asarray(centre), spatial_shape)
+  )
+  share = reference.box_share(box, spatial_shape)
   # Each side is rounded down to an even number: at most 2 of 64 too short.
-  lost = len(space) * 2 / 64
+  lost = len(spatial_shape) * 2 / 64
   assert (share <= 1 - lam + 1e-6).all() and (share > 1 - lam - lost).all()
   # Where the root is a whole even number nothing is lost but to rounding.
-  exact = np.float32(1 - 0.5 ** len(space))
+  exact = np.float32(1 - 0.5 ** len(spatial_shape))
   middle = jnp.asarray(centre[:1])
-  half = np.asarray(cut_box(jnp.array([exact]), middle, space))
-  assert half.tolist() == [[[16, 48]] * len(space)]
+  half = np.asarray(cut_box(jnp.array([exact]), middle, spatial_shape))
+  assert half.tolist() == [[[16, 48]] * len(spatial_shape)]
 
 
 @functools.cache

@@ -9,9 +9,11 @@ from tests.jaxmix import drawn
 MANY = 100_000
 
 
-def draw(space, length, count=MANY):
+def draw(spatial_shape, length, count=MANY):
   function = drawn.quick(
-    lambda key: jaxmix.draw_cutout(key, (count, *space, 1), length=length)
+    lambda key: jaxmix.draw_cutout(
+      key, (count, *spatial_shape, 1), length=length
+    )
   )
   return np.asarray(function(jax.random.key(0)))
 
@@ -34,12 +36,12 @@ def test_boxes_are_those_of_the_paper(length):
       assert abs(count / MANY - share) < 5 * (share / MANY) ** 0.5
 
 
-@pytest.mark.parametrize('space', [(21,), (9, 12), (6, 5, 7)])
-def test_any_number_of_axes(space):
-  box = draw(space, 4, 200)
-  assert box.shape == (200, len(space), 2)
+@pytest.mark.parametrize('spatial_shape', [(21,), (9, 12), (6, 5, 7)])
+def test_any_number_of_axes(spatial_shape):
+  box = draw(spatial_shape, 4, 200)
+  assert box.shape == (200, len(spatial_shape), 2)
   assert (box[..., 0] < box[..., 1]).all(), 'a box is empty'
-  assert (box >= 0).all() and (box[..., 1] <= space).all()
+  assert (box >= 0).all() and (box[..., 1] <= spatial_shape).all()
 
 
 def test_the_box_is_filled_and_nothing_else_changes():

@@ -11,18 +11,22 @@ from jaxmix._src import ratio
 from jaxmix._src.fmix import mask_above, soft_mask, top_mask
 from tests.jaxmix import drawn, reference
 
-SPACE = (5, 7)
+SPATIAL_SHAPE = (5, 7)
 SIZE = 35
 
 
 def make_fields():
   """Fields that are easy, and fields made of ties."""
   rng = np.random.default_rng(0)
-  smooth = rng.normal(size=(30, *SPACE))
-  coarse = np.round(rng.normal(size=(30, *SPACE))) + 0.0  # no -0.0
-  constant = np.stack([np.full(SPACE, v) for v in (0.0, -0.0, 3.0, -2.5, 1e30)])
-  tiny = rng.choice([2e-38, -2e-38, 3e-38, 0], (5, *SPACE))  # not denormal
-  huge = rng.choice([3e38, -3e38, np.inf, -np.inf, 1.0], (5, *SPACE))
+  smooth = rng.normal(size=(30, *SPATIAL_SHAPE))
+  coarse = np.round(rng.normal(size=(30, *SPATIAL_SHAPE))) + 0.0  # no -0.0
+  constant = np.stack(
+    [np.full(SPATIAL_SHAPE, v) for v in (0.0, -0.0, 3.0, -2.5, 1e30)]
+  )
+  tiny = rng.choice(
+    [2e-38, -2e-38, 3e-38, 0], (5, *SPATIAL_SHAPE)
+  )  # not denormal
+  huge = rng.choice([3e38, -3e38, np.inf, -np.inf, 1.0], (5, *SPATIAL_SHAPE))
   blocks = (smooth, -np.abs(smooth), coarse, constant, tiny, huge)
   return np.concatenate(blocks).astype(np.float32)
 
@@ -69,9 +73,11 @@ def test_masks_are_nested_in_lambda():
   assert previous.all()
 
 
-@pytest.mark.parametrize('space', [(1,), (9,), (1, 1), (3, 4, 5)])
-def test_top_mask_in_other_dimensions(space):
-  field = np.random.default_rng(2).normal(size=(3, *space)).astype(np.float32)
+@pytest.mark.parametrize('spatial_shape', [(1,), (9,), (1, 1), (3, 4, 5)])
+def test_top_mask_in_other_dimensions(spatial_shape):
+  field = (
+    np.random.default_rng(2).normal(size=(3, *spatial_shape)).astype(np.float32)
+  )
   size = field[0].size
   count = np.array([0, size // 2, size], np.int32)
   mask = np.asarray(top_masks(field, count))
@@ -143,7 +149,7 @@ def test_lam_is_floor_or_ceil_by_a_fair_coin(monkeypatch):
   )
   draw = drawn.quick(
     lambda key, alpha: jaxmix.draw_fmix(
-      key, (2000, *SPACE, 1), alpha=alpha, granularity='sample'
+      key, (2000, *SPATIAL_SHAPE, 1), alpha=alpha, granularity='sample'
     )
   )
   kept = {
@@ -160,7 +166,7 @@ def test_lam_is_floor_or_ceil_by_a_fair_coin(monkeypatch):
 
 def test_the_mask_above_a_pixel_is_that_of_its_rank():
   rng = np.random.default_rng(4)
-  pixel = np.stack([rng.integers(0, n, len(FIELDS)) for n in SPACE], 1)
+  pixel = np.stack([rng.integers(0, n, len(FIELDS)) for n in SPATIAL_SHAPE], 1)
   for included in (False, True):
     got = np.asarray(
       jax.jit(mask_above)(FIELDS, pixel, np.full(len(FIELDS), included))

@@ -218,11 +218,11 @@ def test_nothing_leaks_through_a_float_mask():
 def test_a_bad_pixel_stays_where_it_is_if_others_are_resized(method):
   # Sample 0 gets the right half of its partner, as CutMix would paste it;
   # sample 1 gets its partner shrunk. So the batch goes through the resizer.
-  space = (6, 8)
+  spatial_shape = (6, 8)
   box = jnp.array([[[0, 6], [4, 8]], [[1, 4], [2, 6]]], jnp.int32)
   source = tuple(
     jnp.stack([jnp.arange(n), jnp.clip((jnp.arange(n) - s) * 2, 0, n - 1)])
-    for n, s in zip(space, (1, 2), strict=True)
+    for n, s in zip(spatial_shape, (1, 2), strict=True)
   )
   mix = jaxmix.Mix(
     lam=jnp.array([0.5, 0.75]),
@@ -233,7 +233,7 @@ def test_a_bad_pixel_stays_where_it_is_if_others_are_resized(method):
     resized=jnp.array([False, True]),
     method=method,
   )
-  images = np.random.default_rng(2).normal(size=(2, *space, 1))
+  images = np.random.default_rng(2).normal(size=(2, *spatial_shape, 1))
   images = images.astype(np.float32)
   images[1, 0, 0] = np.nan  # outside the half that is pasted
   out = np.asarray(apply_once(mix, images))

@@ -38,10 +38,10 @@ residual = functools.partial(jax.jit, static_argnames='sigma')(
 )
 
 
-@pytest.mark.parametrize('space', [(21,), (32, 32), (9, 12), (4, 6, 5)])
-def test_the_residual_is_that_of_the_paper(space):
+@pytest.mark.parametrize('spatial_shape', [(21,), (32, 32), (9, 12), (4, 6, 5)])
+def test_the_residual_is_that_of_the_paper(spatial_shape):
   rng = np.random.default_rng(0)
-  images = rng.normal(1, 1, size=(3, *space, 2)).astype(np.float32)
+  images = rng.normal(1, 1, size=(3, *spatial_shape, 2)).astype(np.float32)
   found = np.asarray(residual(images, sigma=0.1))
   assert found.dtype == np.float32 and (found >= 0).all()
   for image, saliency in zip(images, found, strict=True):
@@ -104,8 +104,8 @@ SHAPE = drawn.IMAGES
 draw = drawn.quick(jaxmix.draw_saliency_mix, static_argnames='granularity')
 
 
-def peaks(rows, columns, space=SHAPE[1:3]):
-  saliency = np.zeros((len(rows), *space), np.float32)
+def peaks(rows, columns, spatial_shape=SHAPE[1:3]):
+  saliency = np.zeros((len(rows), *spatial_shape), np.float32)
   saliency[np.arange(len(rows)), rows, columns] = 1
   return saliency
 
