@@ -51,16 +51,17 @@ def _co_mixup(key: jax.Array, pair: jax.Array) -> tuple[jax.Array, jax.Array]:
   return (owner[0] == 0).mean(), jaxmix.take_blocks(pair, owner)[0]
 
 
+# Jitted here, so that images of one size are compiled for once in a process.
 BLIND: dict[str, Mode] = {
-  'Mixup': _blind(jaxmix.draw_mixup),
-  'CutMix': _blind(jaxmix.draw_cutmix),
-  'ResizeMix': _blind(jaxmix.draw_resizemix),
-  'FMix': _blind(jaxmix.draw_fmix),
+  'Mixup': jax.jit(_blind(jaxmix.draw_mixup)),
+  'CutMix': jax.jit(_blind(jaxmix.draw_cutmix)),
+  'ResizeMix': jax.jit(_blind(jaxmix.draw_resizemix)),
+  'FMix': jax.jit(_blind(jaxmix.draw_fmix)),
 }
 GUIDED: dict[str, Mode] = {
-  'SaliencyMix': _saliency_mix,
-  'Puzzle Mix': _puzzle_mix,
-  'Co-Mixup': _co_mixup,
+  'SaliencyMix': jax.jit(_saliency_mix),
+  'Puzzle Mix': jax.jit(_puzzle_mix),
+  'Co-Mixup': jax.jit(_co_mixup),
 }
 
 
@@ -115,12 +116,11 @@ def draw_gallery(
   Returns:
     For each row the titled images: the pair, then each mode.
   """
-  mixers = {name: jax.jit(mode) for name, mode in modes.items()}
   table = []
   for row in range(rows):
     pair = images[[row % len(images), (row + 1) % len(images)]]
     titled = [('A', pair[0]), ('B', pair[1])]
-    for column, (name, mix) in enumerate(mixers.items()):
+    for column, (name, mix) in enumerate(modes.items()):
       key = jax.random.key(seed)
       key = jax.random.fold_in(jax.random.fold_in(key, row), column)
       lam, mixed = mix(key, pair)

@@ -1,3 +1,5 @@
+"""Tests of FMix: the masks and their number of pixels."""
+
 import functools
 
 import jax
@@ -73,7 +75,7 @@ def test_masks_are_nested_in_lambda():
   assert previous.all()
 
 
-@pytest.mark.parametrize('spatial_shape', [(1,), (9,), (1, 1), (3, 4, 5)])
+@pytest.mark.parametrize('spatial_shape', [(1,), (3, 4, 5)])
 def test_top_mask_in_other_dimensions(spatial_shape):
   field = (
     np.random.default_rng(2).normal(size=(3, *spatial_shape)).astype(np.float32)
@@ -87,7 +89,7 @@ def test_top_mask_in_other_dimensions(spatial_shape):
     )
 
 
-@pytest.mark.parametrize('max_soft', [0.1, 0.3, 0.5])
+@pytest.mark.parametrize('max_soft', [0.1, 0.5])
 def test_soft_masks(max_soft):
   rng = np.random.default_rng(3)
   count = rng.integers(0, SIZE + 1, len(FIELDS)).astype(np.int32)
@@ -99,16 +101,16 @@ def test_soft_masks(max_soft):
   )
   assert got.min() >= 0 and got.max() <= 1
   np.testing.assert_allclose(
-    got.sum((1, 2)), count, atol=1e-3, err_msg='softening changed the share'
+    got.sum((1, 2)), count, atol=1e-3, err_msg='softening changed the sum'
   )
   for mask, field, number, lam in zip(got, finite, count, ratio, strict=True):
-    share = min(max_soft, lam, 1 - lam)
+    fraction = min(max_soft, lam, 1 - lam)
     ranked = mask.ravel()[reference.by_rank(field)]
     assert (np.diff(ranked) <= 1e-6).all(), 'a darker pixel weighs more'
     partly = ((mask > 0) & (mask < 1)).sum()
-    assert partly <= 2 * SIZE * share + 1e-3, 'the border is too wide'
-    # Where SIZE * share is nearly whole the border may be one pixel narrower.
-    wants = {int(SIZE * share + nudge) for nudge in (-1e-3, 0, 1e-3)}
+    assert partly <= 2 * SIZE * fraction + 1e-3, 'the border is too wide'
+    # Where SIZE * fraction is nearly whole the border may be one pixel narrower.
+    wants = {int(SIZE * fraction + nudge) for nudge in (-1e-3, 0, 1e-3)}
     errors = [
       np.abs(mask - reference.soft_top(field, number, max(soft, 0))).max()
       for soft in wants
@@ -143,7 +145,7 @@ def test_lam_is_the_mean_of_the_mask(spectrum, max_soft, shape):
 
 
 def test_lam_is_floor_or_ceil_by_a_fair_coin(monkeypatch):
-  # A Beta that answers its own parameter: 35 pixels at .3 are 10 or 11.
+  # With a Beta that returns its parameter, 35 pixels at .3 are 10 or 11.
   monkeypatch.setattr(
     ratio, 'draw_beta', lambda key, count, alpha: jnp.full(count, alpha)
   )
@@ -177,7 +179,7 @@ def test_the_mask_above_a_pixel_is_that_of_its_rank():
       np.testing.assert_array_equal(mask, want)
 
 
-def test_a_uniform_ratio_takes_every_count_alike():
+def test_a_uniform_ratio_has_uniform_counts():
   # 6 pixels: counts 1..5 have probability 1/6, 0 and 6 have 1/12: what floor or
   # ceil, by a fair coin, of 6 times a uniform number gives.
   many = 24_000
@@ -198,20 +200,7 @@ def test_one_mask_a_batch():
   assert (lam == lam[:, :1]).all()
 
 
-def test_official_masks_have_short_rows():
-  draw = functools.partial(
-    jaxmix.draw_fmix,
-    shape=(100, 24, 16, 1),
-    spectrum='official',
-    granularity='sample',
-  )
-  mix = drawn.quick(draw)(jax.random.key(2))
-  mask = np.asarray(mix.mask)
-  np.testing.assert_allclose(mix.lam, mask.mean((1, 2)), atol=1e-6)
-  assert reference.transitions(mask, 2).max() <= 2
-  assert reference.transitions(mask, 1).max() > 2
-
-
+@pytest.mark.slow
 def test_works_where_float64_is_enabled():
   # Floats are then drawn in float64 unless told otherwise.
   with jax.enable_x64(True):
