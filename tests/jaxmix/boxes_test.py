@@ -1,3 +1,5 @@
+"""Tests of boxes: random pixels, and the pixels inside."""
+
 import jax
 import numpy as np
 import pytest
@@ -25,7 +27,7 @@ def test_pixels_are_uniform_and_axes_independent():
 
 
 @pytest.mark.parametrize('spatial_shape', [(11,), (5, 8), (3, 4, 5)])
-def test_inside_and_share(spatial_shape):
+def test_inside_and_fraction(spatial_shape):
   rng = np.random.default_rng(0)
   corners = rng.integers(
     0, np.array(spatial_shape) + 1, (50, 2, len(spatial_shape))
@@ -40,16 +42,16 @@ def test_inside_and_share(spatial_shape):
     want[i][tuple(slice(*side) for side in sides)] = True
   got = np.asarray(jax.jit(inside, static_argnums=1)(box, spatial_shape))
   np.testing.assert_array_equal(got, want)
-  share = np.asarray(
+  fraction = np.asarray(
     jax.jit(fraction_outside, static_argnums=1)(box, spatial_shape)
   )
-  assert share.dtype == np.float32
+  assert fraction.dtype == np.float32
   np.testing.assert_allclose(
-    share, 1 - reference.box_share(box, spatial_shape), atol=1e-6
+    fraction, 1 - reference.box_fraction(box, spatial_shape), atol=1e-6
   )
-  assert share[0] == 1, 'an empty box leaves less than everything'
-  assert share.min() >= 0, (
-    f'a full box leaves {share[1]}: lam is negative, and so are labels'
+  assert fraction[0] == 1, 'an empty box leaves less than everything'
+  assert fraction.min() >= 0, (
+    f'a full box leaves {fraction[1]}: lam is negative, and so are labels'
   )
 
 

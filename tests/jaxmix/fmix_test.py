@@ -109,7 +109,7 @@ def test_soft_masks(max_soft):
     assert (np.diff(ranked) <= 1e-6).all(), 'a darker pixel weighs more'
     partly = ((mask > 0) & (mask < 1)).sum()
     assert partly <= 2 * SIZE * fraction + 1e-3, 'the border is too wide'
-    # Where SIZE * fraction is nearly whole the border may be one pixel narrower.
+    # If SIZE * fraction is nearly whole, the border may lack one pixel.
     wants = {int(SIZE * fraction + nudge) for nudge in (-1e-3, 0, 1e-3)}
     errors = [
       np.abs(mask - reference.soft_top(field, number, max(soft, 0))).max()

@@ -1,3 +1,5 @@
+"""Tests of the random fields of FMix."""
+
 import functools
 import warnings
 
@@ -37,7 +39,7 @@ def energy(fields):
 
 @pytest.mark.parametrize(
   'spatial_shape',
-  [(6, 6), (5, 5), (6, 5), (5, 8), (8,), (7,), (4, 5, 6), (1, 6), (6, 1)],
+  [(6, 6), (5, 5), (5, 8), (7,), (4, 5, 6), (1, 6)],
 )
 def test_every_frequency_has_its_energy(spatial_shape):
   # Small even and odd sides: the columns kx=0 and Nyquist, and the points that
@@ -80,7 +82,7 @@ def test_power_falls_with_twice_the_decay(decay):
 
 @pytest.mark.parametrize(
   'spatial_shape, decay',
-  [((224, 224), 3.0), ((224, 64), 3.0), ((40, 40, 40), 3.0)],
+  [((224, 64), 3.0), ((40, 40, 40), 3.0)],
 )
 def test_what_is_left_out_is_negligible(spatial_shape, decay):
   power = energy(isotropic_fields(2, spatial_shape, decay))
@@ -186,7 +188,7 @@ def test_every_decay_gives_a_field(spatial_shape, spectrum):
   )
   make = isotropic_field if spectrum == 'isotropic' else official_field
   half = dims / 2
-  for decay in (0.1, half - 0.005, half, half + 0.001, half + 0.005, 40.0):
+  for decay in (0.1, half, half + 0.001, 40.0):
     with warnings.catch_warnings():
       warnings.simplefilter('error')
       noise = jnp.ones((1, *shape(spatial_shape, decay)), jnp.float32)

@@ -1,4 +1,4 @@
-"""The algorithms again, in float64 numpy and plain loops: the oracles.
+"""Reference implementations in float64 numpy and plain loops.
 
 Written from the papers' descriptions (shared/research/mixing.md, section 1),
 not from jaxmix: slow, obvious, and wrong in other ways than jaxmix would be.
@@ -83,8 +83,8 @@ def near_integer(value, distance=1e-4):
   return np.abs(value - np.round(value)) < distance
 
 
-def box_share(box, spatial_shape):
-  """The share of the pixels inside each box."""
+def box_fraction(box, spatial_shape):
+  """Returns the fraction of the pixels inside each box."""
   sides = np.asarray(box, np.int64)
   return np.prod(sides[..., 1] - sides[..., 0], -1) / np.prod(spatial_shape)
 

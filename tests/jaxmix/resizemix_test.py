@@ -1,3 +1,5 @@
+"""Tests of ResizeMix: the scale, the position and the interpolation."""
+
 import functools
 
 import jax
@@ -28,7 +30,9 @@ def make_mix(scale, centre, spatial_shape, method='nearest'):
   box, source = place(scale, np.asarray(centre, np.int32), spatial_shape)
   rows = np.arange(len(scale), dtype=np.int32)
   return jaxmix.Mix(
-    lam=jnp.asarray(1 - reference.box_share(box, spatial_shape), jnp.float32),
+    lam=jnp.asarray(
+      1 - reference.box_fraction(box, spatial_shape), jnp.float32
+    ),
     partner=jnp.roll(rows, 1),
     mode=jnp.zeros_like(rows),
     box=box,
@@ -65,7 +69,7 @@ def test_size_is_floored_and_the_patch_is_whole(spatial_shape):
 
 
 def test_borders_are_likelier():
-  # Every centre once, a patch of 16 in 32: the published law, exactly.
+  # Every centre once, a patch of 16 in 32: exactly the published starts.
   centre = np.arange(32, dtype=np.int32)[:, None]
   box = np.asarray(paste_box(jnp.full(32, 0.5), jnp.asarray(centre), (32,)))
   count = np.bincount(box[:, 0, 0], minlength=17)
@@ -78,10 +82,10 @@ def test_places_are_drawn_for_each_sample():
   )
   mix = drawn.quick(draw)(jax.random.key(0))
   start = np.asarray(mix.box)[..., 0]
-  law = np.array([9] + [1] * 15 + [8]) / 32
+  expected = np.array([9] + [1] * 15 + [8]) / 32
   for axis in range(2):
     count = np.bincount(start[:, axis], minlength=17)
-    p = reference.p_value(stats.chisquare(count, MANY * law))
+    p = reference.p_value(stats.chisquare(count, MANY * expected))
     assert p > 1e-4, (
       f'axis {axis}: starts {count[[0, 8, 16]] / MANY} instead of '
       f'[.281 .031 .25] (p={p:.1e})'
