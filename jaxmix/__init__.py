@@ -1,12 +1,13 @@
 """jaxmix: mixed-sample data augmentation for JAX, in pure functions.
 
 `random_mix` mixes a batch and its labels; `mixup`, `cutmix`, `resizemix` and
-`fmix` are its modes. Each is a `draw_*` (random: a key and a shape give a small
-`Mix`) followed by `apply` and `mix_labels` (deterministic). `saliency_mix` and
-`puzzle_mix` are drawn from what is salient in the images, and so is `co_mixup`,
-whose draw goes to `take_blocks` and `block_labels`. `draw_manifold_mixup` and
-`draw_patchup` are for the states of a network (`apply_hidden`); `cutout` mixes
-nothing. It needs jax alone.
+`fmix` are its modes. Each is a random `draw_*`, which returns a small `Mix` for
+a key and a shape, followed by the deterministic `apply` and `mix_labels`.
+`saliency_mix`, `puzzle_mix` and `co_mixup` are guided by the saliency of the
+images; a draw of Co-Mixup is applied by `take_blocks` and `block_labels`.
+`draw_manifold_mixup` and `draw_patchup` mix hidden activations
+(`apply_hidden`). `cutout` fills a square and does not mix. The only dependency
+is jax.
 """
 
 from jaxmix._src.cutmix import cutmix as cutmix
@@ -46,3 +47,5 @@ from jaxmix._src.random_mix import draw_random_mix as draw_random_mix
 from jaxmix._src.random_mix import random_mix as random_mix
 from jaxmix._src.resizemix import draw_resizemix as draw_resizemix
 from jaxmix._src.resizemix import resizemix as resizemix
+
+__version__ = '0.1.0'

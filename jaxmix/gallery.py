@@ -1,11 +1,11 @@
-"""Shows each mode on your own pictures.
+"""Gallery command: draws a figure of your images, mixed by each mode.
 
   python -m jaxmix.gallery cat.jpg dog.jpg tree.png --out mix.png
 
-Every row is one pair, mixed by each mode with a lambda of its own; `--guided`
-shows the modes that look at the pictures instead. Without pictures it takes the
-two photographs that come with scikit-learn. It needs the extra `plots`: pip
-install 'jaxmix[plots]'.
+Every row is one pair, mixed by each mode with its own lambda; `--guided` shows
+the modes that depend on the images. Without images it uses the two sample
+images of scikit-learn. It needs the extra `plots`: `pip install -e '.[plots]'`
+in a clone, or `pip install 'randommix[plots]'`.
 """
 
 import argparse
@@ -51,49 +51,50 @@ def _co_mixup(key: jax.Array, pair: jax.Array) -> tuple[jax.Array, jax.Array]:
   return (owner[0] == 0).mean(), jaxmix.take_blocks(pair, owner)[0]
 
 
+# Jitted here, so that images of one size are compiled for once in a process.
 BLIND: dict[str, Mode] = {
-  'Mixup': _blind(jaxmix.draw_mixup),
-  'CutMix': _blind(jaxmix.draw_cutmix),
-  'ResizeMix': _blind(jaxmix.draw_resizemix),
-  'FMix': _blind(jaxmix.draw_fmix),
+  'Mixup': jax.jit(_blind(jaxmix.draw_mixup)),
+  'CutMix': jax.jit(_blind(jaxmix.draw_cutmix)),
+  'ResizeMix': jax.jit(_blind(jaxmix.draw_resizemix)),
+  'FMix': jax.jit(_blind(jaxmix.draw_fmix)),
 }
 GUIDED: dict[str, Mode] = {
-  'SaliencyMix': _saliency_mix,
-  'Puzzle Mix': _puzzle_mix,
-  'Co-Mixup': _co_mixup,
+  'SaliencyMix': jax.jit(_saliency_mix),
+  'Puzzle Mix': jax.jit(_puzzle_mix),
+  'Co-Mixup': jax.jit(_co_mixup),
 }
 
 
 def load_images(paths: Sequence[pathlib.Path], size: int) -> np.ndarray:
-  """Reads pictures as uint8 `[N, size, size, 3]`, cropped to their middle.
+  """Reads images as uint8 `[N, size, size, 3]`, cropped at the centre.
 
   Raises:
-    ValueError: a file is no picture, or there are fewer than two.
+    ValueError: a file is not an image, or there are fewer than two.
     OSError: a file cannot be read.
   """
   from PIL import Image, ImageOps, UnidentifiedImageError
 
   if len(paths) == 1:
-    raise ValueError(f'{paths[0]}: one picture cannot be mixed; give two')
+    raise ValueError(f'{paths[0]}: mixing needs two or more images')
   images = []
   for path in paths:
     try:
       with Image.open(path) as image:
         upright = ImageOps.exif_transpose(image).convert('RGB')
     except UnidentifiedImageError:
-      raise ValueError(f'{path} is not a picture that Pillow reads') from None
+      raise ValueError(f'{path} is not an image that Pillow can read') from None
     images.append(np.asarray(ImageOps.fit(upright, (size, size))))
   return np.stack(images)
 
 
 def sample_images(size: int) -> np.ndarray:
-  """The two photographs of scikit-learn: uint8 `[2, size, size, 3]`."""
+  """Returns scikit-learn's two sample images: uint8 `[2, size, size, 3]`."""
   from PIL import Image, ImageOps
   from sklearn.datasets import load_sample_images
 
-  photographs = map(Image.fromarray, load_sample_images().images)
+  images = map(Image.fromarray, load_sample_images().images)
   return np.stack(
-    [np.asarray(ImageOps.fit(photo, (size, size))) for photo in photographs]
+    [np.asarray(ImageOps.fit(image, (size, size))) for image in images]
   )
 
 
@@ -104,48 +105,46 @@ def draw_gallery(
   rows: int,
   modes: Mapping[str, Mode] = BLIND,
 ) -> list[list[tuple[str, np.ndarray]]]:
-  """Mixes each picture with the one after it, by each mode.
+  """Mixes each image with the next one, by each mode.
 
   Args:
     images: uint8 `[N, H, W, 3]`, `N >= 2`.
-    seed: of the draws.
-    rows: how many pairs to show; beyond N they are pairs seen before with
-      other draws.
-    modes: to show, by their names.
+    seed: seed of the draws.
+    rows: number of pairs to show; after N pairs they repeat with new draws.
+    modes: modes to show, by name.
 
   Returns:
-    For each row the titled pictures: the pair, then each mode.
+    For each row the titled images: the pair, then each mode.
   """
-  mixers = {name: jax.jit(mode) for name, mode in modes.items()}
   table = []
   for row in range(rows):
     pair = images[[row % len(images), (row + 1) % len(images)]]
-    pictures = [('A', pair[0]), ('B', pair[1])]
-    for column, (name, mix) in enumerate(mixers.items()):
+    titled = [('A', pair[0]), ('B', pair[1])]
+    for column, (name, mix) in enumerate(modes.items()):
       key = jax.random.key(seed)
       key = jax.random.fold_in(jax.random.fold_in(key, row), column)
-      lam, picture = mix(key, pair)
-      pictures.append((f'{name}, λ = {lam:.2f}', np.asarray(picture)))
-    table.append(pictures)
+      lam, mixed = mix(key, pair)
+      titled.append((f'{name}, λ = {lam:.2f}', np.asarray(mixed)))
+    table.append(titled)
   return table
 
 
 def save_gallery(
   table: list[list[tuple[str, np.ndarray]]], path: pathlib.Path
 ) -> None:
-  """Writes the titled pictures as one image."""
+  """Writes the titled images as one figure."""
   import matplotlib.figure
 
   rows, columns = len(table), len(table[0])
   figure = matplotlib.figure.Figure(
     figsize=(2.1 * columns, 2.35 * rows), layout='constrained'
   )
-  for axes, (title, picture) in zip(
+  for axes, (title, image) in zip(
     figure.subplots(rows, columns, squeeze=False).flat,
     (cell for row in table for cell in row),
     strict=True,
   ):
-    axes.imshow(picture)
+    axes.imshow(image)
     axes.set_title(title, fontsize=10)
     axes.axis('off')
   figure.savefig(path, dpi=120)
@@ -155,7 +154,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
   """Runs the command; returns its exit code."""
   parser = argparse.ArgumentParser(
     prog='python -m jaxmix.gallery',
-    description='Shows each mode of jaxmix on pictures, as one image.',
+    description='Draws images mixed by each mode of jaxmix, as one figure.',
   )
   parser.add_argument('images', nargs='*', type=pathlib.Path)
   parser.add_argument('--out', type=pathlib.Path, required=True)
@@ -163,14 +162,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
   parser.add_argument('--rows', type=int, default=4, help='pairs to show')
   parser.add_argument('--seed', type=int, default=0)
   parser.add_argument(
-    '--guided', action='store_true', help='modes that look at the pictures'
+    '--guided', action='store_true', help='modes that depend on the images'
   )
   options = parser.parse_args(arguments)
   if options.size < 16 or options.rows < 1 or options.seed < 0:
-    parser.error('--size must be 16 or more, --rows 1 or more, --seed not < 0')
+    parser.error(
+      f'--size={options.size} must be 16 or more, --rows={options.rows} 1 or '
+      f'more, --seed={options.seed} 0 or more'
+    )
   if options.guided and options.size % 8:
     parser.error(
-      '--size must be a multiple of 8 with --guided: blocks are moved'
+      f'--size={options.size} must be a multiple of 8 with --guided, which '
+      'moves blocks'
     )
   try:
     if options.images:
@@ -186,7 +189,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.out.parent.mkdir(parents=True, exist_ok=True)
     save_gallery(table, options.out)
   except ImportError as error:
-    print(f"error: {error}; pip install 'jaxmix[plots]'", file=sys.stderr)
+    print(
+      f"error: {error}; run pip install -e '.[plots]' in a clone, or "
+      "pip install 'randommix[plots]'",
+      file=sys.stderr,
+    )
     return 2
   except (OSError, ValueError) as error:
     print(f'error: {error}', file=sys.stderr)

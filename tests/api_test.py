@@ -3,6 +3,7 @@
 import ast
 import inspect
 import pathlib
+import re
 
 import pytest
 
@@ -14,9 +15,9 @@ NAMES = sorted(
   if not name.startswith('_') and not inspect.ismodule(value)
 )
 FUNCTIONS = [n for n in NAMES if inspect.isfunction(getattr(jaxmix, n))]
-# They look at the images, and are told their shape by that.
+# Guided draws take the shape from the saliency.
 GUIDED = ['draw_saliency_mix', 'draw_puzzle_mix', 'draw_co_mixup']
-# They mix states of a network: many shapes, or any.
+# Draws for hidden activations: of several shapes, or of any shape.
 HIDDEN = {'draw_manifold_mixup': 'batch', 'draw_patchup': 'shapes'}
 KEYED = [
   n
@@ -42,11 +43,18 @@ def test_the_names_are_those_we_promise():
   assert NAMES == sorted(modes + draws + rest)
 
 
-def test_init_has_names_only():
+def test_version_is_a_version():
+  # pyproject.toml reads it.
+  assert re.fullmatch(r'\d+\.\d+\.\d+', jaxmix.__version__)
+
+
+def test_init_has_names_and_the_version_only():
   file = jaxmix.__file__
   assert file is not None
   docstring, *body = ast.parse(pathlib.Path(file).read_text()).body
   assert isinstance(docstring, ast.Expr)
+  version = body.pop()
+  assert ast.unparse(version) == f'__version__ = {jaxmix.__version__!r}'
   for node in body:
     assert isinstance(node, ast.ImportFrom), f'line {node.lineno}: not a name'
     assert (node.module or '').startswith('jaxmix._src.')
@@ -67,7 +75,7 @@ def test_key_comes_first(name):
   assert parameters(name)[0].name == 'key'
 
 
-def test_what_draws_takes_a_key():
+def test_random_functions_take_a_key():
   modes = ['mixup', 'cutmix', 'resizemix', 'fmix', 'random_mix', 'cutout']
   modes += ['saliency_mix', 'puzzle_mix', 'co_mixup']
   random = {n for n in FUNCTIONS if n.startswith('draw_')} | set(modes)
@@ -75,7 +83,7 @@ def test_what_draws_takes_a_key():
 
 
 @pytest.mark.parametrize('name', KEYED)
-def test_data_come_second(name):
+def test_data_comes_second(name):
   names = [p.name for p in parameters(name)]
   if name == 'draw_partner':
     assert names[1] == 'batch'
@@ -90,13 +98,11 @@ def test_data_come_second(name):
 
 
 @pytest.mark.parametrize('name', FUNCTIONS)
-def test_options_are_keywords_and_the_rest_is_not(name):
+def test_options_are_keywords_and_data_is_positional(name):
   for parameter in parameters(name):
     optional = parameter.default is not parameter.empty
     keyword = parameter.kind is parameter.KEYWORD_ONLY
-    assert optional == keyword, (
-      f'{name}({parameter.name}): an option is passed by name, data by place'
-    )
+    assert optional == keyword, f'{name}({parameter.name})'
 
 
 @pytest.mark.parametrize('name', FUNCTIONS)
@@ -113,11 +119,27 @@ def test_docstrings_are_complete(name):
   for section in ('Args:', 'Returns:', 'Raises:'):
     assert section in text.splitlines(), f'{name}: no section {section!r}'
   assert '>>> ' in text, f'{name}: no example'
-  told = text.split('Args:')[1].split('Returns:')[0]
+  args = text.split('Args:')[1].split('Returns:')[0]
   for parameter in parameters(name):
-    assert f'\n  {parameter.name}: ' in told, (
-      f'{name}: {parameter.name} is not explained'
+    assert f'\n  {parameter.name}: ' in args, (
+      f'{name}: {parameter.name} is not documented'
     )
+
+
+@pytest.mark.parametrize('name', FUNCTIONS)
+def test_references_lead_to_a_description(name):
+  # "alpha: see `jaxmix.draw_cutmix`.": at most two steps, never in a circle.
+  for argument, other in references(name).items():
+    assert argument in [p.name for p in parameters(other)]
+    other = references(other).get(argument, other)
+    assert argument not in references(other), (
+      f'{name}: {argument} refers to {other}, which refers on'
+    )
+
+
+def references(name):
+  text = inspect.getdoc(getattr(jaxmix, name)) or ''
+  return dict(re.findall(r'\n  (\w+): see `jaxmix\.(\w+)`', text))
 
 
 @pytest.mark.parametrize('name', NAMES)
@@ -127,16 +149,16 @@ def test_docstrings_begin_with_a_sentence(name):
   assert first.endswith('.') or first.endswith(':'), f'{name}: {first!r}'
 
 
-@pytest.mark.parametrize('kind', [jaxmix.Mix, jaxmix.HiddenMix])
-def test_a_draw_tells_its_attributes(kind):
-  text = inspect.getdoc(kind) or ''
-  told = text.split('Attributes:')[1]
-  for name in inspect.signature(kind).parameters:
-    assert f'\n  {name}: ' in told, f'{name} is not explained'
+@pytest.mark.parametrize('draw', [jaxmix.Mix, jaxmix.HiddenMix])
+def test_attributes_of_a_draw_are_documented(draw):
+  text = inspect.getdoc(draw) or ''
+  attributes = text.split('Attributes:')[1]
+  for name in inspect.signature(draw).parameters:
+    assert f'\n  {name}: ' in attributes, f'{name} is not documented'
 
 
 def test_options_have_one_default_everywhere():
-  # The same word means the same in every function.
+  # An option means the same in every function.
   defaults = {}
   for name in FUNCTIONS:
     for p in parameters(name):

@@ -1,11 +1,14 @@
-"""Images as grids of equal blocks: planes `[B, n, n]` of one number a block."""
+"""Grids of equal blocks: pooling, and moving the blocks of images.
+
+A grid is an array `[B, n, n]` with one number for each block.
+"""
 
 import jax
 import jax.numpy as jnp
 
 
 def pool(field: jax.Array, count: int) -> jax.Array:
-  """The mean of each block: `[B, H, W]` to `[B, count, count]`.
+  """Returns the mean of each block: `[B, H, W]` to `[B, count, count]`.
 
   >>> pool(jnp.arange(8.0).reshape(1, 2, 4), 2).tolist()
   [[[0.5, 2.5], [4.5, 6.5]]]
@@ -15,10 +18,12 @@ def pool(field: jax.Array, count: int) -> jax.Array:
   return jnp.mean(field.reshape(shape), axis=(2, 4))
 
 
-def shares(saliency: jax.Array, count: int) -> jax.Array:
-  """What each block holds of its image's saliency, float32; 0 if it has none.
+def fractions(saliency: jax.Array, count: int) -> jax.Array:
+  """Returns the fraction of the image's saliency in each block, float32.
 
-  >>> shares(jnp.ones((1, 4, 4)), 2).tolist()
+  It is 0 if the image has no saliency.
+
+  >>> fractions(jnp.ones((1, 4, 4)), 2).tolist()
   [[[0.25, 0.25], [0.25, 0.25]]]
   """
   pooled = pool(saliency.astype(jnp.float32), count)
@@ -26,24 +31,24 @@ def shares(saliency: jax.Array, count: int) -> jax.Array:
   return pooled / jnp.maximum(total, jnp.finfo(jnp.float32).tiny)
 
 
-def spread(plane: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-  """Gives every pixel the number of its block: `[B, n, n]` to `[B, H, W]`.
+def upsample(grid: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+  """Repeats the number of each block at its pixels: `[B, n, n]` to `[B, H, W]`.
 
-  >>> spread(jnp.array([[[1, 2]]]), (1, 4)).tolist()
+  >>> upsample(jnp.array([[[1, 2]]]), (1, 4)).tolist()
   [[[1, 1, 2, 2]]]
   """
-  _, rows, columns = plane.shape
-  plane = jnp.repeat(plane, shape[0] // rows, axis=1)
-  return jnp.repeat(plane, shape[1] // columns, axis=2)
+  _, rows, columns = grid.shape
+  grid = jnp.repeat(grid, shape[0] // rows, axis=1)
+  return jnp.repeat(grid, shape[1] // columns, axis=2)
 
 
 def refine(order: jax.Array, count: int) -> jax.Array:
-  """The same move of blocks, cut into smaller ones.
+  """Returns the same permutation of blocks on a finer grid.
 
   Args:
-    order: int32 `[B, n, n]`: the block, counted along the rows, that lies at
-      each place.
-    count: of blocks a side, a multiple of `n`.
+    order: int32 `[B, n, n]`: the number of the block (in row-major order) at
+      each position.
+    count: blocks per side of the finer grid, a multiple of `n`.
 
   Returns:
     int32 `[B, count, count]`.
@@ -53,18 +58,18 @@ def refine(order: jax.Array, count: int) -> jax.Array:
   """
   old = order.shape[1]
   factor = count // old
-  order = spread(order, (count, count))
+  order = upsample(order, (count, count))
   part = jnp.arange(count) % factor
   row = (order // old) * factor + part[:, None]
   return row * count + (order % old) * factor + part
 
 
 def move(images: jax.Array, order: jax.Array) -> jax.Array:
-  """Puts block `order[b, i, j]` of each image at place `(i, j)`.
+  """Moves block `order[b, i, j]` of each image to position `(i, j)`.
 
   Args:
     images: `[B, H, W, C]`, sides that are multiples of `n`.
-    order: int32 `[B, n, n]`, blocks counted along the rows.
+    order: int32 `[B, n, n]`, block numbers in row-major order.
 
   >>> row = jnp.array([1, 2, 3, 4]).reshape(1, 4, 1, 1)
   >>> image = jnp.broadcast_to(row, (1, 4, 2, 1))
@@ -77,7 +82,7 @@ def move(images: jax.Array, order: jax.Array) -> jax.Array:
 
 
 def take(images: jax.Array, owner: jax.Array) -> jax.Array:
-  """Takes each block from image `owner[b, i, j]`, at the same place.
+  """Takes each block from image `owner[b, i, j]`, at the same position.
 
   Args:
     images: `[B, H, W, C]`, sides that are multiples of `n`.
@@ -87,22 +92,22 @@ def take(images: jax.Array, owner: jax.Array) -> jax.Array:
   >>> take(images, jnp.array([[[0, 1], [1, 0]]] * 2))[0, ..., 0].tolist()
   [[1, 4], [3, 2]]
   """
-  place = jnp.arange(owner.shape[1])
-  return _gather(images, owner, place[:, None], place)
+  position = jnp.arange(owner.shape[1])
+  return _gather(images, owner, position[:, None], position)
 
 
 def _gather(
   images: jax.Array, sample: jax.Array, row: jax.Array, column: jax.Array
 ) -> jax.Array:
-  """Images of which each block is given by its sample, row and column.
+  """Assembles images from blocks given by their sample, row and column.
 
-  The three broadcast to `[B, n, n]`.
+  The three index arrays broadcast to `[B, n, n]`.
   """
   _, height, width, channels = images.shape
   shape = jnp.broadcast_shapes(sample.shape, row.shape, column.shape)
   count = shape[1]
   cut = (len(images), count, height // count, count, width // count, channels)
-  # Indexed around the rows of a block, which then come last but two.
+  # The slice between the indices moves the pixel axes behind the block axes.
   chosen = (
     images.reshape(cut).at[sample, row, :, column].get(mode='promise_in_bounds')
   )

@@ -1,6 +1,6 @@
 """Axis-aligned boxes: int32 `[B, d, 2]`, start and stop on each spatial axis.
 
-A box holds the pixels from start up to, but without, stop.
+A box contains the pixels from `start` up to, but not including, `stop`.
 """
 
 import math
@@ -9,7 +9,9 @@ import jax
 import jax.numpy as jnp
 
 
-def draw_pixel(key: jax.Array, count: int, space: tuple[int, ...]) -> jax.Array:
+def draw_pixel(
+  key: jax.Array, count: int, spatial_shape: tuple[int, ...]
+) -> jax.Array:
   """Draws `count` pixels, uniform over the image: int32 `[count, d]`.
 
   >>> draw_pixel(jax.random.key(0), 2, (32, 32)).shape
@@ -18,35 +20,78 @@ def draw_pixel(key: jax.Array, count: int, space: tuple[int, ...]) -> jax.Array:
   # Drawn flat: XLA's CPU compiler takes seconds over a random array of several
   # axes. A uniform number is a multiple of 2^-23 below 1, so the product stays
   # below the length.
-  drawn = jax.random.uniform(key, (count * len(space),), jnp.float32)
-  drawn = drawn.reshape(count, len(space)) * jnp.asarray(space, jnp.float32)
-  return drawn.astype(jnp.int32)
+  drawn = jax.random.uniform(key, (count * len(spatial_shape),), jnp.float32)
+  drawn = drawn.reshape(count, len(spatial_shape))
+  return (drawn * jnp.asarray(spatial_shape, jnp.float32)).astype(jnp.int32)
 
 
-def inside(box: jax.Array, space: tuple[int, ...]) -> jax.Array:
-  """Which pixels lie in the box: bool `[B, *space]`.
+def cut_box(
+  ratio: jax.Array, centre: jax.Array, spatial_shape: tuple[int, ...]
+) -> jax.Array:
+  """Returns the CutMix box: a fraction `1 - ratio` of the image, then clipped.
+
+  The side on an axis of length L is `L * (1 - ratio)^(1/d)`, which gives the
+  right volume for any number `d` of axes (for images, the official square
+  root). It is rounded down to an even number, and the box is clipped at the
+  border.
+
+  Args:
+    ratio: float32 `[n]`, the fraction of the image to keep.
+    centre: int32 `[n, d]`.
+    spatial_shape: the `d` lengths of the image.
+
+  Returns:
+    int32 `[n, d, 2]`.
+
+  >>> cut_box(jnp.array([0.75]), jnp.array([[0, 16]]), (32, 32)).tolist()
+  [[[0, 8], [8, 24]]]
+  """
+  length = jnp.asarray(spatial_shape, jnp.int32)
+  side = _root(1 - ratio, len(spatial_shape))[:, None] * length
+  half = side.astype(jnp.int32) // 2
+  return jnp.stack(
+    [
+      jnp.clip(centre - half, 0, length),
+      jnp.clip(centre + half, 0, length),
+    ],
+    axis=-1,
+  )
+
+
+def _root(value: jax.Array, degree: int) -> jax.Array:
+  # sqrt is correctly rounded; a power of one half is not.
+  if degree == 2:
+    return jnp.sqrt(value)
+  return value if degree == 1 else value ** (1 / degree)
+
+
+def inside(box: jax.Array, spatial_shape: tuple[int, ...]) -> jax.Array:
+  """Returns a mask of the pixels in each box: bool `[B, *spatial_shape]`.
 
   >>> inside(jnp.array([[[1, 3]]]), (4,)).tolist()
   [[False, True, True, False]]
   """
   result = jnp.ones((), bool)
-  for axis, length in enumerate(space):
-    shape = [1] * (len(space) + 1)
+  for axis, length in enumerate(spatial_shape):
+    shape = [1] * (len(spatial_shape) + 1)
     shape[axis + 1] = length
     pixel = jnp.arange(length, dtype=box.dtype).reshape(shape)
     start, stop = (
-      box[:, axis, side].reshape([-1] + [1] * len(space)) for side in (0, 1)
+      box[:, axis, side].reshape([-1] + [1] * len(spatial_shape))
+      for side in (0, 1)
     )
     result = result & (start <= pixel) & (pixel < stop)
   return result
 
 
-def share_outside(box: jax.Array, space: tuple[int, ...]) -> jax.Array:
-  """The exact share of the pixels outside the box: float32 `[B]`.
+def fraction_outside(
+  box: jax.Array, spatial_shape: tuple[int, ...]
+) -> jax.Array:
+  """Returns the exact fraction of pixels outside each box: float32 `[B]`.
 
-  >>> share_outside(jnp.array([[[0, 2], [1, 3]]]), (4, 4)).tolist()
+  >>> fraction_outside(jnp.array([[[0, 2], [1, 3]]]), (4, 4)).tolist()
   [0.75]
   """
   area = jnp.prod(box[..., 1] - box[..., 0], axis=-1)
-  total = math.prod(space)
+  total = math.prod(spatial_shape)
   return (total - area).astype(jnp.float32) / total

@@ -1,9 +1,8 @@
-"""What every public function asks of its arguments before it traces a thing.
+"""Argument checks of the public functions.
 
-Each check raises `ValueError` or `TypeError` that names the argument, the value
-and what is allowed. Values under `jit` are not known; there the shapes and
-dtypes are checked and the values are left to `jaxmix.mix_labels` and
-`jaxmix.mixed_cross_entropy`, which answer a bad label with NaN.
+Each check raises a `ValueError` or `TypeError` that names the argument, its
+value and the allowed values. Under `jit` only shapes and dtypes are known;
+there an invalid value gives a NaN label or loss instead of an error.
 """
 
 import math
@@ -19,7 +18,7 @@ GRANULARITIES = ('batch', 'sample')
 
 
 def is_concrete(value: Any) -> bool:
-  """Whether the numbers in `value` are known now, not only under `jit`."""
+  """Returns whether `value` is known now, and not traced by `jit`."""
   return not isinstance(value, Tracer)
 
 
@@ -38,15 +37,15 @@ def check_key(key: Any) -> None:
     return
   if is_array and not typed and key.dtype == np.uint32 and key.ndim == 1:
     return
-  what = f'{key.dtype}{list(key.shape)}' if is_array else repr(key)
+  given = f'{key.dtype}{list(key.shape)}' if is_array else repr(key)
   raise TypeError(
-    f'key must be one JAX random key, e.g. jax.random.key(0); got {what}. '
+    f'key must be one JAX random key, e.g. jax.random.key(0); got {given}. '
     'The order of arguments is (key, images, labels).'
   )
 
 
 def check_shape(shape: Sequence[int]) -> tuple[int, tuple[int, ...]]:
-  """Splits the shape `[B, *spatial, C]` of images into `(B, spatial)`."""
+  """Splits the shape `[B, *spatial, C]` of images: `(B, spatial_shape)`."""
   if hasattr(shape, 'shape'):
     raise TypeError(
       'shape must be the shape of the images, a tuple of integers; got an '
@@ -55,25 +54,28 @@ def check_shape(shape: Sequence[int]) -> tuple[int, tuple[int, ...]]:
   shape = tuple(shape)
   if len(shape) < 3:
     raise ValueError(
-      f'images must be [batch, *spatial, channels] of rank 3 or more; got '
-      f'shape {list(shape)}. A single image needs a batch axis, a grey one a '
-      'channel axis.'
+      f'images must have rank 3 or more: [batch, *spatial, channels]; got '
+      f'shape {list(shape)}. Add a batch axis to a single image and a channel '
+      'axis to greyscale images.'
     )
   if min(shape) < 1:
-    raise ValueError(f'images have an empty axis: shape {list(shape)}.')
+    raise ValueError(
+      f'images have shape {list(shape)}; every axis must have at least one '
+      'element.'
+    )
   return shape[0], shape[1:-1]
 
 
 def check_images(images: Any, *, any_dtype: bool = False) -> jax.Array:
-  """Gives `images` as an array of rank >= 3 in a dtype that can be mixed."""
+  """Returns `images` as an array of rank >= 3 in a dtype that can be mixed."""
   if not hasattr(images, 'dtype') or not hasattr(images, 'shape'):
     raise TypeError(f'images must be an array; got {type(images).__name__}.')
   check_shape(images.shape)
   floating = jnp.issubdtype(images.dtype, jnp.floating)
   if not (any_dtype or floating or images.dtype == np.uint8):
     raise TypeError(
-      f'images of dtype {images.dtype} cannot be mixed; allowed: uint8 and '
-      'floating point. Cast them, or select whole pixels with '
+      f'images have dtype {images.dtype}; allowed: uint8 and floating point. '
+      'Cast them, or copy whole pixels with '
       'jaxmix.apply(mix, images, hard=True), as for segmentation masks.'
     )
   return jnp.asarray(images)
@@ -82,38 +84,38 @@ def check_images(images: Any, *, any_dtype: bool = False) -> jax.Array:
 def check_saliency(
   saliency: Any, shape: Sequence[int] | None = None
 ) -> jax.Array:
-  """Gives `saliency` as an array of numbers `[B, *spatial]`.
+  """Returns `saliency` as an array `[B, *spatial]`.
 
   Args:
-    saliency: what was passed.
-    shape: of the images, where they are known: `[B, *spatial, C]`.
+    saliency: the argument to check.
+    shape: `[B, *spatial, C]` of the images, if known.
   """
   if not hasattr(saliency, 'dtype') or not hasattr(saliency, 'shape'):
     raise TypeError(
       f'saliency must be an array; got {type(saliency).__name__}.'
     )
-  found = tuple(saliency.shape)
-  if len(found) < 2 or min(found) < 1:
+  saliency_shape = tuple(saliency.shape)
+  if len(saliency_shape) < 2 or min(saliency_shape) < 1:
     raise ValueError(
-      f'saliency must be [batch, *spatial]; got shape {list(found)}.'
+      f'saliency must be [batch, *spatial]; got shape {list(saliency_shape)}.'
     )
-  if shape is not None and found != tuple(shape[:-1]):
+  if shape is not None and saliency_shape != tuple(shape[:-1]):
     raise ValueError(
-      f'saliency has shape {list(found)}, not {list(shape[:-1])} as for '
-      'these images.'
+      f'saliency has shape {list(saliency_shape)}; these images need '
+      f'{list(shape[:-1])}.'
     )
   return jnp.asarray(saliency)
 
 
 def check_grid(name: str, count: Any, shape: Sequence[int]) -> None:
-  """Raises unless images `[B, H, W, C]` can be cut into so many blocks a side.
+  """Raises unless images `[B, H, W, C]` can be cut into `count x count` blocks.
 
-  One block is no cut.
+  `count` must be 2 or more.
   """
   if len(shape) != 4:
     raise ValueError(
-      f'images must be [batch, height, width, channels] to be cut into blocks; '
-      f'got shape {list(shape)}.'
+      f'images must have shape [batch, height, width, channels] to be cut into '
+      f'blocks; got {list(shape)}.'
     )
   if type(count) is not int or count < 2 or any(n % count for n in shape[1:3]):
     raise ValueError(
@@ -123,7 +125,7 @@ def check_grid(name: str, count: Any, shape: Sequence[int]) -> None:
 
 
 def check_labels(labels: Any, batch: int, num_classes: int | None) -> jax.Array:
-  """Gives `labels` as an array of integers `[B]` or probabilities `[B, K]`."""
+  """Returns `labels` as integers `[B]` or probabilities `[B, K]`."""
   if not hasattr(labels, 'dtype') or not hasattr(labels, 'shape'):
     raise TypeError(f'labels must be an array; got {type(labels).__name__}.')
   shape = list(labels.shape)
@@ -134,8 +136,7 @@ def check_labels(labels: Any, batch: int, num_classes: int | None) -> jax.Array:
     )
   if shape[0] != batch:
     raise ValueError(
-      f'labels and images differ in batch size: labels {shape} for {batch} '
-      'images.'
+      f'labels have shape {shape}, but there are {batch} images.'
     )
   integer = jnp.issubdtype(labels.dtype, jnp.integer)
   if len(shape) == 1:
@@ -143,8 +144,9 @@ def check_labels(labels: Any, batch: int, num_classes: int | None) -> jax.Array:
       raise TypeError(f'labels [batch] must be integers; got {labels.dtype}.')
     if num_classes is None:
       raise ValueError(
-        'num_classes is needed to mix integer labels (or keep them as they '
-        'are and use jaxmix.mixed_cross_entropy).'
+        'num_classes=None: integer labels need the number of classes to be '
+        'mixed. Pass it, or keep the labels and use '
+        'jaxmix.mixed_cross_entropy.'
       )
     check_num_classes(num_classes)
     check_label_range(labels, num_classes)
@@ -159,7 +161,7 @@ def check_labels(labels: Any, batch: int, num_classes: int | None) -> jax.Array:
         f'num_classes={num_classes} but labels have shape {shape}.'
       )
     check_finite('labels', labels)
-  # Narrow integers cannot count to every number of classes.
+  # A narrow integer type may not hold the number of classes.
   return jnp.asarray(labels, jnp.int32 if integer else None)
 
 
@@ -172,7 +174,7 @@ def check_num_classes(num_classes: Any) -> None:
 
 
 def check_label_range(labels: Any, num_classes: int) -> None:
-  """Raises ValueError if a label that is known lies outside [0, K)."""
+  """Raises ValueError if a known label lies outside [0, K)."""
   if not is_concrete(labels) or labels.size == 0:
     return
   known = np.asarray(labels)  # under jit, jnp would trace even a constant
@@ -185,22 +187,22 @@ def check_label_range(labels: Any, num_classes: int) -> None:
 
 
 def check_finite(name: str, array: Any) -> None:
-  """Raises ValueError if a number that is known is NaN or infinite."""
+  """Raises ValueError if a known number is NaN or infinite."""
   if not is_concrete(array) or not jnp.issubdtype(array.dtype, jnp.floating):
     return
-  # Where the array lies: under jit, jnp would trace even a constant.
+  # On the array's device; under jit, jnp would trace even a constant.
   with jax.ensure_compile_time_eval():
     if bool(jnp.isfinite(array).all()):
       return
   known = np.asarray(array)
-  where = np.argwhere(~np.isfinite(known))[0].tolist()
+  index = np.argwhere(~np.isfinite(known))[0].tolist()
   raise ValueError(
-    f'{name} must be finite; got {known[tuple(where)]} at {where}.'
+    f'{name} must be finite; got {known[tuple(index)]} at {index}.'
   )
 
 
 def check_alpha(alpha: Any, name: str = 'alpha') -> None:
-  """Raises unless `alpha`, if it is known, is one finite number above 0."""
+  """Raises unless `alpha`, if known, is one finite number above 0."""
   if not is_concrete(alpha):
     return
   try:
@@ -230,11 +232,17 @@ def check_whole(name: str, value: Any, low: int) -> None:
 
 
 def check_weights(weights: Any, count: int) -> np.ndarray | jax.Array:
-  """Gives the weights of `count` candidates as a float array `[count]`."""
+  """Returns the weights of `count` candidates as a float array `[count]`.
+
+  It is a numpy array if all weights are known. None means equal weights.
+  """
+  if weights is None:
+    return np.ones(count)
   is_sequence = isinstance(weights, Sequence) or np.ndim(weights) > 0
   if isinstance(weights, str) or not is_sequence:
     raise TypeError(
-      f'weights={weights!r} must be a sequence of numbers, one per candidate.'
+      f'weights={weights!r} must be a sequence with one number for each '
+      'candidate.'
     )
   known = is_concrete(weights) and all(map(is_concrete, weights))
   array = np.asarray(weights, float) if known else jnp.asarray(weights)
@@ -247,5 +255,7 @@ def check_weights(weights: Any, count: int) -> np.ndarray | jax.Array:
     if not np.all(np.isfinite(array)) or np.any(array < 0):
       raise ValueError(f'weights={weights!r} must be finite and 0 or more.')
     if not np.any(array > 0):
-      raise ValueError(f'weights={weights!r} are all zero: nothing to draw.')
+      raise ValueError(
+        f'weights={weights!r} are all zero; at least one must be above 0.'
+      )
   return array

@@ -6,50 +6,11 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxmix._src.boxes import draw_pixel, share_outside
+from jaxmix._src.boxes import cut_box, draw_pixel, fraction_outside
 from jaxmix._src.labels import mix_labels
 from jaxmix._src.mix import Mix, apply
-from jaxmix._src.ratio import draw_ratio
+from jaxmix._src.ratio import draw_ratio, nan_if_invalid
 from jaxmix._src.start import start_draw
-
-
-def cut_box(
-  ratio: jax.Array, centre: jax.Array, space: tuple[int, ...]
-) -> jax.Array:
-  """The box that holds a share `1 - ratio` of the image, before it is clipped.
-
-  The side of an axis of length L is `L * (1 - ratio)^(1/d)`, so that the volume
-  is right for any number `d` of axes (for images, the official square root),
-  cut down to an even whole number; then the box is clipped at the border.
-
-  Args:
-    ratio: float32 `[n]`, the share of the image to keep.
-    centre: int32 `[n, d]`.
-    space: the `d` lengths of the image.
-
-  Returns:
-    int32 `[n, d, 2]`.
-
-  >>> cut_box(jnp.array([0.75]), jnp.array([[0, 16]]), (32, 32)).tolist()
-  [[[0, 8], [8, 24]]]
-  """
-  length = jnp.asarray(space, jnp.int32)
-  side = _root(1 - ratio, len(space))[:, None] * length
-  half = side.astype(jnp.int32) // 2
-  return jnp.stack(
-    [
-      jnp.clip(centre - half, 0, length),
-      jnp.clip(centre + half, 0, length),
-    ],
-    axis=-1,
-  )
-
-
-def _root(value: jax.Array, degree: int) -> jax.Array:
-  # sqrt is correctly rounded; a power of one half is not.
-  if degree == 2:
-    return jnp.sqrt(value)
-  return value if degree == 1 else value ** (1 / degree)
 
 
 def draw_cutmix(
@@ -60,19 +21,21 @@ def draw_cutmix(
   pairing: str = 'permutation',
   granularity: str = 'batch',
 ) -> Mix:
-  """Draws a CutMix: a box of the partner at the same place.
+  """Draws a CutMix: a box of the partner, pasted at the same position.
 
-  The official law: the ratio from Beta(alpha, alpha), a centre uniform over
-  all pixels, the box clipped at the border; `lam` is the share of the pixels
-  outside the clipped box, so label and pixels agree exactly.
+  The official distribution: the ratio is drawn from Beta(alpha, alpha), the
+  centre is uniform over all pixels, and the box is clipped at the border. `lam`
+  is the fraction of pixels outside the clipped box, so labels and pixels agree
+  exactly.
 
   Args:
     key: random key.
     shape: `[B, *spatial, C]`, the shape of the images.
-    alpha: above 0; 1 makes the ratio uniform.
-    pairing: see `jaxmix.draw_partner`.
-    granularity: `'batch'`, one box for all (the official law), or `'sample'`,
-      one for each.
+    alpha: parameter of Beta(alpha, alpha), above 0; 1 is the uniform
+      distribution. A traced value that is not above 0 gives `lam` NaN.
+    pairing: how partners are chosen, see `jaxmix.draw_partner`.
+    granularity: `'batch'`: one draw for the whole batch (the official code).
+      `'sample'`: an independent draw for each sample.
 
   Returns:
     A `Mix` with `box`.
@@ -83,21 +46,16 @@ def draw_cutmix(
   >>> draw_cutmix(jax.random.key(0), (4, 32, 32, 3)).box.shape
   (4, 2, 2)
   """
-  batch, space, count, partner, key = start_draw(
+  batch, spatial_shape, count, partner, key = start_draw(
     key, shape, pairing=pairing, granularity=granularity
   )
   ratio_key, centre_key = jax.random.split(key)
   ratio = draw_ratio(ratio_key, count, alpha)
-  centre = draw_pixel(centre_key, count, space)
-  box = cut_box(ratio, centre, space)
-  box = jnp.broadcast_to(box, (batch, len(space), 2))
-  return Mix(
-    # NaN, where alpha is traced and out of range, must not become a box.
-    lam=share_outside(box, space) + 0 * ratio,
-    partner=partner,
-    mode=jnp.zeros(batch, jnp.int32),
-    box=box,
-  )
+  centre = draw_pixel(centre_key, count, spatial_shape)
+  box = cut_box(ratio, centre, spatial_shape)
+  box = jnp.broadcast_to(box, (batch, len(spatial_shape), 2))
+  lam = nan_if_invalid(fraction_outside(box, spatial_shape), alpha)
+  return Mix(lam=lam, partner=partner, box=box)
 
 
 def cutmix(
@@ -116,10 +74,10 @@ def cutmix(
     key: random key.
     images: `[B, *spatial, C]`, floating point or uint8.
     labels: integers `[B]` (with `num_classes`) or dense `[B, K]`.
-    num_classes: `K`, for integer labels.
-    alpha: above 0; 1 makes the ratio uniform.
-    pairing: see `jaxmix.draw_partner`.
-    granularity: `'batch'` (one box for all) or `'sample'`.
+    num_classes: number of classes `K`; required for integer labels.
+    alpha: see `jaxmix.draw_cutmix`.
+    pairing: see `jaxmix.draw_cutmix`.
+    granularity: see `jaxmix.draw_cutmix`.
 
   Returns:
     `(images, labels)`: the mixed images in their dtype, labels `[B, K]`.
@@ -128,7 +86,8 @@ def cutmix(
     ValueError, TypeError: an argument is out of range or of a wrong type.
 
   >>> images, labels = jnp.ones((4, 8, 8, 3)), jnp.array([0, 1, 2, 0])
-  >>> _, mixed = cutmix(jax.random.key(0), images, labels, num_classes=3)
+  >>> mix = jax.jit(cutmix, static_argnames='num_classes')
+  >>> _, mixed = mix(jax.random.key(0), images, labels, num_classes=3)
   >>> bool(jnp.allclose(mixed.sum(1), 1))
   True
   """

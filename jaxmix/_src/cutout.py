@@ -5,7 +5,12 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxmix._src.boxes import draw_pixel, inside
-from jaxmix._src.checks import check_images, check_key, check_shape
+from jaxmix._src.checks import (
+  check_images,
+  check_key,
+  check_shape,
+  check_whole,
+)
 from jaxmix._src.identity import draw_identity
 from jaxmix._src.labels import mix_labels
 
@@ -18,15 +23,16 @@ def draw_cutout(
 ) -> jax.Array:
   """Draws the boxes of Cutout, one for each sample.
 
-  The official law: a square around a centre that is uniform over all pixels,
-  clipped at the border, so that less than the whole square may be cut.
+  The official distribution: a square around a centre that is uniform over all
+  pixels, clipped at the border, so that less than the whole square may be
+  filled.
 
   Args:
     key: random key.
     shape: `[B, *spatial, C]`, the shape of the images.
-    length: of a side, in pixels, 1 or more; 16 for CIFAR-10 and 8 for
-      CIFAR-100 in the paper. An odd one is as long as it says; the official
-      code takes one pixel less.
+    length: side of the square in pixels, 1 or more; 16 for CIFAR-10 and 8 for
+      CIFAR-100 in the paper. With an odd length the official code fills one
+      pixel less.
 
   Returns:
     int32 `[B, d, 2]`: start and stop on each of the `d` spatial axes.
@@ -38,13 +44,12 @@ def draw_cutout(
   (4, 2, 2)
   """
   check_key(key)
-  batch, space = check_shape(shape)
-  if isinstance(length, bool) or not isinstance(length, int) or length < 1:
-    raise ValueError(f'length={length!r} must be a whole number of 1 or more')
-  centre = draw_pixel(key, batch, space)
+  batch, spatial_shape = check_shape(shape)
+  check_whole('length', length, 1)
+  centre = draw_pixel(key, batch, spatial_shape)
   start = centre - length // 2
   box = jnp.stack([start, start + length], axis=-1)
-  return jnp.clip(box, 0, jnp.asarray(space, jnp.int32)[:, None])
+  return jnp.clip(box, 0, jnp.asarray(spatial_shape, jnp.int32)[:, None])
 
 
 def cutout(
@@ -62,14 +67,14 @@ def cutout(
     key: random key.
     images: `[B, *spatial, C]`, floating point or uint8.
     labels: integers `[B]` (with `num_classes`) or dense `[B, K]`.
-    num_classes: `K`, for integer labels.
-    length: of a side, in pixels, 1 or more.
-    fill: what is written, broadcast against the channels. The official code
-      cuts normalised images, where 0 is the mean colour.
+    num_classes: number of classes `K`; required for integer labels.
+    length: see `jaxmix.draw_cutout`.
+    fill: value to write, broadcast against the channels. The official code
+      fills normalised images, where 0 is the mean colour.
 
   Returns:
-    `(images, labels)`: the images in their dtype, labels `[B, K]`, as the modes
-    that mix return them.
+    `(images, labels)`: the images in their dtype, labels `[B, K]`, in the same
+    form as from the modes that mix.
 
   Raises:
     ValueError, TypeError: an argument is out of range or of a wrong type.
@@ -91,28 +96,28 @@ def cutout(
 def fill_box(
   images: ArrayLike, box: ArrayLike, *, fill: ArrayLike = 0
 ) -> jax.Array:
-  """Fills a box of each image: how a draw of `draw_cutout` is applied.
+  """Fills a box of each image; applies a draw of `jaxmix.draw_cutout`.
 
   Args:
     images: `[B, *spatial, C]`, floating point or uint8.
     box: int `[B, d, 2]`, start and stop on each spatial axis.
-    fill: what is written, broadcast against the channels.
+    fill: value to write, broadcast against the channels.
 
   Returns:
     The images in their dtype.
 
   Raises:
-    ValueError, TypeError: images that are none, or a box of another shape.
+    ValueError, TypeError: invalid images, or a box of another shape.
 
   >>> fill_box(jnp.ones((1, 3, 1)), jnp.array([[[1, 5]]])).ravel().tolist()
   [1.0, 0.0, 0.0]
   """
   images, box = check_images(images), jnp.asarray(box)
-  space = images.shape[1:-1]
-  if box.shape != (len(images), len(space), 2):
+  spatial_shape = images.shape[1:-1]
+  if box.shape != (len(images), len(spatial_shape), 2):
     raise ValueError(
-      f'box has shape {list(box.shape)}, not {[len(images), len(space), 2]} '
-      'as for these images.'
+      f'box has shape {list(box.shape)}; these images need '
+      f'{[len(images), len(spatial_shape), 2]}.'
     )
-  cut = inside(box, space)[..., None]
+  cut = inside(box, spatial_shape)[..., None]
   return jnp.where(cut, jnp.asarray(fill, images.dtype), images)

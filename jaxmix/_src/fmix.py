@@ -12,7 +12,7 @@ from jaxmix._src.boxes import draw_pixel
 from jaxmix._src.checks import check_choice, check_number
 from jaxmix._src.labels import mix_labels
 from jaxmix._src.mix import Mix, apply
-from jaxmix._src.ratio import draw_ratio, is_uniform
+from jaxmix._src.ratio import draw_ratio, is_uniform, nan_if_invalid
 from jaxmix._src.start import start_draw
 
 SPECTRA = ('isotropic', 'official')
@@ -21,17 +21,16 @@ SPECTRA = ('isotropic', 'official')
 def mask_above(
   field: jax.Array, pixel: jax.Array, included: jax.Array
 ) -> jax.Array:
-  """The pixels that are brighter than one of them.
+  """Returns a mask of the pixels that are brighter than a given one.
 
-  A pixel that is uniform over the field has every rank alike, so the number of
-  brighter ones is uniform as well. So a uniform ratio needs no search for its
-  threshold: it is the value of a pixel picked blindly.
+  A pixel drawn uniformly has a uniform rank, so the number of brighter pixels
+  is uniform as well. A uniform ratio therefore needs no search for its
+  threshold: the threshold is the value of a random pixel.
 
   Args:
     field: float32 `[n, *spatial]`.
-    pixel: int32 `[n, d]`.
-    included: bool `[n]`, whether the pixel itself (and what is as bright) is
-      taken.
+    pixel: int32 `[n, d]`, the pixel whose value is the threshold.
+    included: bool `[n]`, whether pixels equal to the threshold are included.
 
   Returns:
     bool `[n, *spatial]`.
@@ -40,21 +39,20 @@ def mask_above(
   >>> mask_above(field, jnp.array([[3]]), jnp.array([True])).tolist()
   [[False, False, True, True]]
   """
-  rows = jnp.arange(len(field))
-  value = field[(rows, *pixel.T)].reshape([-1] + [1] * (field.ndim - 1))
+  sample = jnp.arange(len(field))
+  value = field[(sample, *pixel.T)].reshape([-1] + [1] * (field.ndim - 1))
   included = included.reshape(value.shape)
   return (field > value) | (included & (field == value))
 
 
-@jax.jit  # eagerly, its loop would be compiled again at every call
+@jax.jit  # without it, an eager call would compile the loop every time
 def top_mask(field: jax.Array, count: jax.Array) -> jax.Array:
-  """Exactly the `count` largest pixels of each field, without a sort.
+  """Returns a mask of exactly the `count` largest pixels, without a sort.
 
-  A float's bits, read as an integer, are in the order of the floats; so 31
+  The bits of a float, read as an integer, have the order of the floats, so 31
   steps of bisection over the bits find the value of rank `count` exactly. Each
-  step is one comparison and one sum. Of the pixels equal to that value
-  (float32 is coarse enough that there can be several) as many as are needed
-  are taken, from the left.
+  step is one comparison and one sum. Several pixels can be equal to that value;
+  of these as many as are needed are included, from the left.
 
   Args:
     field: float32 `[n, *spatial]`, without NaN.
@@ -67,8 +65,8 @@ def top_mask(field: jax.Array, count: jax.Array) -> jax.Array:
   [[True, False, True, False]]
   """
   field = jnp.where(field == 0, 0.0, field)  # -0.0 has other bits
-  bits = jax.lax.bitcast_convert_type(field, jnp.int32)
-  order = bits ^ ((bits >> 31) & 0x7FFFFFFF)
+  float_bits = jax.lax.bitcast_convert_type(field, jnp.int32)
+  order = float_bits ^ ((float_bits >> 31) & 0x7FFFFFFF)
   rows = order.reshape(len(order), -1, field.shape[-1])
 
   def at_least(value: jax.Array) -> jax.Array:
@@ -83,8 +81,8 @@ def top_mask(field: jax.Array, count: jax.Array) -> jax.Array:
 
   threshold = jax.lax.fori_loop(0, 31, halve, start)[:, None, None]
   above, tied = rows > threshold, rows == threshold
-  # Of the tied pixels as many as are missing, column by column: whole columns
-  # up to the last, and the top of the last.
+  # Fill up with tied pixels, column by column: whole columns up to the last
+  # one, and the top of the last one.
   missing = count - _count(above)
   seen = jnp.cumsum(_count_columns(tied), axis=1)
   last = jnp.argmax(seen >= missing[:, None], axis=1)
@@ -104,13 +102,13 @@ def top_mask(field: jax.Array, count: jax.Array) -> jax.Array:
 
 
 def _count(pixels: jax.Array) -> jax.Array:
-  """The number of True in each plane: bool `[n, i, j]` to int32 `[n]`."""
+  """Counts True in each plane: bool `[n, i, j]` to int32 `[n]`."""
   return jnp.sum(_count_columns(pixels), axis=1)
 
 
 def _count_columns(pixels: jax.Array) -> jax.Array:
-  """The number of True in each column: bool `[n, i, j]` to int32 `[n, j]`."""
-  # In 16 bits where they are enough: three times as fast on a CPU.
+  """Counts True in each column: bool `[n, i, j]` to int32 `[n, j]`."""
+  # int16 where it is large enough: three times as fast on a CPU.
   dtype = jnp.int16 if pixels.shape[1] < 2**15 else jnp.int32
   return jnp.sum(pixels, axis=1, dtype=dtype).astype(jnp.int32)
 
@@ -118,14 +116,16 @@ def _count_columns(pixels: jax.Array) -> jax.Array:
 def soft_mask(
   field: jax.Array, count: jax.Array, ratio: jax.Array, max_soft: float
 ) -> jax.Array:
-  """The `count` largest pixels, with a border that falls linearly by rank.
+  """Returns a mask of the `count` largest pixels, with a soft border.
+
+  The weights in the border fall linearly with the rank of the pixel.
 
   Args:
     field: float32 `[n, *spatial]`.
     count: int32 `[n]`.
     ratio: float32 `[n]`: lambda before it was rounded to a count.
-    max_soft: the border holds, on each side, this share of the pixels, or as
-      many as `ratio` leaves on the smaller side.
+    max_soft: fraction of the pixels in the border on each side; at most the
+      smaller of `ratio` and `1 - ratio` is used.
 
   Returns:
     float32 `[n, *spatial]` in [0, 1], whose sum is `count`.
@@ -134,8 +134,8 @@ def soft_mask(
   size = flat.shape[1]
   order = jnp.argsort(-flat, axis=1)
   rank = jnp.argsort(order, axis=1)
-  share = jnp.minimum(max_soft, jnp.minimum(ratio, 1 - ratio))
-  soft = jnp.floor(size * share).astype(jnp.int32)
+  fraction = jnp.minimum(max_soft, jnp.minimum(ratio, 1 - ratio))
+  soft = jnp.floor(size * fraction).astype(jnp.int32)
   soft = jnp.minimum(soft, jnp.minimum(count, size - count))[:, None]
   step = rank - (count[:, None] - soft)
   fall = 1 - step / jnp.maximum(2 * soft - 1, 1)
@@ -157,23 +157,23 @@ def draw_fmix(
 ) -> Mix:
   """Draws an FMix: the brightest pixels of a smooth random field are kept.
 
-  The ratio is from Beta(alpha, alpha); of N pixels floor or ceil of
-  `ratio * N`, by a fair coin, are kept, and `lam` is that number over N, so
-  label and pixels agree exactly. With alpha 1 the same law is drawn without a
-  ratio, see `mask_above`: the threshold is the value of a random pixel.
+  The ratio is drawn from Beta(alpha, alpha). Of N pixels, floor or ceil of
+  `ratio * N` are kept, chosen by a fair coin, and `lam` is that number over N,
+  so labels and pixels agree exactly. With alpha 1 the same distribution is
+  drawn without a ratio, see `mask_above`: the threshold is the value of a
+  random pixel.
 
   Args:
     key: random key.
     shape: `[B, *spatial, C]` with one, two or three spatial axes.
-    alpha: above 0; 1 makes the ratio uniform.
-    spectrum: `'isotropic'`, what the paper describes, or `'official'`, what its
-      code does (see `jaxmix._src.random_fields.official_field`).
-    decay_power: from 0.001 to 1000; the larger, the smoother the masks.
-    max_soft: in [0, 0.5]; above 0 the masks have a soft border (and are found
-      by a sort).
-    pairing: see `jaxmix.draw_partner`.
-    granularity: `'batch'`, one mask for all (the official law), or `'sample'`,
-      one for each.
+    alpha: see `jaxmix.draw_cutmix`.
+    pairing: see `jaxmix.draw_cutmix`.
+    granularity: see `jaxmix.draw_cutmix`.
+    spectrum: `'isotropic'` as in the paper, or `'official'` as in its code
+      (see `jaxmix._src.random_fields.official_field`).
+    decay_power: from 0.001 to 1000; larger values give smoother masks.
+    max_soft: softness of the border of the masks, in [0, 0.5]. Above 0 the
+      masks are float32 and are found by a sort.
 
   Returns:
     A `Mix` with `mask`, bool if `max_soft` is 0.
@@ -188,20 +188,20 @@ def draw_fmix(
   check_choice('spectrum', spectrum, SPECTRA)
   check_number('max_soft', max_soft, 0, 0.5)
   check_number('decay_power', decay_power, 1e-3, 1e3)
-  batch, space, count, partner, key = start_draw(
+  batch, spatial_shape, count, partner, key = start_draw(
     key, shape, pairing=pairing, granularity=granularity
   )
-  if len(space) > 3:
+  if len(spatial_shape) > 3:
     raise ValueError(
-      f'fmix takes one to three spatial axes; got images of shape '
-      f'{list(shape)}.'
+      f'shape={list(shape)} has {len(spatial_shape)} spatial axes; FMix allows '
+      'one to three.'
     )
   ratio_key, coin_key, noise_key = jax.random.split(key, 3)
   up = jax.random.bernoulli(coin_key, shape=(count,))
-  field = _draw_field(noise_key, count, space, spectrum, decay_power)
-  pixels = math.prod(space)
+  field = _draw_field(noise_key, count, spatial_shape, spectrum, decay_power)
+  pixels = math.prod(spatial_shape)
   if is_uniform(alpha) and not max_soft:
-    mask = mask_above(field, draw_pixel(ratio_key, count, space), up)
+    mask = mask_above(field, draw_pixel(ratio_key, count, spatial_shape), up)
     lam = _count(mask.reshape(count, -1, shape[-2])) / pixels
   else:
     ratio = draw_ratio(ratio_key, count, alpha)
@@ -211,12 +211,10 @@ def draw_fmix(
       mask = soft_mask(field, kept, ratio, max_soft)
     else:
       mask = top_mask(field, kept)
-    # NaN, where alpha is traced and out of range, must not become a count.
-    lam = kept / pixels + 0 * ratio
+    lam = nan_if_invalid(kept / pixels, alpha)
   return Mix(
     lam=jnp.broadcast_to(lam, (batch,)).astype(jnp.float32),
     partner=partner,
-    mode=jnp.zeros(batch, jnp.int32),
     mask=mask,
   )
 
@@ -224,20 +222,24 @@ def draw_fmix(
 def _draw_field(
   key: jax.Array,
   count: int,
-  space: tuple[int, ...],
+  spatial_shape: tuple[int, ...],
   spectrum: str,
   decay_power: float,
 ) -> jax.Array:
   if spectrum == 'isotropic':
-    noise_shape = random_fields.isotropic_noise_shape(space, decay_power)
+    noise_shape = random_fields.isotropic_noise_shape(
+      spatial_shape, decay_power
+    )
     make_field = random_fields.isotropic_field
   else:
-    noise_shape = random_fields.official_noise_shape(space)
+    noise_shape = random_fields.official_noise_shape(spatial_shape)
     make_field = random_fields.official_field
   # Drawn flat: XLA's CPU compiler takes seconds over a random array of several
   # axes.
   noise = jax.random.normal(key, (count * math.prod(noise_shape),), jnp.float32)
-  return make_field(noise.reshape(count, *noise_shape), space, decay_power)
+  return make_field(
+    noise.reshape(count, *noise_shape), spatial_shape, decay_power
+  )
 
 
 def fmix(
@@ -253,19 +255,19 @@ def fmix(
   pairing: str = 'permutation',
   granularity: str = 'batch',
 ) -> tuple[jax.Array, jax.Array]:
-  """FMix: each pixel is the image's own or its partner's, in smooth regions.
+  """FMix: smooth regions of each image are replaced by those of its partner.
 
   Args:
     key: random key.
     images: `[B, *spatial, C]`, floating point or uint8.
     labels: integers `[B]` (with `num_classes`) or dense `[B, K]`.
-    num_classes: `K`, for integer labels.
-    alpha: above 0; 1 makes the ratio uniform.
-    spectrum: `'isotropic'` (the paper) or `'official'` (its code).
-    decay_power: from 0.001 to 1000; the larger, the smoother the masks.
-    max_soft: in [0, 0.5], the softness of the border.
-    pairing: see `jaxmix.draw_partner`.
-    granularity: `'batch'` (one mask for all) or `'sample'`.
+    num_classes: number of classes `K`; required for integer labels.
+    alpha: see `jaxmix.draw_cutmix`.
+    pairing: see `jaxmix.draw_cutmix`.
+    granularity: see `jaxmix.draw_cutmix`.
+    spectrum: see `jaxmix.draw_fmix`.
+    decay_power: see `jaxmix.draw_fmix`.
+    max_soft: see `jaxmix.draw_fmix`.
 
   Returns:
     `(images, labels)`: the mixed images in their dtype, labels `[B, K]`.
@@ -274,7 +276,8 @@ def fmix(
     ValueError, TypeError: an argument is out of range or of a wrong type.
 
   >>> images, labels = jnp.ones((4, 8, 8, 3)), jnp.array([0, 1, 2, 0])
-  >>> _, mixed = fmix(jax.random.key(0), images, labels, num_classes=3)
+  >>> mix = jax.jit(fmix, static_argnames='num_classes')
+  >>> _, mixed = mix(jax.random.key(0), images, labels, num_classes=3)
   >>> bool(jnp.allclose(mixed.sum(1), 1))
   True
   """

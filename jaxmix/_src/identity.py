@@ -1,4 +1,4 @@
-"""No mixing, as one of the candidates of RandomMix."""
+"""Identity: the candidate of RandomMix that does not mix."""
 
 import jax
 import jax.numpy as jnp
@@ -15,18 +15,18 @@ from jaxmix._src.mix import Mix
 def draw_identity(
   key: jax.Array, shape: tuple[int, ...], *, granularity: str = 'batch'
 ) -> Mix:
-  """The candidate that leaves every sample as it is.
+  """Draws the identity, which leaves every sample unchanged.
 
   Args:
-    key: random key, which is not used.
+    key: random key; not used.
     shape: `[B, *spatial, C]`, the shape of the images.
-    granularity: as for the other draws; both give the same.
+    granularity: `'batch'` or `'sample'`; both give the same result.
 
   Returns:
-    A `Mix` with `lam` 1 and nothing from anybody.
+    A `Mix` with `lam` 1 and each sample as its own partner.
 
   Raises:
-    ValueError, TypeError: an argument is of a wrong type or unknown.
+    ValueError, TypeError: an argument is out of range or unknown.
 
   >>> draw_identity(jax.random.key(0), (2, 8, 8, 3)).lam.tolist()
   [1.0, 1.0]
@@ -37,5 +37,4 @@ def draw_identity(
   return Mix(
     lam=jnp.ones(batch, jnp.float32),
     partner=jnp.arange(batch, dtype=jnp.int32),
-    mode=jnp.zeros(batch, jnp.int32),
   )

@@ -1,4 +1,6 @@
-"""Labels and losses of a mix: they follow the pixels."""
+"""Mixed labels and the cross entropy of a mixed batch."""
+
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
@@ -9,37 +11,50 @@ from jaxmix._src.checks import (
   check_labels,
   check_number,
 )
-from jaxmix._src.hidden_states.hidden_mix import HiddenMix
-from jaxmix._src.mix import Mix
+
+
+class Pairs(Protocol):
+  """The part of a draw that labels need: `Mix` and `HiddenMix` have it.
+
+  Attributes:
+    lam: float32 `[B]`: the weight of the sample's own label.
+    partner: int32 `[B]`: sample `i` is mixed with sample `partner[i]`.
+  """
+
+  @property
+  def lam(self) -> jax.Array: ...
+
+  @property
+  def partner(self) -> jax.Array: ...
 
 
 def mix_labels(
-  mix: Mix | HiddenMix,
+  mix: Pairs,
   labels: ArrayLike,
   *,
   num_classes: int | None = None,
   label_smoothing: float = 0.0,
 ) -> jax.Array:
-  """`lam * label + (1 - lam) * partner's label`, as dense rows.
+  """Mixes labels: `lam * label + (1 - lam) * partner's label`, dense.
 
   Args:
-    mix: the draw that was applied to the images, or to a hidden state.
+    mix: the draw that was applied to the images or to activations, a `Mix` or
+      a `HiddenMix`.
     labels: integers `[B]` or dense, floating point `[B, K]`.
-    num_classes: `K`; needed for integer labels.
-    label_smoothing: share of each label spread evenly over all classes.
+    num_classes: number of classes `K`; required for integer labels.
+    label_smoothing: fraction of each label spread evenly over all classes.
 
   Returns:
-    `[B, K]`: float32 for integer labels, else in the dtype of `labels`. The
-    row of an integer label outside `[0, K)` that is known only under `jit` is
-    NaN, so that it cannot train silently.
+    `[B, K]`: float32 for integer labels, else in the dtype of `labels`. A
+    traced integer label outside `[0, K)` gives NaN, so that it cannot train
+    silently.
 
   Raises:
     ValueError, TypeError: labels of another batch size, dtype or range, or
       (dense, outside `jit`) not finite.
 
-  >>> from jaxmix import Mix
-  >>> mix = Mix(lam=jnp.array([0.75, 1.0]), partner=jnp.array([1, 0]),
-  ...           mode=jnp.zeros(2, int))
+  >>> import jaxmix
+  >>> mix = jaxmix.Mix(lam=jnp.array([0.75, 1.0]), partner=jnp.array([1, 0]))
   >>> mix_labels(mix, jnp.array([0, 2]), num_classes=3).tolist()
   [[0.75, 0.0, 0.25], [0.0, 0.0, 1.0]]
   """
@@ -47,9 +62,7 @@ def mix_labels(
   labels = check_labels(labels, mix.partner.shape[0], num_classes)
   if labels.ndim == 1:
     assert num_classes is not None
-    known = ((labels >= 0) & (labels < num_classes))[:, None]
-    rows = jax.nn.one_hot(labels, num_classes, dtype=jnp.float32)
-    labels = jnp.where(known, rows, jnp.nan)
+    labels = one_hot(labels, num_classes)
   lam = mix.lam[:, None]
   mixed = lam * labels + (1 - lam) * labels[mix.partner]
   if label_smoothing:
@@ -58,33 +71,45 @@ def mix_labels(
   return mixed.astype(labels.dtype)
 
 
+def one_hot(labels: jax.Array, num_classes: int) -> jax.Array:
+  """Returns integer labels as float32 `[B, K]`; NaN for a label out of range.
+
+  >>> one_hot(jnp.array([1, 2]), 2).tolist()
+  [[0.0, 1.0], [nan, nan]]
+  """
+  valid = ((labels >= 0) & (labels < num_classes))[:, None]
+  dense = jax.nn.one_hot(labels, num_classes, dtype=jnp.float32)
+  return jnp.where(valid, dense, jnp.nan)
+
+
 def mixed_cross_entropy(
   logits: ArrayLike,
   labels: ArrayLike,
-  mix: Mix | HiddenMix,
+  mix: Pairs,
   *,
   label_smoothing: float = 0.0,
 ) -> jax.Array:
-  """`lam * CE(label) + (1 - lam) * CE(partner's label)`, without dense rows.
+  """Computes `lam * CE(label) + (1 - lam) * CE(partner's label)`.
 
-  Equal to the cross entropy on `mix_labels`, which it never builds: two
-  numbers are read from each row of log-probabilities.
+  Equal to the cross entropy with the labels of `mix_labels`, but those dense
+  labels are never built: two log-probabilities are read for each sample.
 
   Args:
     logits: `[B, K]`; the loss is computed in float32.
     labels: integers `[B]`.
-    mix: the draw that was applied to the images, or to a hidden state.
-    label_smoothing: share of each label spread evenly over all classes.
+    mix: the draw that was applied to the images or to activations, a `Mix` or
+      a `HiddenMix`.
+    label_smoothing: fraction of each label spread evenly over all classes.
 
   Returns:
-    float32 `[B]`: the loss of each sample, in nats. A label outside `[0, K)`
-    that is known only under `jit` gives NaN, not the loss of another class.
+    float32 `[B]`: the loss of each sample, in nats. A traced label outside
+    `[0, K)` gives NaN, not the loss of another class.
 
   Raises:
     ValueError, TypeError: labels of another batch size, dtype or range.
 
-  >>> mix = jax.tree.map(jnp.asarray, Mix(lam=jnp.array([1.0]),
-  ...     partner=jnp.array([0]), mode=jnp.zeros(1, int)))
+  >>> import jaxmix
+  >>> mix = jaxmix.Mix(lam=jnp.array([1.0]), partner=jnp.array([0]))
   >>> loss = mixed_cross_entropy(jnp.array([[0.0, 0.0]]), jnp.array([1]), mix)
   >>> round(float(loss[0]), 4)
   0.6931
@@ -99,7 +124,8 @@ def mixed_cross_entropy(
   if jnp.ndim(labels) != 1:
     raise ValueError(
       f'labels must be integers [batch]; got shape {list(jnp.shape(labels))}. '
-      'For dense labels use jaxmix.mix_labels and your own cross entropy.'
+      'For dense labels use jaxmix.mix_labels and a cross entropy of dense '
+      'labels.'
     )
   if mix.partner.shape[0] != batch:
     raise ValueError(
@@ -109,16 +135,16 @@ def mixed_cross_entropy(
   labels = check_labels(labels, batch, num_classes)
   check_label_range(labels, num_classes)
   log_probs = jax.nn.log_softmax(logits.astype(jnp.float32))
-  known = (labels >= 0) & (labels < num_classes)
-  column = jnp.where(known, labels, 0)[:, None]
+  valid = (labels >= 0) & (labels < num_classes)
+  column = jnp.where(valid, labels, 0)[:, None]
 
-  def nats(column: jax.Array) -> jax.Array:
+  def cross_entropy(column: jax.Array) -> jax.Array:
     return -jnp.take_along_axis(log_probs, column, axis=1)[:, 0]
 
   other = column[mix.partner]
-  loss = mix.lam * nats(column) + (1 - mix.lam) * nats(other)
+  loss = mix.lam * cross_entropy(column) + (1 - mix.lam) * cross_entropy(other)
   if label_smoothing:
     even = -jnp.mean(log_probs, axis=1)
     loss = (1 - label_smoothing) * loss + label_smoothing * even
   # A product, so that the gradient is NaN as well.
-  return loss * jnp.where(known & known[mix.partner], 1.0, jnp.nan)
+  return loss * jnp.where(valid & valid[mix.partner], 1.0, jnp.nan)

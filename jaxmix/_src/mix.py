@@ -1,15 +1,15 @@
-"""A draw as data (`Mix`), and the one pass over the pixels (`apply`).
+"""Mixing as data: a random draw (`Mix`) and its deterministic `apply`.
 
 Every random function of jaxmix draws a small `Mix` from a key and a shape;
-`apply` is deterministic. The four modes are one formula: a pixel of the result
-is
+`apply` is deterministic. The four modes share one formula. A pixel of the
+result is
 
     w * own + (1 - w) * partner[source]
 
-with `w` from the mask outside the box and 0 inside it, and `source` the pixel
-of the partner to read, its own position unless the partner was resized. So the
-mode is chosen among these small parts, and the images are read once. (Puzzle
-Mix alone moves the blocks of both images before.)
+where `w` comes from the mask outside the box and is 0 inside it, and `source`
+is the pixel of the partner to read: the same position, unless the partner was
+resized. So the mode is chosen among small arrays, and the images are read once.
+(Only Puzzle Mix moves the blocks of both images first.)
 """
 
 import dataclasses
@@ -28,37 +28,37 @@ from jaxmix._src.checks import check_images, check_shape
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Mix:
-  """What was drawn for a batch of `B` samples with `d` spatial axes.
+  """One random draw for a batch of `B` samples with `d` spatial axes.
 
   A pytree of small arrays: it passes through `jit`, `vmap`, `scan` and
-  `shard_map`, can be stored, and can be applied to images, to labels, to a
-  segmentation mask, to a second view, or by host code.
+  `shard_map`, can be stored, and can be applied to images, labels, segmentation
+  masks or a second view, or by host code.
 
   Attributes:
-    lam: float32 `[B]` in [0, 1]: the share of the sample's own label. For the
-      mask modes it is exactly the share of its own pixels.
+    lam: float32 `[B]` in [0, 1]: the weight of the sample's own label. In the
+      mask modes it is exactly the fraction of its own pixels.
     partner: int32 `[B]`: sample `i` is mixed with sample `partner[i]`.
-    mode: int32 `[B]`: the index, in the candidates of
-      `jaxmix.draw_random_mix`, of the mode that was drawn; otherwise 0.
+    mode: int32 `[B]`: the mode that was drawn, as an index into the candidates
+      of `jaxmix.draw_random_mix`. None: drawn by a single mode.
     mask: bool or float32 `[1 or B, *spatial]` (an axis may have size 1, to
       broadcast): the weight of the own pixel. None: 1 everywhere.
-    box: int32 `[B, d, 2]`: the pixels from `[..., 0]` up to, but without,
+    box: int32 `[B, d, 2]`: the pixels from `[..., 0]` up to, but not including,
       `[..., 1]` come from the partner. None: no box.
     source: for each spatial axis int32 `[B, length]`: the partner's index that
       each row (column, ...) reads. None: the same index.
+    resized: bool `[B]`: the samples whose partner `'linear'` or `'cubic'`
+      applies to; the other partners are read at `source`. None: all samples.
     order: int32 `[B, 2, n, n]`: both images are cut into `n x n` blocks before
-      they are mixed, and the block of that number (along the rows) is put at
-      each place; `[:, 0]` is of the sample, `[:, 1]` of its partner. None: no
-      block is moved.
-    method: how a partner with a `source` is read: `'nearest'` at `source`;
-      `'linear'` and `'cubic'` interpolate it to the size of the box.
-    resized: bool `[B]`: whose partner `'linear'` or `'cubic'` applies to; the
-      others' are read at `source`. None: everybody's.
+      they are mixed. Each entry is the number of the block (in row-major order)
+      that is moved to this position; `[:, 0]` is for the sample, `[:, 1]` for
+      its partner. None: no block is moved.
+    method: how a partner with a `source` is read: `'nearest'` reads at
+      `source`; `'linear'` and `'cubic'` interpolate it to the size of the box.
   """
 
   lam: jax.Array
   partner: jax.Array
-  mode: jax.Array
+  mode: jax.Array | None = None
   mask: jax.Array | None = None
   box: jax.Array | None = None
   source: tuple[jax.Array, ...] | None = None
@@ -74,30 +74,30 @@ def apply(
   hard: bool = False,
   postprocess: Callable[[jax.Array], jax.Array] | None = None,
 ) -> jax.Array:
-  """Mixes a batch as `mix` says: RandomMix, equations (1) and (2).
+  """Applies a draw to a batch of images: RandomMix, equations (1) and (2).
 
-  Where a pixel comes from one image alone it is copied, not computed: exact in
-  every dtype, and a NaN cannot leak from the image that was not chosen. Where
-  two are blended this is done in float32 and rounded to the dtype of `images`.
+  A pixel that comes from one image only is copied, not computed: the result is
+  exact in every dtype, and a NaN cannot leak from the other image. Two pixels
+  are blended in float32 and rounded to the dtype of `images`.
 
   Args:
     mix: a draw for this batch size and these spatial axes.
     images: `[B, *spatial, C]`, floating point or uint8.
-    hard: each pixel is taken whole from the image of larger weight, and any
-      dtype is allowed. For integer segmentation masks `[B, *spatial, 1]`.
-    postprocess: what else is to be done with each pixel, in the same pass over the
-      memory: a function of the mixed images in float32, which are then not
-      rounded. `lambda x: ((x / 255 - mean) / std).astype(jnp.bfloat16)` reads
-      uint8 and writes what a network takes. (Normalising before or after the
-      mixing is the same: the weights of a pixel add up to 1.)
+    hard: copies each pixel from the image with the larger weight; any dtype is
+      allowed. For integer segmentation masks `[B, *spatial, 1]`.
+    postprocess: function of the mixed images in float32, applied in the same
+      pass over the memory; its input is not rounded. For example
+      `lambda x: ((x / 255 - mean) / std).astype(jnp.bfloat16)` reads uint8 and
+      writes the input of a network. (Normalising before or after the mixing is
+      equivalent: the weights of a pixel add up to 1.)
 
   Returns:
-    The mixed images, with the shape and dtype of `images`, or what `postprocess`
-    made of them.
+    The mixed images, with the shape and dtype of `images`, or the result of
+    `postprocess`.
 
   Raises:
     TypeError: an integer dtype other than uint8 without `hard=True`.
-    ValueError: rank below 3, or a shape that the draw does not fit.
+    ValueError: rank below 3, or `mix` was drawn for another shape.
 
   >>> import jaxmix
   >>> mix = jaxmix.draw_cutmix(jax.random.key(0), (8, 32, 32, 3))
@@ -108,7 +108,7 @@ def apply(
   images = check_images(images, any_dtype=hard)
   _check_fits(mix, images.shape)
   if postprocess is not None and mix.method != 'nearest':
-    # Interpolated in the precision that the result will have, and not rounded.
+    # Interpolate in the precision of the result, without rounding.
     wide = jax.ShapeDtypeStruct(images.shape, jnp.float32)
     images = images.astype(jax.eval_shape(postprocess, wide).dtype)
   other = _partner_pixels(mix, images, hard)
@@ -132,22 +132,22 @@ def apply(
 
 
 def blend(weight: jax.Array, images: jax.Array, other: jax.Array) -> jax.Array:
-  """The weighted mean in float32; exact where a weight is 0 or 1."""
+  """Returns the weighted mean in float32, exact where a weight is 0 or 1."""
   mean = weight * images + (1 - weight) * other
   if images.dtype == np.uint8:
-    return mean  # small integers are exact, and never NaN
-  # Two selects in this order: the mean of NaN or infinity with a weight of
-  # zero is never taken, and XLA's CPU code for it is twice as fast as that of
+    return mean  # small integers are exact and never NaN
+  # Two selects in this order: a NaN or infinity with weight zero is never
+  # used, and XLA's CPU code is twice as fast as for
   # where(weight >= 1, images, where(weight <= 0, other, mean)).
   nearest = jnp.where(weight >= 1, images, other)
   return jnp.where((weight >= 1) | (weight <= 0), nearest, mean)
 
 
-def _own_weight(mix: Mix, space: tuple[int, ...]) -> jax.Array | None:
-  """The weight of the own pixels: bool if every pixel has one owner."""
+def _own_weight(mix: Mix, spatial_shape: tuple[int, ...]) -> jax.Array | None:
+  """Returns the weight of the own pixels; bool if no pixel is blended."""
   if mix.box is None:
     return mix.mask
-  pasted = inside(mix.box, space)
+  pasted = inside(mix.box, spatial_shape)
   if mix.mask is None:
     return ~pasted
   if mix.mask.dtype == bool:
@@ -156,8 +156,8 @@ def _own_weight(mix: Mix, space: tuple[int, ...]) -> jax.Array | None:
 
 
 def _partner_pixels(mix: Mix, images: jax.Array, hard: bool) -> jax.Array:
-  """The pixel of the partner that each pixel would be mixed with."""
-  # Our indices are in bounds: without the promise XLA clamps each of them.
+  """Returns the partner's pixel for each pixel of the batch."""
+  # The indices are in bounds; without the promise XLA clamps each of them.
   promise = 'promise_in_bounds'
   if mix.source is None:
     return images.at[mix.partner].get(mode=promise)
@@ -167,7 +167,7 @@ def _partner_pixels(mix: Mix, images: jax.Array, hard: bool) -> jax.Array:
   if mix.resized is None:
     return _interpolate(mix, images)
   resized = mix.resized.reshape([-1] + [1] * (images.ndim - 1))
-  # Two matmuls over all pixels: worth a branch when nothing was resized.
+  # Two matmuls over all pixels: skip them if nothing was resized.
   return jax.lax.cond(
     jnp.any(resized),
     lambda: jnp.where(resized, _interpolate(mix, images), nearest),
@@ -176,7 +176,7 @@ def _partner_pixels(mix: Mix, images: jax.Array, hard: bool) -> jax.Array:
 
 
 def _open_grid(partner: jax.Array, *source: jax.Array) -> tuple[jax.Array, ...]:
-  """Indices that read pixel `source[:][b, :]` of sample `partner[b]`."""
+  """Returns indices of pixel `source[:][b, :]` of sample `partner[b]`."""
   ranks = len(source)
   grid = [partner.reshape([-1] + [1] * ranks)]
   for axis, index in enumerate(source):
@@ -187,22 +187,22 @@ def _open_grid(partner: jax.Array, *source: jax.Array) -> tuple[jax.Array, ...]:
 
 
 def _interpolate(mix: Mix, images: jax.Array) -> jax.Array:
-  """`jax.image.resize` of each partner into its box, one program for all sizes.
+  """Resizes each partner into its box; pixels outside the box are not used.
 
-  What lies outside the box is of no account.
+  Equal to `jax.image.resize`, with one program for all sizes.
   """
   assert mix.box is not None
-  space = images.shape[1:-1]
+  spatial_shape = images.shape[1:-1]
   start, stop = mix.box[..., 0], mix.box[..., 1]
-  size = jnp.maximum(stop - start, 1)  # an empty box is not looked at
-  # Two matrix products, in the dtype of the images: those of bfloat16 are what
-  # matrix units are made for, those of float32 are not rounded to less.
+  size = jnp.maximum(stop - start, 1)  # an empty box is not used
+  # Two matrix products in the dtype of the images: bfloat16 suits matrix units,
+  # and float32 keeps its precision.
   dtype = jnp.float32 if images.dtype == np.uint8 else images.dtype
   placed = jax.vmap(
     lambda image, scale, shift: jax.image.scale_and_translate(
       image.astype(dtype),
       image.shape,
-      tuple(range(len(space))),
+      tuple(range(len(spatial_shape))),
       scale,
       shift,
       method=mix.method,
@@ -210,7 +210,7 @@ def _interpolate(mix: Mix, images: jax.Array) -> jax.Array:
     )
   )(
     images[mix.partner],
-    size / jnp.asarray(space, jnp.float32),
+    size / jnp.asarray(spatial_shape, jnp.float32),
     start.astype(jnp.float32),
   )
   if images.dtype == np.uint8:
@@ -220,7 +220,7 @@ def _interpolate(mix: Mix, images: jax.Array) -> jax.Array:
 
 def _check_fits(mix: Mix, shape: tuple[int, ...]) -> None:
   """Raises ValueError unless `mix` was drawn for images of this shape."""
-  batch, space = check_shape(shape)
+  batch, spatial_shape = check_shape(shape)
   drawn_batch = mix.partner.shape[0]
   if drawn_batch != batch:
     raise ValueError(
@@ -230,17 +230,18 @@ def _check_fits(mix: Mix, shape: tuple[int, ...]) -> None:
   fits = True
   if mix.mask is not None:
     lengths = mix.mask.shape[1:]
-    fits &= len(lengths) == len(space) and all(
-      m in (1, n) for m, n in zip(lengths, space, strict=True)
+    fits &= len(lengths) == len(spatial_shape) and all(
+      m in (1, n) for m, n in zip(lengths, spatial_shape, strict=True)
     )
   if mix.box is not None:
-    fits &= mix.box.shape[1] == len(space)
+    fits &= mix.box.shape[1] == len(spatial_shape)
   if mix.source is not None:
-    fits &= tuple(s.shape[1] for s in mix.source) == space
+    fits &= tuple(s.shape[1] for s in mix.source) == spatial_shape
   if mix.order is not None:
     counts = mix.order.shape[2:]
-    fits &= len(counts) == len(space) and all(
-      length % count == 0 for count, length in zip(counts, space, strict=True)
+    fits &= len(counts) == len(spatial_shape) and all(
+      length % count == 0
+      for count, length in zip(counts, spatial_shape, strict=True)
     )
   if not fits:
     raise ValueError(

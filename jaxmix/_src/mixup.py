@@ -25,13 +25,12 @@ def draw_mixup(
   Args:
     key: random key.
     shape: `[B, *spatial, C]`, the shape of the images.
-    alpha: above 0; 1 makes lambda uniform.
-    pairing: see `jaxmix.draw_partner`.
-    granularity: `'batch'`, one lambda for all (the official law), or
-      `'sample'`, one for each.
+    alpha: see `jaxmix.draw_cutmix`.
+    pairing: see `jaxmix.draw_cutmix`.
+    granularity: see `jaxmix.draw_cutmix`.
 
   Returns:
-    A `Mix` with `mask`, of one weight per sample.
+    A `Mix` with `mask`: one weight per draw.
 
   Raises:
     ValueError, TypeError: an argument is out of range or unknown.
@@ -39,15 +38,14 @@ def draw_mixup(
   >>> draw_mixup(jax.random.key(0), (4, 8, 8, 3)).mask.shape
   (1, 1, 1)
   """
-  batch, space, count, partner, key = start_draw(
+  batch, spatial_shape, count, partner, key = start_draw(
     key, shape, pairing=pairing, granularity=granularity
   )
   lam = draw_ratio(key, count, alpha)
   return Mix(
     lam=jnp.broadcast_to(lam, (batch,)),
     partner=partner,
-    mode=jnp.zeros(batch, jnp.int32),
-    mask=lam.reshape([count] + [1] * len(space)),
+    mask=lam.reshape([count] + [1] * len(spatial_shape)),
   )
 
 
@@ -61,16 +59,16 @@ def mixup(
   pairing: str = 'permutation',
   granularity: str = 'batch',
 ) -> tuple[jax.Array, jax.Array]:
-  """Mixup: `lambda * own + (1 - lambda) * partner`, images and labels alike.
+  """Mixup: `lambda * own + (1 - lambda) * partner`, for images and labels.
 
   Args:
     key: random key.
     images: `[B, *spatial, C]`, floating point or uint8.
     labels: integers `[B]` (with `num_classes`) or dense `[B, K]`.
-    num_classes: `K`, for integer labels.
-    alpha: above 0; 1 makes lambda uniform.
-    pairing: see `jaxmix.draw_partner`.
-    granularity: `'batch'` (one lambda for all) or `'sample'`.
+    num_classes: number of classes `K`; required for integer labels.
+    alpha: see `jaxmix.draw_cutmix`.
+    pairing: see `jaxmix.draw_cutmix`.
+    granularity: see `jaxmix.draw_cutmix`.
 
   Returns:
     `(images, labels)`: the mixed images in their dtype, labels `[B, K]`.
@@ -79,7 +77,8 @@ def mixup(
     ValueError, TypeError: an argument is out of range or of a wrong type.
 
   >>> images, labels = jnp.ones((4, 8, 8, 3)), jnp.array([0, 1, 2, 0])
-  >>> _, mixed = mixup(jax.random.key(0), images, labels, num_classes=3)
+  >>> mix = jax.jit(mixup, static_argnames='num_classes')
+  >>> _, mixed = mix(jax.random.key(0), images, labels, num_classes=3)
   >>> bool(jnp.allclose(mixed.sum(1), 1))
   True
   """

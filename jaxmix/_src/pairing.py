@@ -1,4 +1,4 @@
-"""Who is mixed with whom."""
+"""Pairing: which sample of the batch each sample is mixed with."""
 
 import jax
 import jax.numpy as jnp
@@ -20,8 +20,8 @@ def draw_partner(
     batch: number of samples `B`.
     pairing: `'permutation'`: uniform over all permutations; on average one
       sample is its own partner (the paper, and the code of Mixup, CutMix, FMix
-      and ResizeMix). `'derangement'`: nobody is their own partner if `B >= 2`
-      (uniform over the cyclic permutations). `'roll'`: the sample before
+      and ResizeMix). `'derangement'`: no sample is its own partner if `B >= 2`
+      (uniform over the cyclic permutations). `'roll'`: the previous sample
       (torchvision). `'flip'`: the batch reversed (timm); the middle sample of
       an odd batch is its own partner. The last two need a shuffled batch.
 

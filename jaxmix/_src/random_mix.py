@@ -27,8 +27,13 @@ from jaxmix._src.labels import mix_labels
 from jaxmix._src.mix import Mix, apply
 from jaxmix._src.mixup import draw_mixup
 from jaxmix._src.pairing import draw_partner
-from jaxmix._src.resizemix import METHODS, draw_resizemix
-from jaxmix._src.selection import Draw, alike, choose, choose_rows
+from jaxmix._src.resizemix import RESIZE_METHODS, draw_resizemix
+from jaxmix._src.selection import (
+  Draw,
+  choose,
+  pad_to_common_structure,
+  select_per_sample,
+)
 from jaxmix._src.start import split_key
 
 Candidate = str | Draw
@@ -53,33 +58,32 @@ def draw_random_mix(
   pairing: str = 'permutation',
   granularity: str = 'batch',
 ) -> Mix:
-  """Draws a RandomMix: a random pairing, and one candidate chosen by weight.
+  """Draws a RandomMix: a random pairing and one candidate chosen by weight.
 
-  With one candidate (or one weight above zero) it is that mode's own draw for
-  the same key, bit for bit.
+  With one candidate (or one weight above zero) the result equals that mode's
+  own draw for the same key, bit for bit.
 
   Args:
     key: random key.
     shape: `[B, *spatial, C]`, the shape of the images.
-    candidates: names out of `'mixup'`, `'cutmix'`, `'resizemix'`, `'fmix'` and
-      `'identity'` (no mixing), or functions
-      `draw(key, shape, *, granularity) -> Mix` of your own; the partner is
-      that of the pairing, whatever such a function says.
+    candidates: the modes to choose from: `'mixup'`, `'cutmix'`, `'resizemix'`,
+      `'fmix'`, `'identity'` (no mixing), or functions
+      `draw(key, shape, *, granularity) -> Mix`. The partner that such a
+      function returns is replaced by that of `pairing`.
     weights: one number of 0 or more for each candidate, not all zero; they
       need not add up to 1. None: all equal. May be a traced array, so that a
       schedule can change them under `jit`.
-    alpha: the parameter of Beta(alpha, alpha), one number or a mapping by mode
-      such as `{'mixup': 0.2}`; modes it does not name have 1. ResizeMix has
-      none.
-    scale: ResizeMix: the range of the side's ratio.
-    method: ResizeMix: `'nearest'`, `'linear'` or `'cubic'`.
-    spectrum: FMix: `'isotropic'` or `'official'`.
-    decay_power: FMix: the smoothness of the masks.
-    max_soft: FMix: the softness of their border, in [0, 0.5].
-    pairing: see `jaxmix.draw_partner`.
+    alpha: the parameter of Beta(alpha, alpha): one number, or a mapping by mode
+      such as `{'mixup': 0.2}`, where a mode that is not named has 1. ResizeMix
+      has no alpha.
+    scale: see `jaxmix.draw_resizemix`.
+    method: see `jaxmix.draw_resizemix`.
+    spectrum: see `jaxmix.draw_fmix`.
+    decay_power: see `jaxmix.draw_fmix`.
+    max_soft: see `jaxmix.draw_fmix`.
+    pairing: how partners are chosen, see `jaxmix.draw_partner`.
     granularity: `'batch'`: one mode with one lambda for the whole batch (the
-      paper). `'sample'`: every sample has a mode, lambda and mask or box of its
-      own.
+      paper). `'sample'`: a mode, lambda and mask or box for each sample.
 
   Returns:
     A `Mix`; its `mode` is an index into `candidates`.
@@ -87,14 +91,14 @@ def draw_random_mix(
   Raises:
     ValueError, TypeError: an argument is out of range or unknown.
 
-  >>> mix = draw_random_mix(jax.random.key(0), (8, 32, 32, 3),
-  ...                       weights=(3, 1, 1, 1))
+  >>> draw = jax.jit(draw_random_mix, static_argnames=('shape', 'weights'))
+  >>> mix = draw(jax.random.key(0), (8, 32, 32, 3), weights=(3, 1, 1, 1))
   >>> mix.mode.shape
   (8,)
   """
   check_key(key)
   check_choice('granularity', granularity, GRANULARITIES)
-  check_choice('method', method, METHODS)
+  check_choice('method', method, RESIZE_METHODS)
   batch, _ = check_shape(shape)
   draws = _draw_functions(
     candidates,
@@ -106,12 +110,10 @@ def draw_random_mix(
       'max_soft': max_soft,
     },
   )
-  chances = check_weights(
-    np.ones(len(draws)) if weights is None else weights, len(draws)
-  )
-  used = np.arange(len(draws))
-  if isinstance(chances, np.ndarray):
-    used = np.flatnonzero(chances > 0)
+  weights = check_weights(weights, len(draws))
+  # A weight that is known to be zero is left out of the program.
+  known = isinstance(weights, np.ndarray)
+  used = np.flatnonzero(weights > 0) if known else np.arange(len(draws))
   draws = [
     functools.partial(draws[i], shape=tuple(shape), granularity=granularity)
     for i in used
@@ -123,20 +125,21 @@ def draw_random_mix(
     return dataclasses.replace(draws[0](key), partner=partner, mode=mode)
 
   count = batch if granularity == 'sample' else 1
-  choice = choose(choice_key, count, chances[used])
+  choice = choose(choice_key, count, weights[used])
   mode = jnp.broadcast_to(jnp.asarray(used, jnp.int32)[choice], (batch,))
-  branches = alike(draws, key, tuple(shape))
+  branches = pad_to_common_structure(draws, key, tuple(shape))
   if granularity == 'batch' and is_concrete(choice):
-    drawn = branches[int(choice[0])](key)  # a switch would compile every time
+    # Outside jit, a switch would be compiled at every call.
+    drawn = branches[int(choice[0])](key)
   elif granularity == 'batch':
     drawn = jax.lax.switch(choice[0], branches, key)
   else:
-    drawn = choose_rows(choice, [branch(key) for branch in branches])
-  if not isinstance(chances, np.ndarray):
-    # Traced weights that cannot be drawn from: nothing may train on it.
-    total = jnp.sum(chances)
-    fit = jnp.all(chances >= 0) & (total > 0) & jnp.isfinite(total)
-    drawn = dataclasses.replace(drawn, lam=jnp.where(fit, drawn.lam, jnp.nan))
+    drawn = select_per_sample(choice, [branch(key) for branch in branches])
+  if not known:
+    # Traced weights that are invalid give NaN, so that nothing trains on them.
+    total = jnp.sum(weights)
+    valid = jnp.all(weights >= 0) & (total > 0) & jnp.isfinite(total)
+    drawn = dataclasses.replace(drawn, lam=jnp.where(valid, drawn.lam, jnp.nan))
   return dataclasses.replace(drawn, partner=partner, mode=mode)
 
 
@@ -157,33 +160,34 @@ def random_mix(
   pairing: str = 'permutation',
   granularity: str = 'batch',
 ) -> tuple[jax.Array, jax.Array]:
-  """RandomMix: each batch is mixed by one of the candidates, by weight.
+  """RandomMix: each batch is mixed by one of the candidates, chosen by weight.
 
   Args:
-    key: random key; use another for every batch, e.g. `fold_in(root, step)`.
+    key: random key; use a new one for every batch, e.g. `fold_in(root, step)`.
     images: `[B, *spatial, C]`, floating point or uint8.
     labels: integers `[B]` (with `num_classes`) or dense `[B, K]`.
-    num_classes: `K`, for integer labels.
-    candidates: modes to choose from, see `jaxmix.draw_random_mix`.
-    weights: one for each candidate; None: all equal.
-    alpha: of Beta(alpha, alpha), a number or a mapping by mode.
-    scale: ResizeMix: the range of the side's ratio.
-    method: ResizeMix: `'nearest'`, `'linear'` or `'cubic'`.
-    spectrum: FMix: `'isotropic'` or `'official'`.
-    decay_power: FMix: the smoothness of the masks.
-    max_soft: FMix: the softness of their border.
-    pairing: see `jaxmix.draw_partner`.
-    granularity: `'batch'` (the paper) or `'sample'`.
+    num_classes: number of classes `K`; required for integer labels.
+    candidates: see `jaxmix.draw_random_mix`.
+    weights: see `jaxmix.draw_random_mix`.
+    alpha: see `jaxmix.draw_random_mix`.
+    scale: see `jaxmix.draw_resizemix`.
+    method: see `jaxmix.draw_resizemix`.
+    spectrum: see `jaxmix.draw_fmix`.
+    decay_power: see `jaxmix.draw_fmix`.
+    max_soft: see `jaxmix.draw_fmix`.
+    pairing: see `jaxmix.draw_random_mix`.
+    granularity: see `jaxmix.draw_random_mix`.
 
   Returns:
     `(images, labels)`: the mixed images in their dtype, labels `[B, K]`.
 
   Raises:
     ValueError, TypeError: an argument is out of range or of a wrong type, or,
-      outside `jit`, a pixel is not finite. (`jaxmix.apply` takes any.)
+      outside `jit`, a pixel is not finite. (`jaxmix.apply` accepts any pixel.)
 
   >>> images, labels = jnp.ones((4, 8, 8, 3)), jnp.array([0, 1, 2, 0])
-  >>> _, mixed = random_mix(jax.random.key(0), images, labels, num_classes=3)
+  >>> mix = jax.jit(random_mix, static_argnames='num_classes')
+  >>> _, mixed = mix(jax.random.key(0), images, labels, num_classes=3)
   >>> bool(jnp.allclose(mixed.sum(1), 1))
   True
   """
@@ -211,13 +215,13 @@ def _draw_functions(
   alpha: Any,
   **options: dict[str, Any],
 ) -> list[Draw]:
-  """The draw function of each candidate, with its options bound."""
-  listed = isinstance(candidates, Sequence) and not isinstance(candidates, str)
-  if not listed or not candidates:
+  """Returns the draw function of each candidate, with its options bound."""
+  is_list = isinstance(candidates, Sequence) and not isinstance(candidates, str)
+  if not is_list or not candidates:
     raise ValueError(
       f'candidates={candidates!r} must be a sequence of one or more modes.'
     )
-  named = {
+  draw_by_mode = {
     'identity': draw_identity,
     'mixup': draw_mixup,
     'cutmix': draw_cutmix,
@@ -227,7 +231,7 @@ def _draw_functions(
   by_mode = hasattr(alpha, 'keys')
   if by_mode:
     for mode in alpha.keys():
-      check_choice('alpha mode', mode, _WITH_ALPHA)
+      check_choice('alpha: mode', mode, _WITH_ALPHA)
       check_alpha(alpha[mode], f'alpha[{mode!r}]')
   else:
     check_alpha(alpha)
@@ -239,8 +243,8 @@ def _draw_functions(
     check_choice('candidate', candidate, MODES)
     bound = dict(options.get(candidate, {}))
     if candidate in _WITH_ALPHA:
-      given = (candidate in alpha) if by_mode else True
-      value = (alpha[candidate] if by_mode else alpha) if given else 1.0
-      bound['alpha'] = value
-    draws.append(functools.partial(named[candidate], **bound))
+      bound['alpha'] = alpha
+      if by_mode:
+        bound['alpha'] = alpha[candidate] if candidate in alpha else 1.0
+    draws.append(functools.partial(draw_by_mode[candidate], **bound))
   return draws

@@ -4,28 +4,28 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxmix._src.boxes import draw_pixel, share_outside
+from jaxmix._src.boxes import draw_pixel, fraction_outside
 from jaxmix._src.checks import check_choice
 from jaxmix._src.labels import mix_labels
 from jaxmix._src.mix import Mix, apply
 from jaxmix._src.start import start_draw
 
-METHODS = ('nearest', 'linear', 'cubic')
+RESIZE_METHODS = ('nearest', 'linear', 'cubic')
 
 
 def paste_box(
-  scale: jax.Array, centre: jax.Array, space: tuple[int, ...]
+  scale: jax.Array, centre: jax.Array, spatial_shape: tuple[int, ...]
 ) -> jax.Array:
-  """Where the partner, shrunk by `scale`, is pasted: never cut at the border.
+  """Returns the box of a partner shrunk by `scale`, moved inside the image.
 
-  The official law: size `floor(L * scale)` (here at least one pixel), start
-  `centre - size // 2`, moved inside the image. Starts are therefore not
-  uniform: the borders are likelier.
+  As in the official code: size `floor(L * scale)` (here at least one pixel),
+  start `centre - size // 2`, moved inside the image. The starts are therefore
+  not uniform: the borders are likelier.
 
   Args:
     scale: float32 `[n]` in (0, 1].
     centre: int32 `[n, d]`.
-    space: the `d` lengths of the image.
+    spatial_shape: the `d` lengths of the image.
 
   Returns:
     int32 `[n, d, 2]`.
@@ -33,7 +33,7 @@ def paste_box(
   >>> paste_box(jnp.array([0.5]), jnp.array([[0, 15]]), (32, 32)).tolist()
   [[[0, 16], [7, 23]]]
   """
-  length = jnp.asarray(space, jnp.int32)
+  length = jnp.asarray(spatial_shape, jnp.int32)
   size = (scale[:, None] * length).astype(jnp.int32)
   size = jnp.maximum(size, 1)
   start = jnp.clip(centre - size // 2, 0, length - size)
@@ -41,17 +41,17 @@ def paste_box(
 
 
 def shrink_source(
-  scale: jax.Array, start: jax.Array, space: tuple[int, ...]
+  scale: jax.Array, start: jax.Array, spatial_shape: tuple[int, ...]
 ) -> tuple[jax.Array, ...]:
-  """The partner's index that each pixel reads: `floor(i / scale)`.
+  """Returns the partner's index that each pixel reads: `floor(i / scale)`.
 
-  The official rule, which is that of torch's `interpolate(mode='nearest')`;
+  The official rule, equal to torch's `interpolate(mode='nearest')`;
   `jax.image.resize(method='nearest')` reads at pixel centres instead.
 
   Args:
     scale: float32 `[n]` in (0, 1].
-    start: int32 `[n, d]`: where the shrunk partner begins.
-    space: the `d` lengths of the image.
+    start: int32 `[n, d]`: the first pixel of the shrunk partner.
+    spatial_shape: the `d` lengths of the image.
 
   Returns:
     For each axis int32 `[n, length]`.
@@ -61,7 +61,7 @@ def shrink_source(
   [0, 2, 4]
   """
   source = []
-  for axis, length in enumerate(space):
+  for axis, length in enumerate(spatial_shape):
     pixel = jnp.arange(length, dtype=jnp.int32) - start[:, axis, None]
     index = jnp.floor(pixel / scale[:, None]).astype(jnp.int32)
     source.append(jnp.clip(index, 0, length - 1))
@@ -77,21 +77,23 @@ def draw_resizemix(
   pairing: str = 'permutation',
   granularity: str = 'batch',
 ) -> Mix:
-  """Draws a ResizeMix: the whole partner, made small, at a random place.
+  """Draws a ResizeMix: the whole partner, shrunk, at a random position.
 
-  The official law: the scale is uniform, one for the batch; the place is drawn
-  for each sample; `lam` is the share of the pixels left over, exactly. There
-  is no alpha.
+  The official distribution: the scale is uniform and the same for the batch;
+  the position is drawn for each sample; `lam` is exactly the fraction of the
+  own pixels that remain. There is no alpha.
 
   Args:
     key: random key.
     shape: `[B, *spatial, C]`, the shape of the images.
-    scale: the range of the uniform law of the side's ratio, within (0, 1].
+    scale: range `(low, high)` within (0, 1] of the uniform distribution of the
+      ratio of the sides.
     method: `'nearest'` (the official rule; one gather), `'linear'` or
       `'cubic'` (antialiased, equal to `jax.image.resize` at the size drawn;
       two matmuls over the batch).
-    pairing: see `jaxmix.draw_partner`.
-    granularity: `'batch'`, one scale for all, or `'sample'`, one for each.
+    pairing: how partners are chosen, see `jaxmix.draw_partner`.
+    granularity: `'batch'`: one scale for the whole batch. `'sample'`: a scale
+      for each sample.
 
   Returns:
     A `Mix` with `box` and `source`.
@@ -103,9 +105,9 @@ def draw_resizemix(
   >>> bool(((mix.lam > 0.35) & (mix.lam < 1)).all())
   True
   """
-  check_choice('method', method, METHODS)
+  check_choice('method', method, RESIZE_METHODS)
   low, high = check_scale(scale)
-  batch, space, count, partner, key = start_draw(
+  batch, spatial_shape, count, partner, key = start_draw(
     key, shape, pairing=pairing, granularity=granularity
   )
   scale_key, centre_key = jax.random.split(key)
@@ -113,14 +115,13 @@ def draw_resizemix(
     scale_key, (count,), jnp.float32, minval=low, maxval=high
   )
   drawn = jnp.broadcast_to(drawn, (batch,))
-  centre = draw_pixel(centre_key, batch, space)
-  box = paste_box(drawn, centre, space)
+  centre = draw_pixel(centre_key, batch, spatial_shape)
+  box = paste_box(drawn, centre, spatial_shape)
   return Mix(
-    lam=share_outside(box, space),
+    lam=fraction_outside(box, spatial_shape),
     partner=partner,
-    mode=jnp.zeros(batch, jnp.int32),
     box=box,
-    source=shrink_source(drawn, box[..., 0], space),
+    source=shrink_source(drawn, box[..., 0], spatial_shape),
     method=method,
   )
 
@@ -130,7 +131,9 @@ def check_scale(scale: tuple[float, float]) -> tuple[float, float]:
   try:
     low, high = (float(value) for value in scale)
   except (TypeError, ValueError):
-    raise ValueError(f'scale={scale!r} must be two numbers.') from None
+    raise ValueError(
+      f'scale={scale!r} must be two numbers (low, high).'
+    ) from None
   if not 0 < low <= high <= 1:
     raise ValueError(f'scale={scale!r} must satisfy 0 < low <= high <= 1.')
   return low, high
@@ -147,17 +150,17 @@ def resizemix(
   pairing: str = 'permutation',
   granularity: str = 'batch',
 ) -> tuple[jax.Array, jax.Array]:
-  """ResizeMix: the partner, made small, is pasted onto each image.
+  """ResizeMix: the shrunk partner is pasted onto each image.
 
   Args:
     key: random key.
     images: `[B, *spatial, C]`, floating point or uint8.
     labels: integers `[B]` (with `num_classes`) or dense `[B, K]`.
-    num_classes: `K`, for integer labels.
-    scale: the range of the uniform law of the side's ratio.
-    method: `'nearest'`, `'linear'` or `'cubic'`.
-    pairing: see `jaxmix.draw_partner`.
-    granularity: `'batch'` (one scale for all) or `'sample'`.
+    num_classes: number of classes `K`; required for integer labels.
+    scale: see `jaxmix.draw_resizemix`.
+    method: see `jaxmix.draw_resizemix`.
+    pairing: see `jaxmix.draw_resizemix`.
+    granularity: see `jaxmix.draw_resizemix`.
 
   Returns:
     `(images, labels)`: the mixed images in their dtype, labels `[B, K]`.
@@ -166,7 +169,8 @@ def resizemix(
     ValueError, TypeError: an argument is out of range or of a wrong type.
 
   >>> images, labels = jnp.ones((4, 8, 8, 3)), jnp.array([0, 1, 2, 0])
-  >>> _, mixed = resizemix(jax.random.key(0), images, labels, num_classes=3)
+  >>> mix = jax.jit(resizemix, static_argnames='num_classes')
+  >>> _, mixed = mix(jax.random.key(0), images, labels, num_classes=3)
   >>> bool(jnp.allclose(mixed.sum(1), 1))
   True
   """

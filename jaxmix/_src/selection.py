@@ -1,8 +1,7 @@
-"""Choosing one of several draws, for the batch or for each sample."""
+"""Selection of one of several draws, for the batch or for each sample."""
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,71 +13,81 @@ from jaxmix._src.mix import Mix
 Draw = Callable[..., Mix]
 
 
-def choose(key: jax.Array, count: int, chances: Any) -> jax.Array:
-  """`count` indices, each with a probability in proportion to its chance."""
-  bounds = jnp.cumsum(jnp.asarray(chances, jnp.float32))
-  # Dividing makes the last bounds exactly 1, which a uniform number never is:
-  # a weight of zero is never drawn, not even at the end of the list.
+def choose(
+  key: jax.Array, count: int, weights: np.ndarray | jax.Array
+) -> jax.Array:
+  """Draws `count` indices with probabilities in proportion to `weights`."""
+  bounds = jnp.cumsum(jnp.asarray(weights, jnp.float32))
+  # Dividing makes the last bounds exactly 1, which a uniform number never
+  # reaches: a weight of zero is never drawn, not even at the end of the list.
   bounds = bounds / bounds[-1]
   drawn = jax.random.uniform(key, (count, 1), jnp.float32)
   return jnp.sum(drawn >= bounds[:-1], axis=1, dtype=jnp.int32)
 
 
-def alike(
+def pad_to_common_structure(
   draws: Sequence[Draw], key: jax.Array, shape: tuple[int, ...]
 ) -> list[Callable[[jax.Array], Mix]]:
-  """The draws with one structure, so that `switch` can choose among them.
+  """Returns the draws with one pytree structure, for `lax.switch`.
 
-  A part that only some of them have is filled with what changes nothing: a
-  mask of ones, an empty box, a source that reads the same index. The parts are
-  small; no image passes through the switch.
+  A field that only some of them have is filled with a neutral value: a mask of
+  ones, an empty box, a source that reads the same index. The fields are small;
+  no image passes through the switch.
   """
-  batch, space = check_shape(shape)
-  plans = [jax.eval_shape(draw, key) for draw in draws]
-  masks = [plan.mask for plan in plans if plan.mask is not None]
+  batch, spatial_shape = check_shape(shape)
+  outputs = [jax.eval_shape(draw, key) for draw in draws]
+  masks = [mix.mask for mix in outputs if mix.mask is not None]
   mask_shape = None
   if masks:
     mask_shape = np.broadcast_shapes(*(mask.shape for mask in masks))
-  # Bool masks stay bool unless somebody blends; no mask means no blending.
+  # The mask is bool unless a candidate blends; no mask means no blending.
   mask_dtype = bool if all(m.dtype == bool for m in masks) else jnp.float32
-  has_box = any(plan.box is not None for plan in plans)
-  has_source = any(plan.source is not None for plan in plans)
-  if any(plan.order is not None for plan in plans):
+  has_box = any(mix.box is not None for mix in outputs)
+  has_source = any(mix.source is not None for mix in outputs)
+  if any(mix.order is not None for mix in outputs):
     raise ValueError('candidates must not move blocks (Mix.order).')
-  methods = {plan.method for plan in plans} - {'nearest'}
+  methods = {mix.method for mix in outputs} - {'nearest'}
   if len(methods) > 1:
-    raise ValueError(f'candidates resize by different methods: {methods}.')
+    raise ValueError(
+      f'candidates must resize by one method; got {sorted(methods)}.'
+    )
 
-  def filled(draw: Draw, key: jax.Array) -> Mix:
+  def padded(draw: Draw, key: jax.Array) -> Mix:
     mix = draw(key)
     mask, box, source = mix.mask, mix.box, mix.source
     if mask_shape is not None:
       mask = jnp.ones((), bool) if mask is None else mask
       mask = jnp.broadcast_to(mask, mask_shape).astype(mask_dtype)
     if has_box and box is None:
-      box = jnp.zeros((batch, len(space), 2), jnp.int32)
+      box = jnp.zeros((batch, len(spatial_shape), 2), jnp.int32)
     if has_source and source is None:
       source = tuple(
         jnp.broadcast_to(jnp.arange(n, dtype=jnp.int32), (batch, n))
-        for n in space
+        for n in spatial_shape
       )
     resized = mix.resized
     if methods and resized is None:
       resized = jnp.full(batch, mix.method != 'nearest')
-    zeros = jnp.zeros(batch, jnp.int32)
-    method = next(iter(methods), 'nearest')
-    same = Mix(mix.lam, zeros, zeros, mask, box, source, resized, None, method)
-    return jax.tree.map(functools.partial(_depend_on, key), same)
+    result = Mix(
+      lam=mix.lam,
+      partner=jnp.zeros(batch, jnp.int32),  # the caller sets the partner
+      mask=mask,
+      box=box,
+      source=source,
+      resized=resized,
+      method=next(iter(methods), 'nearest'),
+    )
+    return jax.tree.map(functools.partial(_depend_on, key), result)
 
-  return [functools.partial(filled, draw) for draw in draws]
+  return [functools.partial(padded, draw) for draw in draws]
 
 
 def _depend_on(key: jax.Array, part: jax.Array) -> jax.Array:
-  """Gives `part`, but as something computed from `key`.
+  """Returns `part` unchanged, but as a function of `key`.
 
-  Inside `shard_map` the branches of a switch must agree on what differs between
-  devices, and with a key for each device a constant does not. XLA drops the
-  addition.
+  Inside `shard_map` the branches of a switch must agree on which values differ
+  between devices. With a key for each device, a constant does not differ but
+  the other branches' values do. XLA removes the addition.
   """
   if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
     key = jax.random.key_data(key)
@@ -88,8 +97,8 @@ def _depend_on(key: jax.Array, part: jax.Array) -> jax.Array:
   )
 
 
-def choose_rows(choice: jax.Array, mixes: Sequence[Mix]) -> Mix:
-  """Takes row `i` of every part from `mixes[choice[i]]`."""
+def select_per_sample(choice: jax.Array, mixes: Sequence[Mix]) -> Mix:
+  """Returns a `Mix` whose sample `i` is taken from `mixes[choice[i]]`."""
 
   def select(*parts: jax.Array) -> jax.Array:
     result = parts[0]

@@ -1,4 +1,4 @@
-"""How every draw begins, so that all of them share one pairing."""
+"""Setup shared by all draws: argument checks, random keys and pairing."""
 
 from typing import NamedTuple
 
@@ -14,28 +14,28 @@ from jaxmix._src.pairing import draw_partner
 
 
 class Start(NamedTuple):
-  """What a draw goes on from.
+  """The checked inputs of a draw.
 
   Attributes:
     batch: number of samples `B`.
-    space: the lengths of the spatial axes.
-    count: how many times the mode draws: `B`, or 1 for the whole batch.
+    spatial_shape: the lengths of the spatial axes.
+    count: number of independent draws: `B`, or 1 for the whole batch.
     partner: int32 `[B]`.
-    key: for the mode's own numbers.
+    key: random key for the numbers of the mode.
   """
 
   batch: int
-  space: tuple[int, ...]
+  spatial_shape: tuple[int, ...]
   count: int
   partner: jax.Array
   key: jax.Array
 
 
 def split_key(key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """Keys for the pairing, for the choice of a mode and for the mode itself.
+  """Returns keys for the pairing, for the choice of a mode and for the mode.
 
-  A lone mode does not use the second; it is split off all the same, so that
-  RandomMix with one candidate is that mode bit for bit.
+  A single mode does not use the second key. It is split off nevertheless, so
+  that RandomMix with one candidate equals that mode bit for bit.
   """
   pair_key, choice_key, mode_key = jax.random.split(key, 3)
   return pair_key, choice_key, mode_key
@@ -44,18 +44,18 @@ def split_key(key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
 def start_draw(
   key: jax.Array, shape: tuple[int, ...], *, pairing: str, granularity: str
 ) -> Start:
-  """Checks what all draws take, and draws the partners.
+  """Checks the arguments that all draws share, and draws the partners.
 
   Raises:
-    ValueError, TypeError: an argument is of a wrong type or unknown.
+    ValueError, TypeError: an argument has the wrong type or is unknown.
   """
   check_key(key)
   check_choice('granularity', granularity, GRANULARITIES)
-  batch, space = check_shape(shape)
+  batch, spatial_shape = check_shape(shape)
   pair_key, _, mode_key = split_key(key)
   return Start(
     batch,
-    space,
+    spatial_shape,
     batch if granularity == 'sample' else 1,
     draw_partner(pair_key, batch, pairing=pairing),
     mode_key,

@@ -1,8 +1,13 @@
+"""Tests of grids of blocks: pooling and moving."""
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxmix._src import blocks
+
+move = jax.jit(blocks.move)
 
 
 def random_order(rng, batch, n):
@@ -23,46 +28,46 @@ def moved(image, order):
   return result
 
 
-@pytest.mark.parametrize('n, space', [(2, (4, 6)), (3, (9, 6)), (4, (4, 4))])
-def test_blocks_are_moved_whole(n, space):
+@pytest.mark.parametrize(
+  'n, spatial_shape', [(2, (4, 6)), (3, (9, 6)), (4, (4, 4))]
+)
+def test_blocks_are_moved_whole(n, spatial_shape):
   rng = np.random.default_rng(n)
-  images = rng.integers(0, 256, (5, *space, 3)).astype(np.uint8)
+  images = rng.integers(0, 256, (5, *spatial_shape, 3)).astype(np.uint8)
   order = random_order(rng, 5, n)
-  found = np.asarray(blocks.move(jnp.asarray(images), jnp.asarray(order)))
+  got = np.asarray(move(images, order))
   want = np.stack([moved(*one) for one in zip(images, order, strict=True)])
-  np.testing.assert_array_equal(found, want)
-  assert found.dtype == np.uint8
+  np.testing.assert_array_equal(got, want)
+  assert got.dtype == np.uint8
 
 
 def test_a_finer_order_is_the_same_move():
   rng = np.random.default_rng(0)
-  images = jnp.asarray(rng.normal(size=(4, 24, 12, 2)))
-  order = jnp.asarray(random_order(rng, 4, 3))
-  fine = blocks.refine(order, 12)
-  np.testing.assert_array_equal(
-    blocks.move(images, fine), blocks.move(images, order)
-  )
+  images = rng.normal(size=(4, 24, 12, 2)).astype(np.float32)
+  order = random_order(rng, 4, 3)
+  fine = np.asarray(jax.jit(blocks.refine, static_argnums=1)(order, 12))
+  np.testing.assert_array_equal(move(images, fine), move(images, order))
   assert (np.sort(fine.reshape(4, -1), 1) == np.arange(144)).all()
 
 
-def test_pools_and_shares_are_means_of_blocks():
+def test_pools_and_fractions_are_means_of_blocks():
   field = np.random.default_rng(1).random((3, 6, 4)).astype(np.float32)
   pooled = np.asarray(blocks.pool(jnp.asarray(field), 2))
   for i, j in np.ndindex(2, 2):
     part = field[:, 3 * i : 3 * i + 3, 2 * j : 2 * j + 2]
     np.testing.assert_allclose(pooled[:, i, j], part.mean((1, 2)), rtol=1e-6)
-  share = np.asarray(blocks.shares(jnp.asarray(field), 2))
-  np.testing.assert_allclose(share.sum((1, 2)), 1, rtol=1e-6)
+  fraction = np.asarray(blocks.fractions(jnp.asarray(field), 2))
+  np.testing.assert_allclose(fraction.sum((1, 2)), 1, rtol=1e-6)
   np.testing.assert_allclose(
-    share[:, 0, 1] / share[:, 1, 0],
+    fraction[:, 0, 1] / fraction[:, 1, 0],
     pooled[:, 0, 1] / pooled[:, 1, 0],
     rtol=1e-5,
   )
-  assert not blocks.shares(jnp.zeros((1, 4, 4)), 2).any()
+  assert not blocks.fractions(jnp.zeros((1, 4, 4)), 2).any()
 
 
-def test_spreading_undoes_pooling():
+def test_pooling_undoes_upsampling():
   plane = np.random.default_rng(2).random((3, 4, 4)).astype(np.float32)
-  wide = blocks.spread(jnp.asarray(plane), (12, 8))
+  wide = blocks.upsample(jnp.asarray(plane), (12, 8))
   assert wide.shape == (3, 12, 8)
   np.testing.assert_allclose(blocks.pool(wide, 4), plane, rtol=1e-6)

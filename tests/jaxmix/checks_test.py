@@ -1,5 +1,6 @@
-"""Bad arguments: the message names the argument, its value, and what may be."""
+"""Tests of argument checks: the message names the argument and its value."""
 
+import functools
 import re
 
 import jax
@@ -55,14 +56,14 @@ BAD_KEYS = {
 def test_keys(name, shown):
   raises(
     TypeError,
-    ['key must be', 'jax.random.key', shown, '(key, images, labels)'],
+    ['key', shown],
     lambda: ALL_MIXES[name](BAD_KEYS[shown], IMAGES, LABELS, num_classes=3),
   )
 
 
 @pytest.mark.parametrize('name', ALL_DRAWS)
 def test_keys_of_draws(name):
-  raises(TypeError, ['key must be'], lambda: ALL_DRAWS[name](7, SHAPE))
+  raises(TypeError, ['key', '7'], lambda: ALL_DRAWS[name](7, SHAPE))
 
 
 def test_old_keys_are_keys():
@@ -80,11 +81,11 @@ def test_common_choices(name):
   )
   raises(
     ValueError,
-    ['rank 3 or more', '[6, 5]', 'batch axis', 'channel axis'],
+    ['images', '[6, 5]'],
     lambda: draw(KEY, (6, 5)),
   )
   raises(
-    ValueError, ['empty axis', '[4, 0, 5, 3]'], lambda: draw(KEY, (4, 0, 5, 3))
+    ValueError, ['images', '[4, 0, 5, 3]'], lambda: draw(KEY, (4, 0, 5, 3))
   )
   if name != 'identity':
     raises(
@@ -98,13 +99,13 @@ def test_common_choices(name):
 @pytest.mark.parametrize(
   'alpha, error, words',
   [
-    (0, ValueError, ['alpha', '0.0', 'above 0']),
-    (-0.5, ValueError, ['alpha', '-0.5', 'above 0']),
-    (np.inf, ValueError, ['alpha', 'inf', 'finite']),
-    (np.nan, ValueError, ['alpha', 'nan', 'finite']),
-    ('much', TypeError, ['alpha', "'much'", 'number']),
-    (None, TypeError, ['alpha', 'None', 'number']),
-    ((0.2, 0.4), TypeError, ['alpha', '(0.2, 0.4)', 'number']),
+    (0, ValueError, ['alpha', '0.0']),
+    (-0.5, ValueError, ['alpha', '-0.5']),
+    (np.inf, ValueError, ['alpha', 'inf']),
+    (np.nan, ValueError, ['alpha', 'nan']),
+    ('much', TypeError, ['alpha', "'much'"]),
+    (None, TypeError, ['alpha', 'None']),
+    ((0.2, 0.4), TypeError, ['alpha', '(0.2, 0.4)']),
   ],
 )
 def test_alpha(name, alpha, error, words):
@@ -120,22 +121,20 @@ def test_alpha_by_mode():
     ['alpha', "'resizemix'", "'mixup'", "'cutmix'", "'fmix'"],
     draw({'resizemix': 0.2}),
   )
-  raises(
-    ValueError, ['alpha', "'mixup'", '-1.0', 'above 0'], draw({'mixup': -1})
-  )
+  raises(ValueError, ['alpha', "'mixup'", '-1.0'], draw({'mixup': -1}))
 
 
 @pytest.mark.parametrize('name', ['resizemix', 'random_mix'])
 @pytest.mark.parametrize(
   'option, value, words',
   [
-    ('scale', (0, 0.8), ['scale', '(0, 0.8)', '0 < low']),
-    ('scale', (0.9, 0.8), ['scale', '(0.9, 0.8)', 'low <= high']),
-    ('scale', (0.1, 1.5), ['scale', '(0.1, 1.5)', 'high <= 1']),
+    ('scale', (0, 0.8), ['scale', '(0, 0.8)']),
+    ('scale', (0.9, 0.8), ['scale', '(0.9, 0.8)']),
+    ('scale', (0.1, 1.5), ['scale', '(0.1, 1.5)']),
     ('scale', (np.nan, 0.5), ['scale', 'nan']),
-    ('scale', (0.1, 0.5, 0.8), ['scale', '(0.1, 0.5, 0.8)', 'two numbers']),
-    ('scale', 0.5, ['scale', '0.5', 'two numbers']),
-    ('scale', ('a', 'b'), ['scale', "'a'", 'two numbers']),
+    ('scale', (0.1, 0.5, 0.8), ['scale', '(0.1, 0.5, 0.8)']),
+    ('scale', 0.5, ['scale', '0.5']),
+    ('scale', ('a', 'b'), ['scale', "'a'"]),
     ('method', 'lanczos', ['method', "'lanczos'", "'nearest'", "'cubic'"]),
   ],
 )
@@ -167,7 +166,7 @@ def test_fmix(name, option, value, error, words):
 def test_fmix_has_at_most_three_axes(name):
   raises(
     ValueError,
-    ['one to three', '[2, 3, 3, 3, 3, 1]'],
+    ['shape', '[2, 3, 3, 3, 3, 1]'],
     lambda: ALL_DRAWS[name](KEY, (2, 3, 3, 3, 3, 1)),
   )
 
@@ -175,7 +174,7 @@ def test_fmix_has_at_most_three_axes(name):
 @pytest.mark.parametrize(
   'options, error, words',
   [
-    ({'candidates': ()}, ValueError, ['candidates', '()', 'one or more']),
+    ({'candidates': ()}, ValueError, ['candidates', '()']),
     ({'candidates': 'mixup'}, ValueError, ['candidates', "'mixup'"]),
     (
       {'candidates': ('mixup', 'mosaic')},
@@ -183,12 +182,12 @@ def test_fmix_has_at_most_three_axes(name):
       ['candidate', "'mosaic'", "'identity'", "'mixup'", "'fmix'"],
     ),
     ({'weights': (1, 2, 3)}, ValueError, ['weights', '(1, 2, 3)', '4']),
-    ({'weights': (1, 2, -1, 1)}, ValueError, ['weights', '-1', '0 or more']),
-    ({'weights': (1, np.nan, 1, 1)}, ValueError, ['weights', 'nan', 'finite']),
-    ({'weights': (1, np.inf, 1, 1)}, ValueError, ['weights', 'inf', 'finite']),
-    ({'weights': (0, 0, 0, 0)}, ValueError, ['weights', 'all zero']),
-    ({'weights': {'mixup': 3}}, TypeError, ['weights', 'mixup', 'sequence']),
-    ({'weights': '3111'}, TypeError, ['weights', "'3111'", 'sequence']),
+    ({'weights': (1, 2, -1, 1)}, ValueError, ['weights', '-1']),
+    ({'weights': (1, np.nan, 1, 1)}, ValueError, ['weights', 'nan']),
+    ({'weights': (1, np.inf, 1, 1)}, ValueError, ['weights', 'inf']),
+    ({'weights': (0, 0, 0, 0)}, ValueError, ['weights', '(0, 0, 0, 0)']),
+    ({'weights': {'mixup': 3}}, TypeError, ['weights', 'mixup']),
+    ({'weights': '3111'}, TypeError, ['weights', "'3111'"]),
     ({'weights': 3}, (TypeError, ValueError), ['weights', '3']),
     ({'weights': np.ones((4, 1))}, ValueError, ['weights', '4']),
   ],
@@ -212,10 +211,10 @@ def test_traced_weights_of_another_length():
 @pytest.mark.parametrize(
   'images, hard, error, words',
   [
-    ([[1.0]], False, TypeError, ['images', 'array', 'list']),
-    (jnp.zeros((4, 3)), False, ValueError, ['rank 3', '[4, 3]']),
-    (jnp.zeros(SHAPE, int), False, TypeError, ['int32', 'uint8', 'hard=True']),
-    (jnp.zeros(SHAPE, bool), False, TypeError, ['bool', 'uint8', 'hard=True']),
+    ([[1.0]], False, TypeError, ['images', 'list']),
+    (jnp.zeros((4, 3)), False, ValueError, ['images', '[4, 3]']),
+    (jnp.zeros(SHAPE, int), False, TypeError, ['images', 'int32']),
+    (jnp.zeros(SHAPE, bool), False, TypeError, ['images', 'bool']),
     (
       jnp.zeros((5, 6, 5, 3)),
       False,
@@ -228,45 +227,44 @@ def test_apply(images, hard, error, words):
   raises(error, words, lambda: jaxmix.apply(MIX, images, hard=hard))
 
 
-@pytest.mark.parametrize('mode', drawn.MODES)
-@pytest.mark.parametrize('shape', [(7, 9, 12, 3, 1), (7, 9, 2)])
-def test_apply_to_another_rank(mode, shape):
-  mix = drawn.row(drawn.modes()[mode, 'batch'], 0)
-  raises(
-    ValueError,
-    ['other spatial axes', str(list(shape))],
-    lambda: jaxmix.apply(mix, jnp.zeros(shape)),
-  )
+@functools.cache
+def structure(mode):
+  return jax.eval_shape(lambda key: drawn.DRAW[mode](key, (7, 9, 12, 2)), KEY)
 
 
-@pytest.mark.parametrize('mode', ['resizemix', 'fmix'])
-def test_apply_to_another_size(mode):
-  mix = drawn.row(drawn.modes()[mode, 'batch'], 0)
+@pytest.mark.parametrize(
+  'mode, shape',
+  [(mode, (7, 9, 12, 3, 1)) for mode in drawn.MODES]
+  + [(mode, (7, 9, 2)) for mode in drawn.MODES]
+  + [(mode, (7, 9, 11, 2)) for mode in ('resizemix', 'fmix')],
+)
+def test_apply_to_other_spatial_axes(mode, shape):
+  images = jax.ShapeDtypeStruct(shape, jnp.float32)
   raises(
     ValueError,
-    ['other spatial axes', '[7, 9, 11, 2]'],
-    lambda: jaxmix.apply(mix, jnp.zeros((7, 9, 11, 2))),
+    ['mix', str(list(shape))],
+    lambda: jax.eval_shape(jaxmix.apply, structure(mode), images),
   )
 
 
 @pytest.mark.parametrize(
   'labels, classes, error, words',
   [
-    ([0, 1, 2, 0], 3, TypeError, ['labels', 'array', 'list']),
-    (LABELS[:3], 3, ValueError, ['labels', '[3]', '4 images']),
-    (LABELS[:, None, None], 3, ValueError, ['labels', '[4, 1, 1]', '[batch]']),
-    (LABELS, None, ValueError, ['num_classes', 'mixed_cross_entropy']),
-    (LABELS, 0, ValueError, ['num_classes=0', '1 or more']),
-    (LABELS, 2.0, ValueError, ['num_classes=2.0', 'integer']),
+    ([0, 1, 2, 0], 3, TypeError, ['labels', 'list']),
+    (LABELS[:3], 3, ValueError, ['labels', '[3]', '4']),
+    (LABELS[:, None, None], 3, ValueError, ['labels', '[4, 1, 1]']),
+    (LABELS, None, ValueError, ['num_classes=None']),
+    (LABELS, 0, ValueError, ['num_classes=0']),
+    (LABELS, 2.0, ValueError, ['num_classes=2.0']),
     (LABELS, 2, ValueError, ['labels', '[0, 2)', 'num_classes=2', '2']),
     (LABELS - 1, 3, ValueError, ['labels', '[0, 3)', '-1']),
-    (LABELS * 1.0, 3, TypeError, ['labels', 'integers', 'float32']),
-    (LABELS > 0, 3, TypeError, ['labels', 'integers', 'bool']),
-    (jnp.zeros((4, 3), int), None, TypeError, ['labels', 'floating', 'int32']),
+    (LABELS * 1.0, 3, TypeError, ['labels', 'float32']),
+    (LABELS > 0, 3, TypeError, ['labels', 'bool']),
+    (jnp.zeros((4, 3), int), None, TypeError, ['labels', 'int32']),
     (jnp.zeros((4, 3)), 5, ValueError, ['num_classes=5', '[4, 3]']),
     (np.array([0, 255, 2, 0], 'u1'), 3, ValueError, ['[0, 3)', '255']),
     (np.array([0, 1, 2, 2**32]), 3, ValueError, ['[0, 3)', '4294967296']),
-    (NOT_FINITE, 3, ValueError, ['labels must be finite', 'nan at [2, 1]']),
+    (NOT_FINITE, 3, ValueError, ['labels', 'nan at [2, 1]']),
     (jnp.asarray(NOT_FINITE), None, ValueError, ['labels', 'nan at [2, 1]']),
   ],
 )
@@ -310,12 +308,12 @@ def test_label_smoothing(smoothing):
 @pytest.mark.parametrize(
   'logits, labels, error, words',
   [
-    (jnp.zeros(4), LABELS, ValueError, ['logits', '[4]', '[batch, classes]']),
+    (jnp.zeros(4), LABELS, ValueError, ['logits', '[4]']),
     (
       jnp.zeros((4, 3)),
       jnp.zeros((4, 3)),
       ValueError,
-      ['labels', '[4, 3]', 'mix_labels'],
+      ['labels', '[4, 3]'],
     ),
     (jnp.zeros((4, 3)), LABELS[:2], ValueError, ['labels', '[2]', '4']),
     (jnp.zeros((4, 2)), LABELS, ValueError, ['labels', '[0, 2)', '2']),
@@ -326,27 +324,36 @@ def test_mixed_cross_entropy(logits, labels, error, words):
   raises(error, words, lambda: jaxmix.mixed_cross_entropy(logits, labels, MIX))
 
 
-@pytest.mark.parametrize('bad', [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize('dtype', ['float32', 'bfloat16', 'float16'])
+@pytest.mark.parametrize(
+  'bad, dtype',
+  [(np.nan, 'float32'), (np.inf, 'bfloat16'), (-np.inf, 'float16')],
+)
 def test_images_of_random_mix_are_finite(bad, dtype):
-  images = jnp.ones(SHAPE, dtype).at[1, 5, 4, 2].set(bad)
+  images = np.ones(SHAPE, jnp.dtype(dtype))
+  images[1, 5, 4, 2] = bad
+  images = jnp.asarray(images)
   for given in images, np.asarray(images):
     raises(
       ValueError,
-      ['images must be finite', f'got {bad} at [1, 5, 4, 2]'],
-      lambda given=given: jaxmix.random_mix(KEY, given, LABELS, num_classes=3),
+      ['images', f'{bad} at [1, 5, 4, 2]'],
+      lambda given=given: jaxmix.random_mix(
+        KEY, given, LABELS, num_classes=3, candidates=('identity',)
+      ),
     )
 
   # Under jit they are not known; and a constant is known there too.
   def mix(images):
-    return jaxmix.random_mix(KEY, images, LABELS, num_classes=3)[0]
+    return jaxmix.random_mix(
+      KEY, images, LABELS, num_classes=3, candidates=('identity',)
+    )[0]
 
   assert jax.eval_shape(mix, images).shape == SHAPE
-  raises(ValueError, ['finite'], lambda: jax.eval_shape(lambda: mix(images)))
+  raises(ValueError, ['images'], lambda: jax.eval_shape(lambda: mix(images)))
 
 
-@pytest.mark.parametrize('bad', [-1, 3, 255])
-@pytest.mark.parametrize('granularity', ['batch', 'sample'])
+@pytest.mark.parametrize(
+  'bad, granularity', [(-1, 'batch'), (3, 'sample'), (255, 'sample')]
+)
 def test_a_bad_label_of_random_mix_under_jit_is_nan(bad, granularity):
   @jax.jit
   def labels_of(labels):
@@ -396,5 +403,5 @@ def test_known_labels_are_checked_inside_jit_too():
 
   for call in (loss, labels):
     jax.eval_shape(call, jnp.zeros((4, 3)))
-    with pytest.raises(ValueError, match=r'labels must lie in \[0, 2\)'):
+    with pytest.raises(ValueError, match=r'labels.*\[0, 2\)'):
       jax.eval_shape(call, jnp.zeros((4, 2)))

@@ -1,3 +1,5 @@
+"""Tests of CutMix: the box and its distribution."""
+
 import functools
 
 import jax
@@ -8,10 +10,11 @@ from scipy import stats
 
 import jaxmix
 from jaxmix._src import ratio
-from jaxmix._src.cutmix import cut_box
+from jaxmix._src.boxes import cut_box
 from tests.jaxmix import drawn, reference
 
 MANY = 200_000
+cut_boxes = jax.jit(cut_box, static_argnums=2)
 
 
 def test_published_example():
@@ -21,44 +24,46 @@ def test_published_example():
 
 
 @pytest.mark.parametrize(
-  'space', [(32, 32), (224, 224), (31, 17), (7, 96), (21,), (6, 9, 5)]
+  'spatial_shape', [(32, 32), (224, 224), (7, 96), (21,), (6, 9, 5)]
 )
-def test_box_is_the_published_one(space):
+def test_box_is_the_published_one(spatial_shape):
   rng = np.random.default_rng(0)
   ends = [0, 1, 1e-7, 1e-3, 0.25, 0.5, 0.75, 1 - 1e-3, np.nextafter(1, 0)]
   lam = np.concatenate([ends, rng.random(20_000)]).astype(np.float32)
-  centre = rng.integers(0, space, (len(lam), len(space))).astype(np.int32)
-  got = np.asarray(jax.jit(cut_box, static_argnums=2)(lam, centre, space))
-  want, side = reference.cut_box(lam, centre, space)
+  centre = rng.integers(
+    0, spatial_shape, (len(lam), len(spatial_shape))
+  ).astype(np.int32)
+  got = np.asarray(cut_boxes(lam, centre, spatial_shape))
+  want, side = reference.cut_box(lam, centre, spatial_shape)
   differs = (got != want).any(-1)
   unclear = reference.near_integer(side)
   assert not (differs & ~unclear).any(), (
-    'the box differs from the published law where float32 is no excuse'
+    'the box differs from the published one by more than rounding'
   )
   assert differs.mean() < 1e-3
   low, high = got[..., 0], got[..., 1]
   assert (0 <= low).all() and (low <= high).all()
-  assert (high <= space).all(), 'a box reaches out of the image'
+  assert (high <= spatial_shape).all(), 'a box reaches out of the image'
   assert (got[lam == 1][..., 0] == got[lam == 1][..., 1]).all(), (
     'lam=1 cuts something'
   )
 
 
-@pytest.mark.parametrize('space', [(64,), (64, 64), (64, 64, 64)])
-def test_volume_is_the_share_in_any_dimension(space):
+@pytest.mark.parametrize('spatial_shape', [(64,), (64, 64), (64, 64, 64)])
+def test_volume_is_the_fraction_in_any_dimension(spatial_shape):
   # Catches the square root of the 2-D formula used for 1-D and 3-D data.
   lam = np.linspace(0.1, 0.9, 81).astype(np.float32)
-  centre = np.full((len(lam), len(space)), 32, np.int32)
-  box = np.asarray(cut_box(jnp.asarray(lam), jnp.asarray(centre), space))
-  share = reference.box_share(box, space)
+  centre = np.full((len(lam), len(spatial_shape)), 32, np.int32)
+  box = np.asarray(cut_boxes(lam, centre, spatial_shape))
+  fraction = reference.box_fraction(box, spatial_shape)
   # Each side is rounded down to an even number: at most 2 of 64 too short.
-  lost = len(space) * 2 / 64
-  assert (share <= 1 - lam + 1e-6).all() and (share > 1 - lam - lost).all()
+  lost = len(spatial_shape) * 2 / 64
+  assert (fraction <= 1 - lam + 1e-6).all()
+  assert (fraction > 1 - lam - lost).all()
   # Where the root is a whole even number nothing is lost but to rounding.
-  exact = np.float32(1 - 0.5 ** len(space))
-  middle = jnp.asarray(centre[:1])
-  half = np.asarray(cut_box(jnp.array([exact]), middle, space))
-  assert half.tolist() == [[[16, 48]] * len(space)]
+  exact = np.float32(1 - 0.5 ** len(spatial_shape))
+  half = np.asarray(cut_boxes(np.array([exact]), centre[:1], spatial_shape))
+  assert half.tolist() == [[[16, 48]] * len(spatial_shape)]
 
 
 @functools.cache
@@ -80,11 +85,11 @@ QUANTILES = {
 
 
 @pytest.mark.parametrize('side', [32, 224])
-def test_label_weights_have_the_published_law(side):
+def test_label_weights_have_the_published_distribution(side):
   box, lam = boxes(side)
   np.testing.assert_allclose(
     lam,
-    1 - reference.box_share(box, (side, side)),
+    1 - reference.box_fraction(box, (side, side)),
     atol=1e-6,
     err_msg='lam is not the clipped area (keras-cv is off by .18 here)',
   )
@@ -97,7 +102,7 @@ def test_label_weights_have_the_published_law(side):
 def test_empty_boxes_are_as_rare_as_published():
   for side, low, high in ((32, 0.0035, 0.0047), (224, 0.00001, 0.0003)):
     box, _ = boxes(side)
-    rate = (reference.box_share(box, (side, side)) == 0).mean()
+    rate = (reference.box_fraction(box, (side, side)) == 0).mean()
     assert low < rate < high, f'{side}x{side}: {rate:.3%} of boxes are empty'
 
 
@@ -120,14 +125,14 @@ def test_pixels_are_pasted_as_often_as_published(side, centre, corner):
 
 
 @pytest.mark.parametrize('side', [32])
-def test_law_against_an_independent_simulation(side):
+def test_distribution_against_an_independent_simulation(side):
   rng = np.random.default_rng(1)
   centre = rng.integers(0, side, (MANY, 2))
   want, _ = reference.cut_box(rng.random(MANY), centre, (side, side))
   box, lam = boxes(side)
-  share = reference.box_share(want, (side, side))
-  p = reference.p_value(stats.ks_2samp(1 - lam, share))
-  assert p > 1e-4, f'label weights have another law (p={p:.1e})'
+  fraction = reference.box_fraction(want, (side, side))
+  p = reference.p_value(stats.ks_2samp(1 - lam, fraction))
+  assert p > 1e-4, f'label weights have another distribution (p={p:.1e})'
   for axis in range(2):
     for end in range(2):
       counts = [
@@ -135,17 +140,19 @@ def test_law_against_an_independent_simulation(side):
       ]
       used = np.sum(counts, 0) > 0
       p = reference.p_value(stats.chi2_contingency(np.array(counts)[:, used]))
-      assert p > 1e-4, f'axis {axis}, end {end}: another law (p={p:.1e})'
+      assert p > 1e-4, (
+        f'axis {axis}, end {end}: another distribution (p={p:.1e})'
+      )
 
 
-def test_one_box_a_batch_has_the_same_law():
+def test_one_box_per_batch_has_the_same_distribution():
   draw = functools.partial(jaxmix.draw_cutmix, shape=(2, 32, 32, 1))
   keys = jax.random.split(jax.random.key(2), 20_000)
   mixes = drawn.quick(jax.vmap(draw))(keys)
   box, lam = np.asarray(mixes.box), np.asarray(mixes.lam)
   assert (box[:, 0] == box[:, 1]).all(), 'a batch has more than one box'
   p = reference.p_value(stats.ks_2samp(lam[:, 0], boxes(32)[1]))
-  assert p > 1e-4, f'per batch and per sample differ in law (p={p:.1e})'
+  assert p > 1e-4, f'per batch and per sample differ (p={p:.1e})'
 
 
 def test_boxes_of_a_batch_are_independent():
@@ -162,7 +169,7 @@ def test_boxes_of_a_batch_are_independent():
 
 
 def test_alpha_reaches_the_ratio(monkeypatch):
-  # A Beta that answers its own parameter shows which alpha was asked for.
+  # A Beta that returns its parameter shows which alpha was used.
   monkeypatch.setattr(
     ratio, 'draw_beta', lambda key, count, alpha: jnp.full(count, alpha)
   )

@@ -1,4 +1,4 @@
-"""Draws that several test files look at; each is compiled once a session.
+"""Draws shared by several test files, each compiled once a session.
 
 The shapes cover an odd batch, odd and even sides, H != W, one to three spatial
 axes, and a batch of one.
@@ -22,17 +22,17 @@ GRANULARITIES = ('batch', 'sample')
 DRAW = {mode: getattr(jaxmix, f'draw_{mode}') for mode in MODES}
 MIX = {mode: getattr(jaxmix, mode) for mode in MODES}
 
-COUNT = 24  # draws of each kind
+COUNT = 24  # draws of each mode
 
-# Compiles in half the time: the program is the same, only LLVM's optimiser is
-# off. For draws, whose values are looked at and whose speed is not.
+# Compiles faster: the program is the same, without LLVM's optimiser. For tests
+# of values, not of speed.
 quick = functools.partial(
   jax.jit, compiler_options={'xla_backend_optimization_level': 0}
 )
 
 
 def row(tree, index):
-  """One of several stacked pytrees."""
+  """Returns one of several stacked pytrees."""
   return jax.tree.map(lambda leaf: leaf[index], tree)
 
 

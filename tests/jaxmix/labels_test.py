@@ -1,3 +1,5 @@
+"""Tests of mixed labels and the cross entropy."""
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -32,11 +34,11 @@ def log_softmax(logits):
 
 
 @pytest.mark.parametrize('smoothing', [0.0, 0.1, 1.0])
-@pytest.mark.parametrize('kind', ['integer', 'dense'])
-def test_rows_are_the_formula(kind, smoothing):
+@pytest.mark.parametrize('form', ['integer', 'dense'])
+def test_labels_are_the_formula(form, smoothing):
   # Smoothing the mixed rows is mixing the smoothed rows: both are linear.
-  labels = LABELS if kind == 'integer' else DENSE
-  rows = np.eye(CLASSES)[LABELS] if kind == 'integer' else DENSE
+  labels = LABELS if form == 'integer' else DENSE
+  rows = np.eye(CLASSES)[LABELS] if form == 'integer' else DENSE
   got = jaxmix.mix_labels(
     MIX, jnp.asarray(labels), num_classes=CLASSES, label_smoothing=smoothing
   )
@@ -57,8 +59,7 @@ def test_dense_labels_keep_their_dtype(dtype):
 
 @pytest.mark.parametrize(
   'dtype, classes',
-  [('int8', 100), ('int8', 200), ('uint8', 200), ('uint8', 256)]
-  + [('uint8', 1000), ('int16', 1000), ('int32', 1000)],
+  [('int8', 100), ('int8', 200), ('uint8', 256), ('int16', 1000)],
 )
 def test_integer_labels_of_any_width(dtype, classes):
   # The labels fit their dtype; the number of classes need not.

@@ -1,3 +1,5 @@
+"""Tests of Mixup."""
+
 import functools
 
 import jax

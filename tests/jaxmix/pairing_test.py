@@ -1,3 +1,5 @@
+"""Tests of the pairing of samples."""
+
 import functools
 import itertools
 

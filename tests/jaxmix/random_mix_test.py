@@ -1,3 +1,5 @@
+"""Tests of RandomMix: the choice of a mode, and the compiled program."""
+
 import functools
 import re
 
@@ -23,54 +25,44 @@ def one_hot(mode):
 
 @functools.cache
 def both_ways():
-  """Each mode by itself, and as the one RandomMix may choose, same key."""
+  """Draws each mode by itself and as RandomMix's only choice, with one key."""
   shape, key = drawn.IMAGES, jax.random.key(5)
   options = {
-    'cutmix': {'pairing': 'roll'},
+    'cutmix': {'pairing': 'roll', 'granularity': 'sample'},
     'resizemix': {'scale': (0.2, 0.6), 'pairing': 'derangement'},
-    'fmix': {'spectrum': 'official', 'decay_power': 2.0},
+    'fmix': {
+      'spectrum': 'official',
+      'decay_power': 2.0,
+      'granularity': 'sample',
+    },
     'mixup': {'pairing': 'flip'},
   }
 
-  # Two programs: in one XLA would compute what is written alike only once.
+  # Two programs: in one, XLA would compute equal expressions only once.
   def alone(key):
     return {
-      (mode, granularity): drawn.DRAW[mode](
-        key, shape, granularity=granularity, **options[mode]
-      )
-      for mode in MODES
-      for granularity in GRANULARITIES
+      mode: drawn.DRAW[mode](key, shape, **options[mode]) for mode in MODES
     }
 
   def chosen(key):
     return {
-      (mode, granularity): jaxmix.draw_random_mix(
-        key,
-        shape,
-        weights=one_hot(mode),
-        granularity=granularity,
-        **options[mode],
+      mode: jaxmix.draw_random_mix(
+        key, shape, weights=one_hot(mode), **options[mode]
       )
       for mode in MODES
-      for granularity in GRANULARITIES
     }
 
   return drawn.quick(alone)(key), drawn.quick(chosen)(key)
 
 
-@pytest.mark.parametrize('granularity', GRANULARITIES)
 @pytest.mark.parametrize('mode', MODES)
-def test_one_weight_is_that_mode_bit_for_bit(mode, granularity):
-  alone, chosen = (way[mode, granularity] for way in both_ways())
+def test_one_weight_is_that_mode_bit_for_bit(mode):
+  alone, chosen = (way[mode] for way in both_ways())
   assert (np.asarray(chosen.mode) == MODES.index(mode)).all()
   for name in ('lam', 'partner', 'mask', 'box', 'source'):
     want, got = getattr(alone, name), getattr(chosen, name)
     assert jax.tree.structure(want) == jax.tree.structure(got), name
     jax.tree.map(np.testing.assert_array_equal, want, got)
-  images = np.random.default_rng(0).normal(size=drawn.IMAGES)
-  images = images.astype(np.float32)
-  run = jax.jit(jaxmix.apply)
-  np.testing.assert_array_equal(run(alone, images), run(chosen, images))
 
 
 def draw_small(key, weights, shape, granularity):
@@ -111,17 +103,15 @@ PAPER = (3.0, 1.0, 1.0, 1.0)
 
 
 @pytest.mark.parametrize('granularity', GRANULARITIES)
-@pytest.mark.parametrize(
-  'weights', [PAPER, (0.01, 0.02, 0.03, 0.04), (300.0, 20.0, 1.0, 50.0)]
-)
+@pytest.mark.parametrize('weights', [PAPER, (0.01, 0.02, 0.03, 0.04)])
 def test_modes_are_as_frequent_as_their_weights(weights, granularity):
   mode, _ = draws(granularity, weights)
-  share = np.array(weights) / np.sum(weights)
+  expected = np.array(weights) / np.sum(weights)
   p = reference.p_value(
-    stats.chisquare(np.bincount(mode, minlength=4), MANY * share)
+    stats.chisquare(np.bincount(mode, minlength=4), MANY * expected)
   )
   assert p > 1e-4, (
-    f'{np.bincount(mode, minlength=4) / MANY} instead of {share} (p={p:.1e})'
+    f'{np.bincount(mode, minlength=4) / MANY} instead of {expected} (p={p:.1e})'
   )
 
 
@@ -168,19 +158,19 @@ def check_neighbours(mode, lam):
   assert abs(r) * np.sqrt(MANY) < 4.5, f'lambda depends on the neighbour: {r}'
 
 
-def test_rows_are_independent():
+def test_samples_are_independent():
   check_neighbours(*draws('sample', PAPER))
 
 
 @pytest.mark.parametrize('mode', range(4), ids=MODES)
-def test_samples_have_the_law_of_batches(mode):
-  (batch_mode, batch_lam), (row_mode, lam) = (
+def test_samples_have_the_distribution_of_batches(mode):
+  (batch_mode, batch_lam), (sample_mode, lam) = (
     draws(g, PAPER) for g in GRANULARITIES
   )
   p = reference.p_value(
-    stats.ks_2samp(batch_lam[batch_mode == mode], lam[row_mode == mode])
+    stats.ks_2samp(batch_lam[batch_mode == mode], lam[sample_mode == mode])
   )
-  assert p > 1e-4, f'lambda per sample has another law (p={p:.1e})'
+  assert p > 1e-4, f'lambda per sample has another distribution (p={p:.1e})'
 
 
 def test_scaled_weights_are_the_same_draw():
@@ -216,7 +206,7 @@ def test_known_weights_choose_as_traced_ones(granularity):
   np.testing.assert_array_equal(known.lam, traced.lam)
 
 
-def test_share_of_identity_is_the_share_left_unmixed():
+def test_the_weight_of_identity_is_the_fraction_left_unmixed():
   # prob=p of other libraries; one of them squares it (kornia#4649).
   draw = functools.partial(
     jaxmix.draw_random_mix,
@@ -329,13 +319,13 @@ def test_alpha_reaches_its_mode(draws_by_alpha, name):
       assert len(set(seen.tolist())) > 10, f'{candidate} got an alpha'
 
 
-# What the program is made of.
+# The compiled program.
 
 LARGE = (16, 24, 20, 3)
 
 
-def call(key, images, labels, alpha=1.0):
-  return jaxmix.random_mix(key, images, labels, num_classes=10, alpha=alpha)
+def call(key, images, labels, **options):
+  return jaxmix.random_mix(key, images, labels, num_classes=10, **options)
 
 
 ARGUMENTS = (
@@ -346,8 +336,9 @@ ARGUMENTS = (
 
 
 @functools.cache
-def compiled_text():
-  return drawn.quick(call).lower(*ARGUMENTS).compile().as_text() or ''
+def compiled_text(alpha=1.0, granularity='batch'):
+  program = functools.partial(call, alpha=alpha, granularity=granularity)
+  return drawn.quick(program).lower(*ARGUMENTS).compile().as_text() or ''
 
 
 def test_one_switch_and_no_image_passes_through_it():
@@ -377,26 +368,17 @@ def uncounted_loops(text):
 
 @pytest.mark.parametrize('alpha', [1.0, 0.2])
 def test_draws_without_rejection(alpha):
-  program = functools.partial(call, alpha=alpha)
-  text = compiled_text()
-  if alpha != 1:
-    text = drawn.quick(program).lower(*ARGUMENTS).compile().as_text()
-  assert uncounted_loops(text) == 0
-  # That this would see one: Beta of jax.random is built on the gamma sampler.
+  assert uncounted_loops(compiled_text(alpha)) == 0
+  # The test can see one: Beta of jax.random is built on the gamma sampler.
   rejects = drawn.quick(lambda key: jax.random.beta(key, 0.2, 0.2))
   assert uncounted_loops(
     rejects.lower(jax.random.key(0)).compile().as_text()
-  ), 'this test cannot tell a rejection sampler any more'
+  ), 'this test no longer recognises a rejection sampler'
 
 
 @pytest.mark.parametrize('granularity', ['batch', 'sample'])
 def test_no_plane_is_sorted(granularity):
-  program = functools.partial(call, alpha=0.2)
-  if granularity == 'sample':
-    program = functools.partial(
-      jaxmix.random_mix, num_classes=10, granularity='sample'
-    )
-  text = drawn.quick(program).lower(*ARGUMENTS).compile().as_text() or ''
+  text = compiled_text(0.2, granularity)
   sorts = [x for x in text.splitlines() if re.search(r' sort\(', x)]
   sizes = [
     max(

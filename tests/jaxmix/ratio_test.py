@@ -1,4 +1,4 @@
-"""lambda ~ Beta(alpha, alpha), through the mode that shows it plainly."""
+"""Tests of lambda ~ Beta(alpha, alpha), through Mixup."""
 
 import functools
 

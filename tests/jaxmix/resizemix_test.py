@@ -1,3 +1,5 @@
+"""Tests of ResizeMix: the scale, the position and the interpolation."""
+
 import functools
 
 import jax
@@ -14,21 +16,23 @@ MANY = 20_000
 
 
 @functools.partial(drawn.quick, static_argnums=2)
-def place(scale, centre, space):
-  box = paste_box(scale, centre, space)
-  return box, shrink_source(scale, box[..., 0], space)
+def place(scale, centre, spatial_shape):
+  box = paste_box(scale, centre, spatial_shape)
+  return box, shrink_source(scale, box[..., 0], spatial_shape)
 
 
 apply_once = drawn.quick(jaxmix.apply)
 
 
-def make_mix(scale, centre, space, method='nearest'):
+def make_mix(scale, centre, spatial_shape, method='nearest'):
   """A ResizeMix with these scales and centres, each partner the one before."""
   scale = np.asarray(scale, np.float32)
-  box, source = place(scale, np.asarray(centre, np.int32), space)
+  box, source = place(scale, np.asarray(centre, np.int32), spatial_shape)
   rows = np.arange(len(scale), dtype=np.int32)
   return jaxmix.Mix(
-    lam=jnp.asarray(1 - reference.box_share(box, space), jnp.float32),
+    lam=jnp.asarray(
+      1 - reference.box_fraction(box, spatial_shape), jnp.float32
+    ),
     partner=jnp.roll(rows, 1),
     mode=jnp.zeros_like(rows),
     box=box,
@@ -37,29 +41,35 @@ def make_mix(scale, centre, space, method='nearest'):
   )
 
 
-@pytest.mark.parametrize('space', [(32, 32), (31, 17), (21,), (6, 9, 5)])
-def test_size_is_floored_and_the_patch_is_whole(space):
+@pytest.mark.parametrize(
+  'spatial_shape', [(32, 32), (31, 17), (21,), (6, 9, 5)]
+)
+def test_size_is_floored_and_the_patch_is_whole(spatial_shape):
   rng = np.random.default_rng(0)
   scale = rng.uniform(0.1, 1, MANY).astype(np.float32)
   scale[:3] = 0.1, 0.8, 1.0
-  centre = rng.integers(0, space, (MANY, len(space))).astype(np.int32)
-  box = np.asarray(
-    jax.jit(paste_box, static_argnums=2)(scale, centre, space), np.int64
+  centre = rng.integers(0, spatial_shape, (MANY, len(spatial_shape))).astype(
+    np.int32
   )
-  side = scale[:, None].astype(float) * space
+  box = np.asarray(
+    jax.jit(paste_box, static_argnums=2)(scale, centre, spatial_shape), np.int64
+  )
+  side = scale[:, None].astype(float) * spatial_shape
   want = np.maximum(np.floor(side), 1)  # the published code may paste nothing
   size = box[..., 1] - box[..., 0]
   unclear = reference.near_integer(side)
   assert ((size == want) | unclear).all(), 'size is not floor(length * scale)'
-  assert (box >= 0).all() and (box[..., 1] <= space).all(), 'a patch is cut'
-  start = reference.paste_start(size, centre, np.array(space))
+  assert (box >= 0).all() and (box[..., 1] <= spatial_shape).all(), (
+    'a patch is cut'
+  )
+  start = reference.paste_start(size, centre, np.array(spatial_shape))
   np.testing.assert_array_equal(
     box[..., 0], start, 'the patch is not where the published code puts it'
   )
 
 
 def test_borders_are_likelier():
-  # Every centre once, a patch of 16 in 32: the published law, exactly.
+  # Every centre once, a patch of 16 in 32: exactly the published starts.
   centre = np.arange(32, dtype=np.int32)[:, None]
   box = np.asarray(paste_box(jnp.full(32, 0.5), jnp.asarray(centre), (32,)))
   count = np.bincount(box[:, 0, 0], minlength=17)
@@ -72,10 +82,10 @@ def test_places_are_drawn_for_each_sample():
   )
   mix = drawn.quick(draw)(jax.random.key(0))
   start = np.asarray(mix.box)[..., 0]
-  law = np.array([9] + [1] * 15 + [8]) / 32
+  expected = np.array([9] + [1] * 15 + [8]) / 32
   for axis in range(2):
     count = np.bincount(start[:, axis], minlength=17)
-    p = reference.p_value(stats.chisquare(count, MANY * law))
+    p = reference.p_value(stats.chisquare(count, MANY * expected))
     assert p > 1e-4, (
       f'axis {axis}: starts {count[[0, 8, 16]] / MANY} instead of '
       f'[.281 .031 .25] (p={p:.1e})'
@@ -144,11 +154,11 @@ CENTRES = np.array(
   [[0, 0], [8, 3], [15, 11], [2, 11], [0, 7], [15, 0], [7, 7]]
   + [[1, 2], [0, 0], [4, 4]]
 )
-SPACE = (16, 12)
+SPATIAL_SHAPE = (16, 12)
 
 
-def random_images(space=SPACE):
-  shape = (len(SCALES), *space, 2)
+def random_images(spatial_shape=SPATIAL_SHAPE):
+  shape = (len(SCALES), *spatial_shape, 2)
   return np.random.default_rng(1).normal(size=shape).astype(np.float32)
 
 
@@ -158,13 +168,13 @@ def patches(out, mix):
 
 
 def test_nearest_reads_floor_of_the_scaled_index():
-  images, mix = random_images(), make_mix(SCALES, CENTRES, SPACE)
+  images, mix = random_images(), make_mix(SCALES, CENTRES, SPATIAL_SHAPE)
   got = patches(np.asarray(apply_once(mix, images)), mix)
   for b, patch in enumerate(got):
     # In float32, as torch does: 4 / .8 is 5 there, a little less in float64.
     rows, columns = (
       np.minimum(np.arange(n, dtype=np.float32) / np.float32(SCALES[b]), m - 1)
-      for n, m in zip(patch.shape, SPACE, strict=False)
+      for n, m in zip(patch.shape, SPATIAL_SHAPE, strict=False)
     )
     grid = np.ix_(rows.astype(int), columns.astype(int))
     np.testing.assert_array_equal(
@@ -174,7 +184,7 @@ def test_nearest_reads_floor_of_the_scaled_index():
 
 def test_nearest_is_that_of_torch():
   torch = pytest.importorskip('torch')
-  images, mix = random_images(), make_mix(SCALES, CENTRES, SPACE)
+  images, mix = random_images(), make_mix(SCALES, CENTRES, SPATIAL_SHAPE)
   got = patches(np.asarray(apply_once(mix, images)), mix)
   for b, patch in enumerate(got):
     first = torch.tensor(images[b - 1]).permute(2, 0, 1)[None]
@@ -187,7 +197,7 @@ def test_nearest_is_that_of_torch():
 @pytest.fixture(scope='module', params=['linear', 'cubic'])
 def resized(request):
   images = random_images()
-  mix = make_mix(SCALES, CENTRES, SPACE, request.param)
+  mix = make_mix(SCALES, CENTRES, SPATIAL_SHAPE, request.param)
   out = np.asarray(apply_once(mix, images))
   return request.param, images, mix, out
 
@@ -197,7 +207,7 @@ def test_interpolation_is_an_antialiased_resize_at_that_size(resized):
   for b, patch in enumerate(patches(out, mix)):
     rows, columns = (
       reference.resize_matrix(m, n, method)
-      for n, m in zip(patch.shape, SPACE, strict=False)
+      for n, m in zip(patch.shape, SPATIAL_SHAPE, strict=False)
     )
     want = np.einsum('ip,jq,pqc->ijc', rows, columns, images[b - 1])
     np.testing.assert_allclose(
@@ -219,7 +229,10 @@ def test_interpolation_is_jax_image_resize(resized, b):
 
 def test_linear_is_that_of_torch():
   torch = pytest.importorskip('torch')
-  images, mix = random_images(), make_mix(SCALES, CENTRES, SPACE, 'linear')
+  images, mix = (
+    random_images(),
+    make_mix(SCALES, CENTRES, SPATIAL_SHAPE, 'linear'),
+  )
   out = np.asarray(apply_once(mix, images))
   for b in (0, 1, 3, 5, 7):
     patch = patches(out, mix)[b]
@@ -234,7 +247,7 @@ def test_linear_is_that_of_torch():
 
 def test_interpolation_leaves_the_rest_alone(resized):
   _, images, mix, out = resized
-  kept = reference.own_weight(mix, SPACE) == 1
+  kept = reference.own_weight(mix, SPATIAL_SHAPE) == 1
   np.testing.assert_array_equal(out[kept], images[kept])
 
 
@@ -256,14 +269,16 @@ def test_small_images_are_interpolated_too():
 
 def test_interpolated_uint8_is_rounded_and_clipped():
   rng = np.random.default_rng(2)
-  images = rng.choice([0, 255], (len(SCALES), *SPACE, 1)).astype(np.uint8)
-  mix = make_mix(SCALES[:8], CENTRES[:8], SPACE, 'cubic')
+  images = rng.choice([0, 255], (len(SCALES), *SPATIAL_SHAPE, 1)).astype(
+    np.uint8
+  )
+  mix = make_mix(SCALES[:8], CENTRES[:8], SPATIAL_SHAPE, 'cubic')
   out = np.asarray(apply_once(mix, images[:8]))
   assert out.dtype == np.uint8
   for b, patch in enumerate(patches(out, mix)):
     rows, columns = (
       reference.resize_matrix(m, n, 'cubic')
-      for n, m in zip(patch.shape, SPACE, strict=False)
+      for n, m in zip(patch.shape, SPATIAL_SHAPE, strict=False)
     )
     other = images[(b - 1) % 8].astype(float)
     want = np.einsum('ip,jq,pqc->ijc', rows, columns, other).clip(0, 255)
@@ -274,8 +289,8 @@ def test_interpolated_uint8_is_rounded_and_clipped():
 def test_gradient_flows_through_the_resize():
   # The mode is linear in the images: <out(u), v> = <u, gradient(v)>.
   rng = np.random.default_rng(3)
-  mix = make_mix(SCALES[:8], CENTRES[:8], SPACE, 'linear')
-  u, v = rng.normal(size=(2, 8, *SPACE, 1)).astype(np.float32)
+  mix = make_mix(SCALES[:8], CENTRES[:8], SPATIAL_SHAPE, 'linear')
+  u, v = rng.normal(size=(2, 8, *SPATIAL_SHAPE, 1)).astype(np.float32)
 
   @drawn.quick
   def pair(u, v):
@@ -287,9 +302,9 @@ def test_gradient_flows_through_the_resize():
 
 
 def test_hard_masks_are_read_never_interpolated():
-  mix = make_mix(SCALES, CENTRES, SPACE, 'linear')
-  nearest = make_mix(SCALES, CENTRES, SPACE)
+  mix = make_mix(SCALES, CENTRES, SPATIAL_SHAPE, 'linear')
+  nearest = make_mix(SCALES, CENTRES, SPATIAL_SHAPE)
   rng = np.random.default_rng(4)
-  masks = rng.integers(0, 9, (len(SCALES), *SPACE, 1)).astype(np.int32)
+  masks = rng.integers(0, 9, (len(SCALES), *SPATIAL_SHAPE, 1)).astype(np.int32)
   hard = drawn.quick(functools.partial(jaxmix.apply, hard=True))
   np.testing.assert_array_equal(hard(mix, masks), hard(nearest, masks))

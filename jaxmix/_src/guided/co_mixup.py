@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxmix._src.blocks import shares, take
+from jaxmix._src.blocks import fractions, take
 from jaxmix._src.checks import (
   check_grid,
   check_images,
@@ -18,6 +18,7 @@ from jaxmix._src.checks import (
 )
 from jaxmix._src.guided.potts import label_grid
 from jaxmix._src.guided.saliency import spectral_residual
+from jaxmix._src.labels import one_hot
 
 
 def draw_co_mixup(
@@ -33,44 +34,46 @@ def draw_co_mixup(
   input_prior: float = 0.05,
   sweeps: int = 4,
 ) -> jax.Array:
-  """Draws a Co-Mixup: which image each block of each mixed image is from.
+  """Draws a Co-Mixup: the source image of each block of each mixed image.
 
-  The batch is taken in groups of m that follow each other; m images are made
-  of the m of a group. Blocks of one share s_k of the saliency of image k; with
-  N_ok the number of blocks that output o has of k, of the n^2 in all, the
-  published code lets one output after the other minimise
+  The batch is divided into groups of m consecutive images; the m images of a
+  group give m mixed images. s_k(b) is the fraction of the saliency of image k
+  in block b, and N_ok the number of the n^2 blocks that output o takes from
+  image k. As in the published code, one output after the other minimises
 
       sum_b (-s_k(b) - input_prior / n^2 * log p_k)
       + border_cost / n^2 * borders
       + sum_k 2 diversity / n^2 * M_ok [M_ok > threshold * n^2] N_ok,
 
-  k the image of block b, p ~ Dirichlet(concentration), M_ok = sum_(o' != o)
-  N_o'k, from random blocks; the last is
-  the paper's modular approximation of its diversity term (section 4). The
-  numbers are those of the official runs on CIFAR-100, but for m, there 20.
+  where k is the image of block b, p ~ Dirichlet(concentration) and
+  M_ok = sum_(o' != o) N_o'k, starting from random blocks. The last term is the
+  paper's modular approximation of its diversity term (section 4). The defaults
+  are those of the official runs on CIFAR-100, except for m, which is 20 there.
 
   Args:
     key: random key.
-    saliency: `[B, H, W]`, of each image before the mixing; the paper's is
-      `jaxmix.gradient_saliency`.
-    group: m, at most; the largest number up to it that divides B is taken.
-    grid: n, blocks a side, 2 or more; must divide H and W.
-    concentration: 1 or more; the larger, the more alike are the p_k.
-    border_cost: of two neighbours of different images.
-    diversity: of images that are in many outputs.
-    threshold: how many blocks an image may have in the other outputs, as a
-      share of its own, before that costs anything.
-    input_prior: the weight of p.
+    saliency: `[B, H, W]`, the saliency of each image before mixing; the paper
+      uses `jaxmix.gradient_saliency`.
+    group: upper bound of m, which is the largest divisor of B up to it.
+    grid: n, blocks per side, 2 or more; must divide H and W.
+    concentration: parameter of the Dirichlet distribution, a whole number of 1
+      or more; larger values make the p_k more equal.
+    border_cost: cost of two neighbouring blocks from different images.
+    diversity: cost of images that are in many outputs.
+    threshold: number of blocks that an image may have in the other outputs at
+      no cost, as a fraction of n^2.
+    input_prior: weight of p.
     sweeps: how often each output is solved.
 
   Returns:
-    int32 `[B, n, n]`: the sample that each block is taken from, at its place.
+    int32 `[B, n, n]`: the sample that each block is taken from, at the same
+    position.
 
   Raises:
     ValueError, TypeError: an argument is out of range or unknown.
 
-  >>> saliency = jax.random.uniform(jax.random.key(0), (8, 8, 8))
-  >>> draw_co_mixup(jax.random.key(1), saliency, group=4).shape
+  >>> draw = jax.jit(draw_co_mixup)
+  >>> draw(jax.random.key(0), jnp.ones((8, 8, 8))).shape
   (8, 4, 4)
   """
   check_key(key)
@@ -87,24 +90,25 @@ def draw_co_mixup(
   size = max(m for m in range(1, min(group, batch) + 1) if batch % m == 0)
   if size == 1 < batch:
     raise ValueError(
-      f'group={group!r}: a batch of {batch} falls into no equal groups of 2 to '
-      f'{group}; take a larger group or another batch size.'
+      f'group={group!r}: a batch of {batch} cannot be divided into equal '
+      f'groups of 2 to {group}; use a larger group or another batch size.'
     )
-  groups, places = batch // size, grid**2
+  groups, blocks = batch // size, grid**2
   prior_key, start_key = jax.random.split(key)
-  # A Dirichlet variable is gamma variables over their sum, which changes no
-  # minimum; a gamma variable of a whole number is a sum of exponential ones.
+  # Dirichlet variables are gamma variables divided by their sum, which does not
+  # change the minimum. With a whole-number parameter, a gamma variable is a sum
+  # of exponential ones.
   drawn = jax.random.exponential(prior_key, (concentration * batch,))
-  log_share = jnp.log(drawn.reshape(concentration, groups, size).sum(0))
-  share = shares(saliency, grid).reshape(groups, size, grid, grid)
-  cost = -share - input_prior / places * log_share[:, :, None, None]
-  start = jax.random.randint(start_key, (batch * places,), 0, size)
+  log_p = jnp.log(drawn.reshape(concentration, groups, size).sum(0))
+  fraction = fractions(saliency, grid).reshape(groups, size, grid, grid)
+  cost = -fraction - input_prior / blocks * log_p[:, :, None, None]
+  start = jax.random.randint(start_key, (batch * blocks,), 0, size)
   owner = solve(
     jnp.moveaxis(cost, 1, -1),
     start.reshape(groups, size, grid, grid),
-    border=border_cost / places,
-    weight=2 * diversity / places,
-    limit=threshold * places,
+    border=border_cost / blocks,
+    weight=2 * diversity / blocks,
+    limit=threshold * blocks,
     sweeps=sweeps,
   )
   first = size * jnp.arange(groups, dtype=jnp.int32)
@@ -121,20 +125,21 @@ def solve(
   limit: float | jax.Array,
   sweeps: int,
 ) -> jax.Array:
-  """One output after the other, given the rest, `sweeps` times.
+  """Optimises one output after the other, given the rest, `sweeps` times.
 
   Args:
-    cost: float32 `[G, n, n, m]`, of a block of each of m images.
-    owner: int32 `[G, outputs, n, n]` to begin with.
-    border: of two neighbours of different images.
-    weight: of a block of an image for each that other outputs have of it.
-    limit: how many they may have before that.
+    cost: float32 `[G, n, n, m]`, the cost of each of m images at each block.
+    owner: int32 `[G, outputs, n, n]`, the starting point.
+    border: cost of two neighbouring blocks from different images.
+    weight: cost of a block for each block of its image in other outputs.
+    limit: number of these blocks up to which there is no cost.
     sweeps: 1 or more.
 
   Returns:
     int32 `[G, outputs, n, n]`.
   """
   outputs = owner.shape[1]
+  # Depends on the costs, so that shard_map gives it the same type.
   owner = owner.astype(jnp.int32) + (0 * cost[:, None, :, :, 0]).astype(
     jnp.int32
   )
@@ -142,10 +147,10 @@ def solve(
   def improve(step: jax.Array, owner: jax.Array) -> jax.Array:
     output = step % outputs
     others = _overuse(owner, cost.shape[-1], output, limit)
-    found = label_grid(
+    labels = label_grid(
       cost + weight * others[:, None, None, :], border, owner[:, output]
     )
-    return owner.at[:, output].set(found)
+    return owner.at[:, output].set(labels)
 
   return jax.lax.fori_loop(0, sweeps * outputs, improve, owner)
 
@@ -156,9 +161,10 @@ def _overuse(
   output: int | jax.Array,
   limit: float | jax.Array,
 ) -> jax.Array:
-  """The blocks that other outputs have of each image, if above the limit.
+  """Counts the blocks of each image in other outputs; 0 up to the limit.
 
-  `[G, m]`.
+  Returns:
+    float32 `[G, m]`.
   """
   count = jnp.sum(jax.nn.one_hot(owner, images, dtype=jnp.float32), axis=(2, 3))
   others = jnp.sum(count, axis=1) - count[:, output]
@@ -166,18 +172,17 @@ def _overuse(
 
 
 def take_blocks(images: ArrayLike, owner: ArrayLike) -> jax.Array:
-  """Puts images together from blocks of several: `draw_co_mixup`, applied.
+  """Assembles images from blocks; applies a draw of `jaxmix.draw_co_mixup`.
 
   Args:
     images: `[B, H, W, C]`, of any dtype.
-    owner: int32 `[B, n, n]`: the sample of each block; `n` must divide the
-      sides.
+    owner: int32 `[B, n, n]`: the sample of each block; `n` must divide H and W.
 
   Returns:
     The images in their dtype; every pixel is copied.
 
   Raises:
-    ValueError: shapes that do not fit.
+    ValueError: `owner` is not for images of this shape.
 
   >>> images = jnp.array([1, 2]).reshape(2, 1, 1, 1) * jnp.ones((2, 2, 2, 1))
   >>> take_blocks(images, jnp.array([[[0, 1], [1, 1]]] * 2))[0, ..., 0].tolist()
@@ -192,7 +197,7 @@ def take_blocks(images: ArrayLike, owner: ArrayLike) -> jax.Array:
 def block_labels(
   labels: ArrayLike, owner: ArrayLike, *, num_classes: int | None = None
 ) -> jax.Array:
-  """The labels of images put together from blocks: shares of their area.
+  """Mixes the labels of blocks, weighted by their area.
 
   Args:
     labels: integers `[B]` (with `num_classes`) or dense `[B, K]`.
@@ -200,8 +205,8 @@ def block_labels(
     num_classes: `K`, for integer labels.
 
   Returns:
-    `[B, K]`: float32 for integer labels, else in the dtype of `labels`. An
-    integer label outside `[0, K)` that is known only under `jit` gives NaN.
+    `[B, K]`: float32 for integer labels, else in the dtype of `labels`. A
+    traced integer label outside `[0, K)` gives NaN.
 
   Raises:
     ValueError, TypeError: labels of another batch size, dtype or range.
@@ -215,9 +220,7 @@ def block_labels(
   check_owner(owner, len(labels))
   if labels.ndim == 1:
     assert num_classes is not None
-    known = ((labels >= 0) & (labels < num_classes))[:, None]
-    rows = jax.nn.one_hot(labels, num_classes, dtype=jnp.float32)
-    labels = jnp.where(known, rows, jnp.nan)
+    labels = one_hot(labels, num_classes)
   flat = owner.reshape(len(owner), -1)
   return jnp.mean(labels[flat].astype(jnp.float32), axis=1).astype(labels.dtype)
 
@@ -227,7 +230,7 @@ def check_owner(owner: jax.Array, batch: int) -> None:
   shape = owner.shape
   if len(shape) != 3 or shape[0] != batch or shape[1] != shape[2]:
     raise ValueError(
-      f'owner must be [batch, n, n] for a batch of {batch}; got shape '
+      f'owner must have shape [{batch}, n, n] for these {batch} images; got '
       f'{list(shape)}.'
     )
 
@@ -248,23 +251,23 @@ def co_mixup(
   input_prior: float = 0.05,
   sweeps: int = 4,
 ) -> tuple[jax.Array, jax.Array]:
-  """Co-Mixup: each image is put together from the salient blocks of several.
+  """Co-Mixup: each image is assembled from the salient blocks of several.
 
   Args:
     key: random key.
-    images: `[B, H, W, C]`, floating point or uint8.
     labels: integers `[B]` (with `num_classes`) or dense `[B, K]`.
-    num_classes: `K`, for integer labels.
-    saliency: `[B, H, W]`; the paper's is `jaxmix.gradient_saliency`. None:
-      `jaxmix.spectral_residual`, which asks no network.
-    group: how many images share their blocks, at most.
-    grid: blocks a side.
-    concentration: 1 or more; the larger, the more alike the images' chances.
-    border_cost: of two neighbours of different images.
-    diversity: of images that are in many outputs.
-    threshold: from where on that costs anything, as a share of one image.
-    input_prior: the weight of the chances.
-    sweeps: how often each output is solved.
+    num_classes: number of classes `K`; required for integer labels.
+    images: `[B, H, W, C]`, floating point or uint8.
+    saliency: `[B, H, W]`; the paper uses `jaxmix.gradient_saliency`. None:
+      `jaxmix.spectral_residual`, which needs no network.
+    group: see `jaxmix.draw_co_mixup`.
+    grid: see `jaxmix.draw_co_mixup`.
+    concentration: see `jaxmix.draw_co_mixup`.
+    border_cost: see `jaxmix.draw_co_mixup`.
+    diversity: see `jaxmix.draw_co_mixup`.
+    threshold: see `jaxmix.draw_co_mixup`.
+    input_prior: see `jaxmix.draw_co_mixup`.
+    sweeps: see `jaxmix.draw_co_mixup`.
 
   Returns:
     `(images, labels)`: the mixed images in their dtype, labels `[B, K]`.
@@ -272,10 +275,9 @@ def co_mixup(
   Raises:
     ValueError, TypeError: an argument is out of range or of a wrong type.
 
-  >>> images = jax.random.uniform(jax.random.key(0), (4, 8, 8, 3))
-  >>> _, mixed = co_mixup(
-  ...   jax.random.key(0), images, jnp.array([0, 1, 2, 0]), num_classes=3
-  ... )
+  >>> images, labels = jnp.ones((4, 8, 8, 3)), jnp.array([0, 1, 2, 0])
+  >>> mix = jax.jit(co_mixup, static_argnames='num_classes')
+  >>> _, mixed = mix(jax.random.key(0), images, labels, num_classes=3)
   >>> bool(jnp.allclose(mixed.sum(1), 1))
   True
   """

@@ -1,15 +1,16 @@
-"""Labels of the blocks of a grid: a graph cut by a primal-dual iteration.
+"""Graph cut: ordered labels on a grid, solved by a primal-dual iteration.
 
-Each of `n x n` blocks takes one of `L` labels 0..L-1, called z once divided by
-L - 1, such that
+Each of `n x n` blocks gets one of `L` labels 0..L-1, with z = label / (L - 1),
+such that
 
     sum_b unary[b, label_b] + sum_(a,b) weight[a,b] (z_a - z_b)^2
 
 over neighbours (a, b) is small: Puzzle Mix, equation (5). The published code
-solves it by alpha-beta swaps on the host. For two labels it is a minimal cut,
-for three one of a graph with two nodes a block (Ishikawa, PAMI 2003), and a
-minimal cut is a convex problem, which the iteration of Chambolle and Pock (JMIV
-2011; steps as in Pock and Chambolle, ICCV 2011) solves for a batch at once.
+solves it by alpha-beta swaps on the host. With two labels it is a minimal cut,
+with three a minimal cut of a graph with two nodes per block (Ishikawa, PAMI
+2003). A minimal cut is a convex problem, which the iteration of Chambolle and
+Pock (JMIV 2011; step sizes as in Pock and Chambolle, ICCV 2011) solves for a
+whole batch.
 """
 
 from typing import NamedTuple
@@ -17,20 +18,22 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-# Chosen by tests/jaxmix/guided/graph_cut_test.py: with these the mean energy is
-# within 1e-4 of the optimum for grids of up to 16 x 16.
+# With these the mean energy is within 1e-4 of the optimum for grids of up to
+# 16 x 16 (tests/jaxmix/guided/graph_cut_test.py).
 _STEPS = 100
 _LEVELS = (0.2, 0.35, 0.5, 0.65, 0.8)
 _SWEEPS = 3
 
 
 class Costs(NamedTuple):
-  """What labels cost.
+  """The costs of labels.
 
   Attributes:
-    unary: float32 `[B, n, n, L]`, L of 2 or 3.
-    down: float32 `[B, n - 1, n]`, 0 or more, between a block and the one below.
-    right: float32 `[B, n, n - 1]`, between a block and the one to its right.
+    unary: float32 `[B, n, n, L]`, the cost of each label; L is 2 or 3.
+    down: float32 `[B, n - 1, n]`, 0 or more, the weight of the pair of a block
+      and the one below.
+    right: float32 `[B, n, n - 1]`, 0 or more, the weight of the pair of a block
+      and the one to its right.
   """
 
   unary: jax.Array
@@ -39,7 +42,7 @@ class Costs(NamedTuple):
 
 
 def energy(costs: Costs, labels: jax.Array) -> jax.Array:
-  """The sum above: float32 `[B]` for int32 labels `[B, n, n]`.
+  """Returns the sum above: float32 `[B]` for int32 labels `[B, n, n]`.
 
   >>> costs = Costs(jnp.zeros((1, 1, 2, 2)), jnp.zeros((1, 0, 2)),
   ...               jnp.array([[[3.0]]]))
@@ -56,13 +59,13 @@ def energy(costs: Costs, labels: jax.Array) -> jax.Array:
   )
 
 
-@jax.jit  # eagerly, its loops would be compiled again at every call
+@jax.jit  # without it, an eager call would compile the loops every time
 def cut(costs: Costs) -> jax.Array:
-  """Labels of small energy: int32 `[B, n, n]`.
+  """Finds labels of low energy, in most cases the optimum: int32 `[B, n, n]`.
 
-  A hundred primal-dual steps; the best of what their result gives when it is
-  rounded at several levels; and three sweeps in which each block takes its best
-  label, for what the rounding spoilt. Mostly this is the optimum.
+  The relaxed problem is solved by a hundred primal-dual steps. Its solution is
+  rounded at several levels and the best result is kept. Three sweeps, in which
+  each block takes its best label, repair errors of the rounding.
 
   >>> costs = Costs(jnp.array([[[[0.0, 1.0], [0.4, 0.0]]]]),
   ...               jnp.zeros((1, 0, 2)), jnp.array([[[0.5]]]))
@@ -71,7 +74,7 @@ def cut(costs: Costs) -> jax.Array:
   """
   relaxed = _relax(costs)
   rounded = [jnp.sum(relaxed > level, axis=-1) for level in _LEVELS]
-  # Borders that cost very much hold the steps up; then there is none.
+  # With very expensive borders the steps are slow and the optimum has none.
   plain = [jnp.full_like(rounded[0], x) for x in range(costs.unary.shape[-1])]
   candidates = jnp.stack([*rounded, *plain], axis=1)
   least = jnp.argmin(
@@ -83,9 +86,10 @@ def cut(costs: Costs) -> jax.Array:
 
 
 def _relax(costs: Costs) -> jax.Array:
-  """Whether each label is above 0, above 1, ..., from 0 to 1: `[B, n, n, m]`.
+  """Solves the relaxed problem: `[B, n, n, m]` in [0, 1].
 
-  With binary t_1 >= ... >= t_m that add up to m z,
+  Entry k is the relaxed indicator t_k that the label is k or more, for k from 1
+  to m = L - 1. With binary t_1 >= ... >= t_m that add up to m z,
 
       (m z_a - m z_b)^2 = sum_kl |t_ak - t_bl|
                           - sum_(k<l) (t_ak - t_al) - sum_(k<l) (t_bk - t_bl),
@@ -99,8 +103,8 @@ def _relax(costs: Costs) -> jax.Array:
   degree = collect(down, down, right, right)[..., None]
   inner = (above - 1) - 2 * jnp.arange(above)
   slope = jnp.diff(unary, axis=-1) - degree * inner
-  # Each variable has 2 m terms for every neighbour; without any it is decided
-  # by its slope alone, at once.
+  # Each variable has 2 m terms for every neighbour. Without neighbours a large
+  # step decides it by its slope at once.
   step = 1 / jnp.maximum(2 * above * degree, 1e-9)
 
   def iterate(_: int, state: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
@@ -120,7 +124,7 @@ def _relax(costs: Costs) -> jax.Array:
     moved = _ordered(t - step * (slope + pull))
     return moved, 2 * moved - t, dual_down, dual_right
 
-  # Computed from the costs, so that shard_map sees what they vary over.
+  # Computed from the costs, so that shard_map gives them the same type.
   start = 0.5 + 0 * slope
   duals = (
     jnp.zeros((*down.shape, above, above)) + 0 * down[..., None, None],
@@ -130,7 +134,7 @@ def _relax(costs: Costs) -> jax.Array:
 
 
 def _ordered(t: jax.Array) -> jax.Array:
-  """The nearest of [0, 1] with t_1 >= t_2."""
+  """Projects onto [0, 1] with t_1 >= t_2."""
   if t.shape[-1] == 2:
     mean = jnp.mean(t, axis=-1, keepdims=True)
     t = jnp.where(t[..., :1] >= t[..., 1:], t, mean)
@@ -138,23 +142,23 @@ def _ordered(t: jax.Array) -> jax.Array:
 
 
 def _sweep(costs: Costs, labels: jax.Array) -> jax.Array:
-  """Each block takes the label that is best beside its neighbours'."""
+  """Gives each block its best label, given those of its neighbours."""
   unary, down, right = costs
   steps = unary.shape[-1] - 1
   values = jnp.arange(steps + 1) / steps
-  # Neighbours change by turns, like the colours of a chessboard.
+  # Neighbours change in turn, like the colours of a chessboard.
   square = jnp.arange(labels.shape[1])[:, None] + jnp.arange(labels.shape[2])
   for colour in (0, 1):
     z = (labels / steps)[..., None]
 
-    def against(weight: jax.Array, other: jax.Array) -> jax.Array:
+    def pair_cost(weight: jax.Array, other: jax.Array) -> jax.Array:
       return weight[..., None] * jnp.square(values - other)
 
     cost = unary + collect(
-      against(down, z[:, 1:]),
-      against(down, z[:, :-1]),
-      against(right, z[:, :, 1:]),
-      against(right, z[:, :, :-1]),
+      pair_cost(down, z[:, 1:]),
+      pair_cost(down, z[:, :-1]),
+      pair_cost(right, z[:, :, 1:]),
+      pair_cost(right, z[:, :, :-1]),
     )
     best = jnp.argmin(cost, axis=-1).astype(jnp.int32)
     labels = jnp.where(square % 2 == colour, best, labels)
@@ -164,13 +168,13 @@ def _sweep(costs: Costs, labels: jax.Array) -> jax.Array:
 def collect(
   above: jax.Array, below: jax.Array, left: jax.Array, right: jax.Array
 ) -> jax.Array:
-  """Sums at each block what its pairs with its neighbours give it.
+  """Sums, at each block, the contributions of its pairs with its neighbours.
 
   Args:
-    above: `[B, n - 1, n, ...]`, for the block that has another below it.
-    below: the same, for that other.
-    left: `[B, n, n - 1, ...]`, for the block that has another to its right.
-    right: the same, for that other.
+    above: `[B, n - 1, n, ...]`, for the upper block of each vertical pair.
+    below: the same shape, for the lower block.
+    left: `[B, n, n - 1, ...]`, for the left block of each horizontal pair.
+    right: the same shape, for the right block.
 
   Returns:
     `[B, n, n, ...]`.

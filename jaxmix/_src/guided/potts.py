@@ -1,4 +1,4 @@
-"""Labels without an order on a grid: the Potts model, batched."""
+"""Potts model: a batched solver for unordered labels on a grid."""
 
 import jax
 import jax.numpy as jnp
@@ -9,11 +9,13 @@ _SWEEPS = 4
 def potts_energy(
   unary: jax.Array, border: float | jax.Array, labels: jax.Array
 ) -> jax.Array:
-  """The cost of labels: each its own, and `border` for neighbours that differ.
+  """Returns the cost of labels: unary costs, and `border` for each border.
+
+  A border lies between two neighbours with different labels.
 
   Args:
-    unary: float32 `[..., n, n, K]`.
-    border: 0 or more.
+    unary: float32 `[..., n, n, K]`, the cost of each label.
+    border: cost of a border, 0 or more.
     labels: int32 `[..., n, n]`.
 
   Returns:
@@ -32,20 +34,20 @@ def potts_energy(
 def label_grid(
   unary: jax.Array, border: float | jax.Array, labels: jax.Array
 ) -> jax.Array:
-  """Labels of small cost: int32 `[..., n, n]`.
+  """Finds labels of low cost: int32 `[..., n, n]`.
 
-  Four beginnings: the labels given, the best of each block, the best of each
-  block and its neighbours together, and the best for all blocks alike. From
-  each, blocks take their best label, those of one colour of a chessboard at a
-  time; the result that costs least is taken.
+  There are four starting points: the given labels, the best label of each
+  block, the best label of each block together with its neighbours, and the best
+  single label for all blocks. From each, blocks take their best label, one
+  colour of a chessboard at a time. The cheapest result is returned.
 
   Args:
-    unary: float32 `[..., n, n, K]`.
-    border: 0 or more.
-    labels: int32 `[..., n, n]`.
+    unary: float32 `[..., n, n, K]`, the cost of each label.
+    border: cost of a border, 0 or more.
+    labels: int32 `[..., n, n]`, the first starting point.
 
   >>> unary = jnp.array([[[0.0, 1.0], [0.4, 0.0]]])
-  >>> label_grid(unary, 0.5, jnp.array([[1, 1]])).tolist()
+  >>> jax.jit(label_grid)(unary, 0.5, jnp.array([[1, 1]])).tolist()
   [[0, 0]]
   """
   classes = unary.shape[-1]
@@ -56,25 +58,25 @@ def label_grid(
     jnp.argmin(unary + _around(unary), axis=-1),
     jnp.broadcast_to(jnp.argmin(together, axis=-1), labels.shape),
   ]
-  tried = jnp.stack(starts).astype(jnp.int32)
+  results = jnp.stack(starts).astype(jnp.int32)
   row, column = labels.shape[-2:]
   colours = (jnp.arange(row)[:, None] + jnp.arange(column)) % 2
 
-  def sweep(_: int, tried: jax.Array) -> jax.Array:
+  def sweep(_: int, results: jax.Array) -> jax.Array:
     for colour in (0, 1):
-      same = _around(jax.nn.one_hot(tried, classes, dtype=unary.dtype))
+      same = _around(jax.nn.one_hot(results, classes, dtype=unary.dtype))
       best = jnp.argmin(unary - border * same, axis=-1).astype(jnp.int32)
-      tried = jnp.where(colours == colour, best, tried)
-    return tried
+      results = jnp.where(colours == colour, best, results)
+    return results
 
-  tried = jax.lax.fori_loop(0, _SWEEPS, sweep, tried)
-  cost = potts_energy(unary[None], border, tried)
+  results = jax.lax.fori_loop(0, _SWEEPS, sweep, results)
+  cost = potts_energy(unary[None], border, results)
   least = jnp.argmin(cost, axis=0)[None, ..., None, None]
-  return jnp.take_along_axis(tried, least, axis=0)[0]
+  return jnp.take_along_axis(results, least, axis=0)[0]
 
 
 def _around(field: jax.Array) -> jax.Array:
-  """The sum over the up to four neighbours: of `[..., n, n, K]`."""
+  """Sums `[..., n, n, K]` over the up to four neighbours."""
   wide = [(0, 0)] * (field.ndim - 3)
   padded = jnp.pad(field, [*wide, (1, 1), (1, 1), (0, 0)])
   vertical = padded[..., :-2, 1:-1, :] + padded[..., 2:, 1:-1, :]

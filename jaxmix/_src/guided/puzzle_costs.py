@@ -1,4 +1,4 @@
-"""What a mask of Puzzle Mix costs: Kim et al., ICML 2020, equation (5)."""
+"""Costs of a mask of Puzzle Mix: Kim et al., ICML 2020, equation (5)."""
 
 import math
 
@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmix._src.blocks import shares
+from jaxmix._src.blocks import fractions
 from jaxmix._src.guided.graph_cut import Costs, collect
 
 
@@ -22,7 +22,7 @@ def mask_costs(
   data_smoothness: float,
   prior: float,
 ) -> Costs:
-  """What a mask costs; label l of the cut is z = l / (levels - 1).
+  """Returns the costs of a mask; label l of the cut is z = l / (levels - 1).
 
   With b = label_smoothness / (16 n) a pair of neighbours with z and w costs
 
@@ -31,36 +31,36 @@ def mask_costs(
 
   where D(x, x') is the mean absolute difference, over their border, between
   pixels of x in the first block and of x' in the second; z w is written as
-  (z^2 + w^2 - (z - w)^2) / 2, and z^2 as z, as in the published code (for three
-  levels that is not the same), and a number that no mask changes is added.
+  (z^2 + w^2 - (z - w)^2) / 2, and z^2 as z, as in the published code (with
+  three levels that is not equal), and a constant is added.
 
   Args:
     saliency: `[B, H, W]`.
     images: `[B, H, W, C]`.
     partner: int32 `[B]`.
     ratio: float32 `[1]` or `[B]`, the mean of the prior.
-    count: n, of blocks a side.
-    levels: 2 or 3.
-    label_smoothness: see `draw_puzzle_mix`; so are the rest.
-    data_smoothness: from 0 to 1.
-    prior: 0 or more.
+    count: n, blocks per side.
+    levels: see `jaxmix.draw_puzzle_mix`.
+    label_smoothness: see `jaxmix.draw_puzzle_mix`.
+    data_smoothness: see `jaxmix.draw_puzzle_mix`.
+    prior: see `jaxmix.draw_puzzle_mix`.
   """
-  share = shares(saliency, count)
+  fraction = fractions(saliency, count)
   unit = label_smoothness / count / 16
   pairs = [
     tuple(unit * data_smoothness * d for d in _differences(edges, partner))
     for edges in (_edges(images, count, 1), _edges(images, count, 2))
   ]
-  # What the linear part of a pair's cost gives to its first and second block,
-  # if each is the own one, and if it is the partner's.
-  own = share[partner] + collect(
+  # The linear part of a pair's cost is divided between its first and second
+  # block: for the own block, and for the partner's.
+  own = fraction[partner] + collect(
     *(
       half / 2
       for both, first, second, _ in pairs
       for half in (both + first, both + second)
     )
   )
-  others = share + collect(
+  others = fraction + collect(
     *(
       half / 2
       for _, first, second, none in pairs
@@ -68,7 +68,7 @@ def mask_costs(
     )
   )
   down, right = (
-    # Not below 0, as for pixels of a range above 1 it might be.
+    # With pixels of a range above 1 this could be negative.
     jnp.maximum(unit + (first + second - both - none) / 2, 0)
     for both, first, second, none in pairs
   )
@@ -76,22 +76,23 @@ def mask_costs(
   z = label / (levels - 1)
   ways = np.log([math.comb(levels - 1, i) for i in range(levels)])
   mean = ratio[:, None]
-  log_law = (
+  log_prior = (
     ways.astype(np.float32)
     + label * jnp.log(mean + 1e-8)
     + (levels - 1 - label) * jnp.log(1 - mean + 1e-8)
   )
   unary = own[..., None] * z + others[..., None] * (1 - z)
-  unary -= prior / count**2 * log_law[:, None, None, :]
+  unary -= prior / count**2 * log_prior[:, None, None, :]
   return Costs(unary, down, right)
 
 
 def _edges(
   images: jax.Array, count: int, axis: int
 ) -> tuple[jax.Array, jax.Array]:
-  """Both sides of the borders between blocks that follow on an axis.
+  """Returns the pixels on both sides of the borders along an axis.
 
-  Up to four pixels across and along are averaged, where that divides a block.
+  They are averages over up to four pixels across and along the border, if that
+  number divides a block.
 
   Returns:
     Two of `[B, count - 1, count, pieces, C]` (axis 1) or
@@ -117,7 +118,7 @@ def _edges(
 def _differences(
   edges: tuple[jax.Array, jax.Array], partner: jax.Array
 ) -> tuple[jax.Array, ...]:
-  """D(x, x), D(x, x'), D(x', x) and D(x', x'): each `[B, ...]` by border."""
+  """Returns D(x, x), D(x, x'), D(x', x) and D(x', x'), each `[B, ...]`."""
   first, second = edges
   return tuple(
     jnp.mean(jnp.abs(a - b), axis=(-2, -1))

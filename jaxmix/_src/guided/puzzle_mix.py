@@ -23,10 +23,10 @@ from jaxmix._src.guided.saliency import spectral_residual
 from jaxmix._src.guided.transport import transport
 from jaxmix._src.labels import mix_labels
 from jaxmix._src.mix import Mix, apply
-from jaxmix._src.ratio import draw_ratio
+from jaxmix._src.ratio import draw_ratio, nan_if_invalid
 from jaxmix._src.start import start_draw
 
-_TILES = 8  # a side, at least, of the grid on which blocks are moved
+_TILES = 8  # minimal number of tiles per side that are moved
 
 
 def draw_puzzle_mix(
@@ -46,32 +46,36 @@ def draw_puzzle_mix(
 ) -> Mix:
   """Draws a Puzzle Mix: a mask that keeps what is salient in both images.
 
-  The batch is cut into n x n blocks, n from `blocks`. With z the weight of the
-  image's own block and s, s' the shares of saliency of the image and of its
-  partner, the mask minimises
+  The images are cut into n x n blocks, n drawn from `blocks`. With z the weight
+  of the image's own block, and s, s' the fractions of saliency of the image and
+  of its partner in a block, the mask minimises
 
       sum (1 - z) s + z s'  +  smoothness of z  -  prior * log p(z) / n^2
 
-  (equation 5; see `mask_costs`), p the binomial law of levels - 1 trials with
-  mean Beta(alpha, alpha); then the blocks of both images are moved to where
-  they are seen (section 4.2; see `transport`). The numbers are those of the
-  official runs on CIFAR-100. `lam` is the exact mean of the mask.
+  (equation 5; see `mask_costs`), p the binomial distribution of levels - 1
+  trials with mean lambda ~ Beta(alpha, alpha). Then the blocks of both images
+  are moved to where the mask shows them (section 4.2; see `transport`). The
+  defaults are those of the official runs on CIFAR-100. `lam` is the exact mean
+  of the mask.
 
   Args:
     key: random key.
-    saliency: `[B, H, W]`, of each image before the mixing; the paper's is
-      `jaxmix.gradient_saliency`.
+    saliency: `[B, H, W]`, the saliency of each image before mixing; the paper
+      uses `jaxmix.gradient_saliency`.
     images: `[B, H, W, C]`, uint8, or floating point with a range of about 1.
-    alpha: above 0; 1 makes the ratio uniform.
-    blocks: how many a side, 2 or more; one of them is drawn for the batch. Each
-      must divide H and W.
-    levels: of z: 2, which copies pixels, or 3, which blends some evenly.
-    label_smoothness: what a border between blocks of different z costs.
-    data_smoothness: from 0 to 1, how much of that depends on the pixels there.
-    prior: the weight of the ratio that was drawn.
-    transport_cost: of a block's squared distance; None moves no blocks.
-    pairing: see `jaxmix.draw_partner`.
-    granularity: `'batch'`, one ratio for all (the official law), or `'sample'`.
+    alpha: see `jaxmix.draw_cutmix`.
+    pairing: see `jaxmix.draw_cutmix`.
+    blocks: numbers of blocks per side, each 2 or more and a divisor of H and W;
+      one of them is drawn for the batch.
+    levels: number of values of z: 2 copies pixels, 3 blends some evenly.
+    label_smoothness: cost of a border between blocks of different z.
+    data_smoothness: from 0 to 1, the part of that cost that depends on the
+      pixels at the border.
+    prior: weight of the ratio that was drawn.
+    transport_cost: cost of the squared distance of a moved block; None: no
+      block is moved.
+    granularity: `'batch'`: one ratio for the whole batch (the official code).
+      `'sample'`: a ratio for each sample.
 
   Returns:
     A `Mix` with `mask` and, unless `transport_cost` is None, `order`.
@@ -79,19 +83,21 @@ def draw_puzzle_mix(
   Raises:
     ValueError, TypeError: an argument is out of range or unknown.
 
-  >>> images = jax.random.uniform(jax.random.key(0), (4, 8, 8, 3))
-  >>> saliency = spectral_residual(images)
-  >>> mix = draw_puzzle_mix(jax.random.key(1), saliency, images, blocks=(4,))
+  >>> saliency, images = jnp.ones((4, 8, 8)), jnp.ones((4, 8, 8, 3))
+  >>> draw = jax.jit(draw_puzzle_mix, static_argnames='blocks')
+  >>> mix = draw(jax.random.key(0), saliency, images, blocks=(4,))
   >>> mix.mask.shape, mix.order.shape
   ((4, 8, 8), (4, 2, 8, 8))
   """
   images = check_images(images)
   saliency = check_saliency(saliency, images.shape)
   if not isinstance(blocks, Sequence) or not blocks:
-    raise ValueError(f'blocks={blocks!r} must be one or more whole numbers.')
+    raise ValueError(
+      f'blocks={blocks!r} must be a sequence of one or more whole numbers.'
+    )
   for n in blocks:
     check_grid('blocks', n, images.shape)
-  space = images.shape[1:3]
+  spatial_shape = images.shape[1:3]
   if levels not in (2, 3):
     raise ValueError(f'levels={levels!r} must be 2 or 3.')
   check_number('label_smoothness', label_smoothness, 0, 1e6)
@@ -99,16 +105,16 @@ def draw_puzzle_mix(
   check_number('prior', prior, 0, 1e6)
   if transport_cost is not None:
     check_number('transport_cost', transport_cost, 0, 1e6)
-  batch, _, count, partner, key = start_draw(
+  _, _, count, partner, key = start_draw(
     key, images.shape, pairing=pairing, granularity=granularity
   )
   ratio_key, choice_key = jax.random.split(key)
   ratio = draw_ratio(ratio_key, count, alpha)
-  tiles = [_tiles(n, space) for n in blocks]
+  tiles = [_tiles(n, spatial_shape) for n in blocks]
   finest = math.lcm(*tiles)
 
   def solve(n: int, tiles: int) -> tuple[jax.Array, jax.Array]:
-    """The mask on the pixels, and the order of the blocks of both images."""
+    """Returns the mask on the pixels and the order of both images' blocks."""
     costs = mask_costs(
       saliency,
       images,
@@ -121,14 +127,14 @@ def draw_puzzle_mix(
       prior=prior,
     )
     weight = cut(costs) / (levels - 1)
-    mask = grids.spread(weight, space)
+    mask = grids.upsample(weight, spatial_shape)
     if transport_cost is None:
       return mask, mask
-    share = grids.shares(saliency, tiles)
-    weight = grids.spread(weight, (tiles, tiles))
-    # Both in one batch: the images, then their partners.
+    fraction = grids.fractions(saliency, tiles)
+    weight = grids.upsample(weight, (tiles, tiles))
+    # One batch of the images, followed by their partners.
     order = transport(
-      jnp.concatenate([share, share[partner]]),
+      jnp.concatenate([fraction, fraction[partner]]),
       jnp.concatenate([weight > 0, weight < 1]),
       transport_cost,
     )
@@ -142,23 +148,22 @@ def draw_puzzle_mix(
   if len(branches) == 1:
     mask, order = branches[0]()
   elif is_concrete(choice) and is_concrete(images):
-    mask, order = branches[int(choice)]()  # a switch would compile every time
+    # Outside jit, a switch would be compiled at every call.
+    mask, order = branches[int(choice)]()
   else:
     mask, order = jax.lax.switch(choice, branches)
   return Mix(
-    # NaN, where alpha is traced and out of range, must not become a mask.
-    lam=jnp.mean(mask, axis=(1, 2)) + 0 * ratio,
+    lam=nan_if_invalid(jnp.mean(mask, axis=(1, 2)), alpha),
     partner=partner,
-    mode=jnp.zeros(batch, jnp.int32),
     mask=mask > 0 if levels == 2 else mask,
     order=None if transport_cost is None else order,
   )
 
 
-def _tiles(count: int, space: tuple[int, ...]) -> int:
-  """Of what a block is moved in: whole, or in parts if it is large."""
+def _tiles(count: int, spatial_shape: tuple[int, ...]) -> int:
+  """Returns the tiles per side that are moved; large blocks have several."""
   tiles = count * -(-_TILES // count)
-  return count if any(length % tiles for length in space) else tiles
+  return count if any(length % tiles for length in spatial_shape) else tiles
 
 
 def puzzle_mix(
@@ -182,20 +187,20 @@ def puzzle_mix(
 
   Args:
     key: random key.
-    images: `[B, H, W, C]`, uint8, or floating point with a range of about 1.
     labels: integers `[B]` (with `num_classes`) or dense `[B, K]`.
-    num_classes: `K`, for integer labels.
-    saliency: `[B, H, W]`; the paper's is `jaxmix.gradient_saliency`. None:
-      `jaxmix.spectral_residual`, which asks no network.
-    alpha: above 0; 1 makes the ratio uniform.
-    blocks: how many a side; one of them is drawn for the batch.
-    levels: of a block's weight, 2 or 3.
-    label_smoothness: what a border of the mask costs.
-    data_smoothness: from 0 to 1, how much of that depends on the pixels.
-    prior: the weight of the ratio that was drawn.
-    transport_cost: of a block's squared distance; None moves no blocks.
-    pairing: see `jaxmix.draw_partner`.
-    granularity: `'batch'` (one ratio for all) or `'sample'`.
+    num_classes: number of classes `K`; required for integer labels.
+    images: `[B, H, W, C]`, uint8, or floating point with a range of about 1.
+    saliency: `[B, H, W]`; the paper uses `jaxmix.gradient_saliency`. None:
+      `jaxmix.spectral_residual`, which needs no network.
+    alpha: see `jaxmix.draw_puzzle_mix`.
+    pairing: see `jaxmix.draw_puzzle_mix`.
+    granularity: see `jaxmix.draw_puzzle_mix`.
+    blocks: see `jaxmix.draw_puzzle_mix`.
+    levels: see `jaxmix.draw_puzzle_mix`.
+    label_smoothness: see `jaxmix.draw_puzzle_mix`.
+    data_smoothness: see `jaxmix.draw_puzzle_mix`.
+    prior: see `jaxmix.draw_puzzle_mix`.
+    transport_cost: see `jaxmix.draw_puzzle_mix`.
 
   Returns:
     `(images, labels)`: the mixed images in their dtype, labels `[B, K]`.
@@ -203,10 +208,10 @@ def puzzle_mix(
   Raises:
     ValueError, TypeError: an argument is out of range or of a wrong type.
 
-  >>> images = jax.random.uniform(jax.random.key(0), (4, 8, 8, 3))
-  >>> _, mixed = puzzle_mix(
-  ...   jax.random.key(0), images, jnp.array([0, 1, 2, 0]), num_classes=3,
-  ...   blocks=(4,)
+  >>> images, labels = jnp.ones((4, 8, 8, 3)), jnp.array([0, 1, 2, 0])
+  >>> mix = jax.jit(puzzle_mix, static_argnames=('num_classes', 'blocks'))
+  >>> _, mixed = mix(
+  ...   jax.random.key(0), images, labels, num_classes=3, blocks=(2,)
   ... )
   >>> bool(jnp.allclose(mixed.sum(1), 1))
   True

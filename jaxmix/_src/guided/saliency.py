@@ -1,4 +1,4 @@
-"""Where in an image something is to be seen: maps for the modes that ask."""
+"""Saliency maps, for the modes that are guided by the images."""
 
 import functools
 
@@ -9,49 +9,49 @@ from jax.typing import ArrayLike
 
 from jaxmix._src.checks import check_images, check_number, check_shape
 
-# Hou and Zhang look at images of this many pixels a side, from farther away
-# than a photograph is stored.
+# Saliency is computed at a coarse scale, as in Hou and Zhang: pixels per side.
 _SIDE = 64
 
 
 def spectral_residual(
   images: ArrayLike, *, sigma: float = 2.5 / 64
 ) -> jax.Array:
-  """Saliency of what an image's spectrum does not foretell.
+  """Computes saliency by the spectral residual: Hou and Zhang, CVPR 2007.
 
-  Hou and Zhang, CVPR 2007: of the grey image the log amplitude, less its mean
-  over the 3 x 3 (x 3 ...) frequencies around, goes back through the inverse
-  transform with the phase that it had; squared and blurred. Axes of more than
-  64 pixels are shrunk to that before, and the map is stretched after.
+  The log amplitude of the grey image, minus its mean over the surrounding
+  3 x 3 (x 3 ...) frequencies, is transformed back with the original phase,
+  squared and blurred. Axes of more than 64 pixels are shrunk to 64 first, and
+  the map is resized back at the end.
 
   Args:
     images: `[B, *spatial, C]`, floating point or uint8; the scale of the
-      pixels changes nothing but the scale of the map.
-    sigma: of the Gaussian blur, as a share of each side, from 0 (none) to 1;
-      2.5 of 64 pixels.
+      pixels only changes the scale of the map.
+    sigma: standard deviation of the Gaussian blur, as a fraction of each side,
+      from 0 (no blur) to 1; the default is 2.5 of 64 pixels.
 
   Returns:
-    float32 `[B, *spatial]`, 0 or more. Where an image is flat, a constant.
+    float32 `[B, *spatial]`, 0 or more; constant if the image is constant.
 
   Raises:
-    ValueError, TypeError: images that are none, or a sigma out of range.
+    ValueError, TypeError: invalid images, or a sigma out of range.
 
   >>> image = jnp.zeros((1, 32, 32, 1)).at[0, 20:23, 8:11].set(1)
-  >>> row, column = divmod(int(jnp.argmax(spectral_residual(image))), 32)
+  >>> saliency = jax.jit(spectral_residual)(image)
+  >>> row, column = divmod(int(jnp.argmax(saliency)), 32)
   >>> 19 <= row <= 23, 7 <= column <= 11
   (True, True)
   """
   check_number('sigma', sigma, 0, 1)
   images = check_images(images)
-  batch, space = images.shape[0], images.shape[1:-1]
+  batch, spatial_shape = images.shape[0], images.shape[1:-1]
   grey = jnp.mean(images.astype(jnp.float32), axis=-1)
-  small = tuple(min(length, _SIDE) for length in space)
-  if small != space:
+  small = tuple(min(length, _SIDE) for length in spatial_shape)
+  if small != spatial_shape:
     grey = jax.image.resize(grey, (batch, *small), 'linear')
   axes = tuple(range(1, grey.ndim))
   spectrum = jnp.fft.fftn(grey, axes=axes)
   size = jnp.abs(spectrum)
-  # What is but the rounding of the largest has no phase of its own.
+  # Amplitudes that are only rounding errors of the largest have no phase.
   floor = 1e-6 * jnp.max(size, axis=axes, keepdims=True)
   floor = jnp.maximum(floor, jnp.finfo(jnp.float32).tiny)
   phase = jnp.where(size > floor, spectrum / jnp.maximum(size, floor), 0)
@@ -65,15 +65,15 @@ def spectral_residual(
       saliency, blur, axes=(axis + 1, 1), precision='highest'
     )
     saliency = jnp.moveaxis(saliency, -1, axis + 1)
-  if small != space:
-    saliency = jax.image.resize(saliency, (batch, *space), 'linear')
+  if small != spatial_shape:
+    saliency = jax.image.resize(saliency, (batch, *spatial_shape), 'linear')
   return saliency
 
 
 def _local_mean(field: jax.Array) -> jax.Array:
-  """The mean over the three neighbours on each spatial axis, cyclic.
+  """Returns the mean over three neighbours on each spatial axis, cyclic.
 
-  A spectrum is periodic: it has no border.
+  A spectrum is periodic and has no border.
   """
   for axis in range(1, field.ndim):
     around = jnp.roll(field, 1, axis) + jnp.roll(field, -1, axis)
@@ -83,7 +83,7 @@ def _local_mean(field: jax.Array) -> jax.Array:
 
 @functools.cache
 def _blur_matrix(length: int, sigma: float) -> np.ndarray:
-  """Gaussian weights `[length, length]`; each row adds up to 1."""
+  """Returns Gaussian weights `[length, length]`; each row adds up to 1."""
   if sigma == 0:
     return np.eye(length, dtype=np.float32)
   pixel = np.arange(length)
@@ -92,16 +92,15 @@ def _blur_matrix(length: int, sigma: float) -> np.ndarray:
 
 
 def gradient_saliency(gradient: ArrayLike) -> jax.Array:
-  """Saliency of what a loss asks to be changed: Puzzle Mix, section 3.
+  """Computes saliency from a gradient of the loss: Puzzle Mix, section 3.
 
   Args:
-    gradient: `[B, *spatial, C]`, of the sum of the samples' losses with respect
-      to the images. The modes look at shares of a map's sum alone, so the scale
-      of each sample's loss does not matter.
+    gradient: `[B, *spatial, C]`, the gradient of the sum of the samples' losses
+      with respect to the images. The modes use only each pixel's fraction of
+      the sum of a map, so the scale of each sample's loss does not matter.
 
   Returns:
-    float32 `[B, *spatial]`, 0 or more: the root of the mean square over the
-    channels.
+    float32 `[B, *spatial]`, 0 or more: the root mean square over the channels.
 
   Raises:
     ValueError: `gradient` is not of rank 3 or more.

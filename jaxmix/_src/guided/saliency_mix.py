@@ -6,13 +6,12 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxmix._src.boxes import share_outside
+from jaxmix._src.boxes import cut_box, fraction_outside
 from jaxmix._src.checks import check_images, check_saliency
-from jaxmix._src.cutmix import cut_box
 from jaxmix._src.guided.saliency import spectral_residual
 from jaxmix._src.labels import mix_labels
 from jaxmix._src.mix import Mix, apply
-from jaxmix._src.ratio import draw_ratio
+from jaxmix._src.ratio import draw_ratio, nan_if_invalid
 from jaxmix._src.start import start_draw
 
 
@@ -24,22 +23,22 @@ def draw_saliency_mix(
   pairing: str = 'permutation',
   granularity: str = 'batch',
 ) -> Mix:
-  """Draws a SaliencyMix: CutMix where the partner is worth looking at.
+  """Draws a SaliencyMix: CutMix at the most salient pixel of the partner.
 
-  The ratio is from Beta(alpha, alpha), the box that of CutMix, centred at the
-  most salient pixel of the partner (the first of several) and clipped at the
-  border; it is pasted at the same place. `lam` is the share of the pixels
+  The ratio is drawn from Beta(alpha, alpha). The box is that of CutMix, centred
+  at the most salient pixel of the partner (the first of several), clipped at
+  the border and pasted at the same position. `lam` is the fraction of pixels
   outside the clipped box. (The official code centres all boxes of a batch at
   the peak of one of the partners.)
 
   Args:
     key: random key.
-    saliency: `[B, *spatial]`, of each image before the mixing, for example by
-      `jaxmix.spectral_residual`.
-    alpha: above 0; 1 makes the ratio uniform.
-    pairing: see `jaxmix.draw_partner`.
-    granularity: `'batch'`, one ratio for all (the official law), or `'sample'`,
-      one for each. The centres are each sample's own.
+    saliency: `[B, *spatial]`, the saliency of each image before mixing, for
+      example from `jaxmix.spectral_residual`.
+    alpha: see `jaxmix.draw_cutmix`.
+    pairing: see `jaxmix.draw_cutmix`.
+    granularity: `'batch'`: one ratio for the whole batch (the official code).
+      `'sample'`: a ratio for each sample. The centres always differ by sample.
 
   Returns:
     A `Mix` with `box`.
@@ -48,28 +47,25 @@ def draw_saliency_mix(
     ValueError, TypeError: an argument is out of range or unknown.
 
   >>> saliency = jnp.zeros((2, 8, 8)).at[:, 6, 1].set(1)
-  >>> mix = draw_saliency_mix(jax.random.key(3), saliency)
+  >>> mix = jax.jit(draw_saliency_mix)(jax.random.key(3), saliency)
   >>> inside = (mix.box[0, :, 0] <= 6) & (mix.box[0, :, 1] > 1)
   >>> bool(inside.all())
   True
   """
   saliency = check_saliency(saliency)
-  batch, space, count, partner, key = start_draw(
+  batch, spatial_shape, count, partner, key = start_draw(
     key, (*saliency.shape, 1), pairing=pairing, granularity=granularity
   )
-  # Two keys as in CutMix, so that one key gives both the same ratio.
+  # Split as in CutMix, so that both draw the same ratio from a key.
   ratio_key, _ = jax.random.split(key)
   ratio = draw_ratio(ratio_key, count, alpha)
   peak = jnp.argmax(saliency.reshape(batch, -1), axis=1)
-  centre = jnp.stack(jnp.unravel_index(peak, space), axis=1).astype(jnp.int32)
-  box = cut_box(ratio, centre[partner], space)
-  return Mix(
-    # NaN, where alpha is traced and out of range, must not become a box.
-    lam=share_outside(box, space) + 0 * ratio,
-    partner=partner,
-    mode=jnp.zeros(batch, jnp.int32),
-    box=box,
+  centre = jnp.stack(jnp.unravel_index(peak, spatial_shape), axis=1).astype(
+    jnp.int32
   )
+  box = cut_box(ratio, centre[partner], spatial_shape)
+  lam = nan_if_invalid(fraction_outside(box, spatial_shape), alpha)
+  return Mix(lam=lam, partner=partner, box=box)
 
 
 def saliency_mix(
@@ -89,11 +85,11 @@ def saliency_mix(
     key: random key.
     images: `[B, *spatial, C]`, floating point or uint8.
     labels: integers `[B]` (with `num_classes`) or dense `[B, K]`.
-    num_classes: `K`, for integer labels.
-    saliency: `[B, *spatial]`; None: `jaxmix.spectral_residual`.
-    alpha: above 0; 1 makes the ratio uniform.
-    pairing: see `jaxmix.draw_partner`.
-    granularity: `'batch'` (one ratio for all) or `'sample'`.
+    num_classes: number of classes `K`; required for integer labels.
+    saliency: `[B, *spatial]`; None: `jaxmix.spectral_residual` of the images.
+    alpha: see `jaxmix.draw_saliency_mix`.
+    pairing: see `jaxmix.draw_saliency_mix`.
+    granularity: see `jaxmix.draw_saliency_mix`.
 
   Returns:
     `(images, labels)`: the mixed images in their dtype, labels `[B, K]`.
@@ -102,9 +98,8 @@ def saliency_mix(
     ValueError, TypeError: an argument is out of range or of a wrong type.
 
   >>> images, labels = jnp.ones((4, 8, 8, 3)), jnp.array([0, 1, 2, 0])
-  >>> _, mixed = saliency_mix(
-  ...   jax.random.key(0), images, labels, num_classes=3
-  ... )
+  >>> mix = jax.jit(saliency_mix, static_argnames='num_classes')
+  >>> _, mixed = mix(jax.random.key(0), images, labels, num_classes=3)
   >>> bool(jnp.allclose(mixed.sum(1), 1))
   True
   """

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxmix._src.checks import check_key
+from jaxmix._src.checks import check_key, check_whole
 from jaxmix._src.hidden_states.hidden_mix import HiddenMix, check_layers
 from jaxmix._src.pairing import draw_partner
 from jaxmix._src.ratio import draw_ratio
@@ -21,22 +21,24 @@ def draw_manifold_mixup(
   layers: Sequence[int] = (0, 1, 2),
   pairing: str = 'permutation',
 ) -> HiddenMix:
-  """Draws a Manifold Mixup: Mixup of one state of a network.
+  """Draws a Manifold Mixup: Mixup of the activations of one layer.
 
-  The state is uniform over `layers`, lambda ~ Beta(alpha, alpha) the weight of
-  each of its units; both hold for the whole batch. Their loss is
+  The layer is uniform over `layers`, and lambda ~ Beta(alpha, alpha) is the
+  weight of each of its units; both hold for the whole batch. The loss is
   `jaxmix.mixed_cross_entropy`. With `layers=(0,)` it is Mixup.
 
   Args:
     key: random key.
     batch: number of samples `B`.
-    alpha: above 0; 2 in the official code.
-    layers: the numbers of the states to draw from. Theirs are three: the input,
-      and what leaves the first and the second stage of a residual network.
-    pairing: see `jaxmix.draw_partner`.
+    alpha: parameter of Beta(alpha, alpha), above 0; 2 in the official code. A
+      traced value that is not above 0 gives `lam` NaN.
+    layers: numbers of the layers to draw from. The official code has three: the
+      input, and the outputs of the first and second stage of a residual
+      network.
+    pairing: how partners are chosen, see `jaxmix.draw_partner`.
 
   Returns:
-    A `HiddenMix`, for states of any shape `[B, ...]`.
+    A `HiddenMix`, for activations of any shape `[B, ...]`.
 
   Raises:
     ValueError, TypeError: an argument is out of range or unknown.
@@ -46,8 +48,7 @@ def draw_manifold_mixup(
   ([0, 2, 3], (4,))
   """
   check_key(key)
-  if type(batch) is not int or batch < 1:
-    raise ValueError(f'batch={batch!r} must be a whole number of 1 or more.')
+  check_whole('batch', batch, 1)
   numbers = check_layers(layers)
   pair_key, layer_key, ratio_key = split_key(key)
   lam = draw_ratio(ratio_key, 1, alpha)

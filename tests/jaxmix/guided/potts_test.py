@@ -1,3 +1,5 @@
+"""Tests of the Potts model, against dynamic programming."""
+
 import functools
 import itertools
 
@@ -13,13 +15,13 @@ label = jax.jit(label_grid)
 
 
 def problems(count, classes=CLASSES):
-  """As Co-Mixup has them: shares of saliency, and labels that are too dear."""
+  """Returns problems like those of Co-Mixup: saliency and expensive labels."""
   rng = np.random.default_rng(0)
   saliency = rng.gamma(1, 1, (count, N, N, classes)) ** 1.5
   saliency /= saliency.sum((1, 2), keepdims=True)
-  dear = 1.7 * (rng.random((count, 1, 1, classes)) < 0.5)
+  expensive = 1.7 * (rng.random((count, 1, 1, classes)) < 0.5)
   start = rng.integers(0, classes, (count, N, N)).astype(np.int32)
-  return (dear - saliency).astype(np.float32), start
+  return (expensive - saliency).astype(np.float32), start
 
 
 def numpy_energy(unary, border, labels):
@@ -69,7 +71,7 @@ def test_the_energy_is_that_of_the_definition():
 
 
 @pytest.mark.parametrize('border, most', [(0.0, 1e-6), (0.32, 2e-3), (1, 0.02)])
-def test_labels_are_all_but_optimal(border, most):
+def test_labels_are_almost_optimal(border, most):
   # Measured: 0, 0.0008 and 0.016 of the optimum, in the mean.
   unary, labels = solved(border)
   found = numpy_energy(unary, border / N**2, labels)
@@ -94,7 +96,7 @@ def numpy_energy_of_many(unary, border, labels):
   return own + border * (borders + (np.diff(labels, axis=2) != 0).sum((1, 2)))
 
 
-def test_no_block_alone_can_be_bettered():
+def test_no_single_block_can_be_improved():
   unary, labels = solved(0.32)
   least = numpy_energy(unary, 0.32 / N**2, labels)
   for i, j, value in itertools.product(range(N), range(N), range(CLASSES)):

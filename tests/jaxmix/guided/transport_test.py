@@ -1,3 +1,5 @@
+"""Tests of the transport of blocks, against scipy's assignment."""
+
 import jax
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ COST = 0.8
 
 
 def problems(count, n, peaked):
-  """Shares of saliency with a blob, and a region that is seen."""
+  """Returns saliency with a blob, and a visible region."""
   rng = np.random.default_rng(n)
   row, column = np.mgrid[:n, :n] / n
   centre = rng.uniform(0.2, 0.8, (2, count, 1, 1))
@@ -22,14 +24,14 @@ def problems(count, n, peaked):
   return saliency.astype(np.float32), edge > 0.05
 
 
-def worth(saliency, seen):
-  """What a block (row) is worth at a place (column), float64, by loops."""
+def value_of(saliency, visible):
+  """Returns the value of a block (row) at a position (column), in loops."""
   n = len(saliency)
   result = np.zeros((n * n, n * n))
   for i, j in np.ndindex(n * n, n * n):
     a, b = divmod(i, n), divmod(j, n)
     square = ((a[0] - b[0]) ** 2 + (a[1] - b[1]) ** 2) / (n - 1) ** 2
-    result[i, j] = saliency[a] * seen[b] - COST * square
+    result[i, j] = saliency[a] * visible[b] - COST * square
   return result
 
 
@@ -58,16 +60,19 @@ def test_distances_are_those_of_the_grid():
     assert distances(n)[i, j] == pytest.approx(np.sum((a - b) ** 2) / 16)
 
 
-@pytest.mark.parametrize('n, peaked', [(8, 1), (8, 3), (16, 1), (16, 3)])
-def test_places_that_are_seen_get_what_they_are_worth(n, peaked):
-  saliency, seen = problems(8, n, peaked)
-  order = np.asarray(transport(saliency, seen, COST)).reshape(8, -1)
+@pytest.mark.parametrize('n, peaked', [(8, 1), (8, 3), (16, 3)])
+def test_visible_positions_are_almost_optimal(n, peaked):
+  saliency, visible = problems(8, n, peaked)
+  order = np.asarray(transport(saliency, visible, COST)).reshape(8, -1)
   np.testing.assert_array_equal(
     np.sort(order, 1), np.tile(range(n * n), (8, 1))
   )
   kept = best = before = 0.0
   for b in range(8):
-    value, places = worth(saliency[b], seen[b]), np.flatnonzero(seen[b])
+    value, places = (
+      value_of(saliency[b], visible[b]),
+      np.flatnonzero(visible[b]),
+    )
     kept += value[order[b][places], places].sum()
     before += value[places, places].sum()
     rows, columns = optimize.linear_sum_assignment(-value[:, places])
@@ -81,34 +86,34 @@ def test_places_that_are_seen_get_what_they_are_worth(n, peaked):
 @pytest.mark.parametrize('peaked', [1, 3])
 def test_it_is_deferred_acceptance(peaked):
   # Rounds of all at once and one at a time lead to the same, if nobody is
-  # indifferent; equal distances are, off the places that are seen.
-  saliency, seen = problems(8, 8, peaked)
-  order = np.asarray(transport(saliency, seen, COST)).reshape(8, -1)
+  # indifferent; equal distances are, off the places that are visible.
+  saliency, visible = problems(8, 8, peaked)
+  order = np.asarray(transport(saliency, visible, COST)).reshape(8, -1)
   for b in range(8):
-    stable = deferred_acceptance(worth(saliency[b], seen[b]))
-    places = np.flatnonzero(seen[b])
+    stable = deferred_acceptance(value_of(saliency[b], visible[b]))
+    places = np.flatnonzero(visible[b])
     np.testing.assert_array_equal(order[b][places], stable[places])
 
 
 def test_nothing_moves_without_a_gain():
-  saliency, seen = problems(8, 8, 1)
-  for mask in (seen | True, seen & False):
+  saliency, visible = problems(8, 8, 1)
+  for mask in (visible | True, visible & False):
     order = np.asarray(transport(saliency, mask, COST)).reshape(8, -1)
     np.testing.assert_array_equal(order, np.tile(range(64), (8, 1)))
-  order = np.asarray(transport(saliency, seen, 1e3)).reshape(8, -1)
+  order = np.asarray(transport(saliency, visible, 1e3)).reshape(8, -1)
   np.testing.assert_array_equal(order, np.tile(range(64), (8, 1)))
 
 
 def test_what_is_salient_moves_where_it_is_seen():
   saliency = np.full((1, 8, 8), 0.4 / 63, np.float32)
   saliency[0, 4, 3] = 0.6
-  seen = np.zeros((1, 8, 8), bool)
-  seen[:, :, 4:] = True
-  order = np.asarray(transport(saliency, seen, COST))
+  visible = np.zeros((1, 8, 8), bool)
+  visible[:, :, 4:] = True
+  order = np.asarray(transport(saliency, visible, COST))
   assert order[0, 4, 4] == 4 * 8 + 3
   others = np.delete(np.arange(64), [4 * 8 + 3, 4 * 8 + 4])
   kept = order.ravel()[others] == others
-  assert kept[seen.ravel()[others]].all()
+  assert kept[visible.ravel()[others]].all()
 
 
 def test_a_map_that_is_not_finite_moves_nothing():
@@ -118,9 +123,9 @@ def test_a_map_that_is_not_finite_moves_nothing():
 
 
 def test_images_do_not_see_each_other():
-  saliency, seen = problems(8, 8, 1)
-  together = np.asarray(transport(saliency, seen, COST))
+  saliency, visible = problems(8, 8, 1)
+  together = np.asarray(transport(saliency, visible, COST))
   mapped = jax.vmap(transport, (0, 0, None))(
-    saliency[:, None], seen[:, None], COST
+    saliency[:, None], visible[:, None], COST
   )
   np.testing.assert_array_equal(np.asarray(mapped)[:, 0], together)

@@ -1,3 +1,5 @@
+"""Tests of the mixing of hidden activations."""
+
 import dataclasses
 
 import jax
@@ -7,12 +9,13 @@ import pytest
 
 import jaxmix
 
-SHAPES = [(5,), (5, 3), (5, 4, 6, 3)]
+SHAPES = [(5,), (5, 4, 6, 3)]
+apply_hidden = jax.jit(jaxmix.apply_hidden, static_argnums=1)
 PARTNER = np.array([3, 1, 0, 4, 2])
 
 
 def make(layer, lam=0.25, weights=None):
-  """A draw for five samples, with weights for the states 1 and 2."""
+  """A draw for five samples, with weights for the activations 1 and 2."""
   if weights is None:
     weights = {1: lam, 2: lam}
   return jaxmix.HiddenMix(
@@ -23,54 +26,54 @@ def make(layer, lam=0.25, weights=None):
   )
 
 
-def some_states(shape=(5, 4, 6, 3), dtype=np.float32):
+def some_activations(shape=(5, 4, 6, 3), dtype=np.float32):
   drawn = np.random.default_rng(0).normal(size=shape)
   return jnp.asarray(drawn, dtype)
 
 
-def by_definition(states, weight):
+def by_definition(activations, weight):
   """In float64."""
-  own = np.asarray(states, np.float64)
+  own = np.asarray(activations, np.float64)
   weight = np.asarray(weight, np.float64)
   return weight * own + (1 - weight) * own[PARTNER]
 
 
 @pytest.mark.parametrize('shape', SHAPES)
-def test_the_drawn_state_is_mixed_as_defined(shape):
-  states = some_states(shape)
+def test_the_drawn_layer_is_mixed_as_defined(shape):
+  activations = some_activations(shape)
   for lam in (0.25, 0.9):
-    found = jaxmix.apply_hidden(make(2, lam), 2, states)
+    found = apply_hidden(make(2, lam), 2, activations)
     np.testing.assert_allclose(
-      found, by_definition(states, np.float32(lam)), rtol=1e-6, atol=1e-6
+      found, by_definition(activations, np.float32(lam)), rtol=1e-6, atol=1e-6
     )
-    assert found.dtype == states.dtype
+    assert found.dtype == activations.dtype
 
 
 def test_each_unit_has_its_weight():
   weight = np.random.default_rng(1).uniform(size=(4, 6, 3)).astype(np.float32)
   weight[0], weight[:, 0] = 1, 0
-  states = some_states()
+  activations = some_activations()
   mix = make(1, weights={1: weight, 2: weight[..., :1]})
-  found = jaxmix.apply_hidden(mix, 1, states)
+  found = apply_hidden(mix, 1, activations)
   np.testing.assert_allclose(
-    found, by_definition(states, weight), rtol=1e-6, atol=1e-6
+    found, by_definition(activations, weight), rtol=1e-6, atol=1e-6
   )
   # Weights of 1 and 0 are copies, to the bit.
   copied = (weight == 0) | (weight == 1)
-  exact = np.where(weight == 1, states, np.asarray(states)[PARTNER])
+  exact = np.where(weight == 1, activations, np.asarray(activations)[PARTNER])
   np.testing.assert_array_equal(found[:, copied], exact[:, copied])
   mix = dataclasses.replace(mix, layer=jnp.int32(2))
-  found = jaxmix.apply_hidden(mix, 2, states)
+  found = apply_hidden(mix, 2, activations)
   np.testing.assert_allclose(
-    found, by_definition(states, weight[..., :1]), rtol=1e-6, atol=1e-6
+    found, by_definition(activations, weight[..., :1]), rtol=1e-6, atol=1e-6
   )
 
 
 def test_bfloat16_is_rounded_once():
-  states = some_states(dtype=jnp.bfloat16)
-  found = jaxmix.apply_hidden(make(1, 0.3), 1, states)
+  activations = some_activations(dtype=jnp.bfloat16)
+  found = apply_hidden(make(1, 0.3), 1, activations)
   assert found.dtype == jnp.bfloat16
-  exact = by_definition(states, np.float32(0.3))
+  exact = by_definition(activations, np.float32(0.3))
   # Half a unit in the last of 8 places, and a little for float32. (Products
   # rounded as well would be up to twice as far off.)
   error = np.abs(np.float64(found) - exact) / np.abs(exact)
@@ -78,30 +81,32 @@ def test_bfloat16_is_rounded_once():
 
 
 @pytest.mark.parametrize('layer', [-1, 0, 1, 2, 3])
-def test_only_the_drawn_state_changes(layer):
-  states = some_states().at[1].set(jnp.nan)  # which must not leak
+def test_only_the_drawn_layer_changes(layer):
+  activations = some_activations().at[1].set(jnp.nan)  # which must not leak
   program = jax.jit(
-    lambda mix, states: [jaxmix.apply_hidden(mix, k, states) for k in range(4)]
+    lambda mix, activations: [
+      apply_hidden(mix, k, activations) for k in range(4)
+    ]
   )
-  found = program(make(layer), states)
+  found = program(make(layer), activations)
   for k in range(4):
-    same = np.array_equal(found[k], states, equal_nan=True)
+    same = np.array_equal(found[k], activations, equal_nan=True)
     assert same == (k != layer or k not in (1, 2))
 
 
-def test_all_the_weight_on_ones_own_gives_the_states_back():
-  states = some_states().at[1].set(jnp.nan)
+def test_weight_one_gives_the_activations_back():
+  activations = some_activations().at[1].set(jnp.nan)
   for weight in (1, np.ones((4, 6, 3))):
-    found = jaxmix.apply_hidden(make(1, weights={1: weight}), 1, states)
-    np.testing.assert_array_equal(found, states)
+    found = apply_hidden(make(1, weights={1: weight}), 1, activations)
+    np.testing.assert_array_equal(found, activations)
 
 
 def test_the_gradient_flows_to_both_samples():
-  states, rng = some_states(), np.random.default_rng(2)
+  activations, rng = some_activations(), np.random.default_rng(2)
   weight = rng.uniform(size=(4, 6, 3)).astype(np.float32)
-  pull = rng.normal(size=states.shape)
+  pull = rng.normal(size=activations.shape)
   mix = make(1, weights={1: weight})
-  _, back = jax.vjp(lambda x: jaxmix.apply_hidden(mix, 1, x), states)
+  _, back = jax.vjp(lambda x: apply_hidden(mix, 1, x), activations)
   (found,) = back(jnp.asarray(pull, jnp.float32))
   # Sample j is its own, and the partner of the i with partner[i] = j.
   expected = weight * pull
@@ -110,11 +115,11 @@ def test_the_gradient_flows_to_both_samples():
   np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_labels_and_losses_take_it_as_they_take_a_mix():
+def test_labels_and_losses_accept_it_like_a_mix():
   rng = np.random.default_rng(3)
   labels, logits = jnp.array([0, 2, 1, 1, 0]), rng.normal(size=(5, 3))
   hidden = make(1, 0.25)
-  mix = jaxmix.Mix(hidden.lam, hidden.partner, jnp.zeros(5, jnp.int32))
+  mix = jaxmix.Mix(hidden.lam, hidden.partner)
   np.testing.assert_array_equal(
     jaxmix.mix_labels(hidden, labels, num_classes=3),
     jaxmix.mix_labels(mix, labels, num_classes=3),
@@ -125,13 +130,13 @@ def test_labels_and_losses_take_it_as_they_take_a_mix():
   )
 
 
-def test_what_does_not_fit_is_refused():
+def test_mismatched_activations_are_refused():
   mix = make(1, weights={1: np.ones((4, 6, 3))})
-  with pytest.raises(TypeError, match=r'int32 cannot be mixed.*floating'):
+  with pytest.raises(TypeError, match='activations.*int32'):
     jaxmix.apply_hidden(mix, 1, jnp.zeros((5, 4, 6, 3), jnp.int32))
   for shape in [(), (4, 4, 6, 3)]:
-    with pytest.raises(ValueError, match=r'a batch of 5; got states of shape'):
+    with pytest.raises(ValueError, match='5.*activations'):
       jaxmix.apply_hidden(mix, 1, jnp.zeros(shape))
   for shape in [(4, 6, 2), (6, 3), (1, 1, 1), (2, 4, 6, 1)]:
-    with pytest.raises(ValueError, match=r'states 1 of shape \[4, 6, 3\]; got'):
+    with pytest.raises(ValueError, match=r'\[4, 6, 3\] at layer 1'):
       jaxmix.apply_hidden(mix, 1, jnp.zeros((5, *shape)))

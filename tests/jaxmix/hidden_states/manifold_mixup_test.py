@@ -1,3 +1,5 @@
+"""Tests of Manifold Mixup."""
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,7 +24,7 @@ def draws():
   )
 
 
-def test_the_state_is_uniform_over_the_layers(draws):
+def test_the_layer_is_uniform(draws):
   counts = [np.sum(draws.layer == k) for k in LAYERS]
   assert sum(counts) == MANY
   assert scipy.stats.chisquare(counts).pvalue > 1e-3
@@ -30,10 +32,10 @@ def test_the_state_is_uniform_over_the_layers(draws):
 
 def test_lambda_is_beta_and_one_for_the_batch(draws):
   assert (draws.lam == draws.lam[:, :1]).all()
-  law = scipy.stats.beta(2, 2)  # the alpha of the official code
+  beta = scipy.stats.beta(2, 2)  # the alpha of the official code
   for k in LAYERS:  # whichever is drawn
     lam = draws.lam[draws.layer == k, 0]
-    assert scipy.stats.kstest(lam, law.cdf).pvalue > 1e-3
+    assert scipy.stats.kstest(lam, beta.cdf).pvalue > 1e-3
 
 
 def test_every_unit_has_the_weight_of_the_label(draws):
@@ -55,12 +57,13 @@ def test_of_the_input_alone_it_is_mixup():
   mix = jaxmix.draw_manifold_mixup(key, 6, layers=(0,), alpha=1.0)
   mixup = jaxmix.draw_mixup(key, images.shape)
   np.testing.assert_array_equal(mix.lam, mixup.lam)
-  np.testing.assert_allclose(
-    jaxmix.apply_hidden(mix, 0, images),
-    jaxmix.apply(mixup, images),
-    rtol=1e-6,
-    atol=1e-6,
+  apply = jax.jit(
+    lambda images: (
+      jaxmix.apply_hidden(mix, 0, images),
+      jaxmix.apply(mixup, images),
+    )
   )
+  np.testing.assert_allclose(*apply(images), rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +71,7 @@ def test_of_the_input_alone_it_is_mixup():
   [
     ({'layers': ()}, r'layers=\(\)'),
     ({'layers': 3}, r'layers=3'),
-    ({'layers': (0, 0)}, r'layers=\(0, 0\).*different'),
+    ({'layers': (0, 0)}, r'layers=\(0, 0\)'),
     ({'layers': (-1,)}, r'layers=\(-1,\)'),
     ({'layers': (0.5,)}, r'layers=\(0\.5,\)'),
     ({'alpha': 0.0}, r'alpha=0\.0'),
@@ -77,13 +80,13 @@ def test_of_the_input_alone_it_is_mixup():
     ({'batch': 2.5}, r'batch=2\.5'),
   ],
 )
-def test_what_cannot_be_is_refused(options, message):
+def test_invalid_options_are_refused(options, message):
   batch = options.pop('batch', 4)
   with pytest.raises(ValueError, match=message):
     jaxmix.draw_manifold_mixup(jax.random.key(0), batch, **options)
 
 
-def test_an_alpha_out_of_range_that_is_only_known_later_is_loud():
+def test_a_traced_alpha_out_of_range_gives_nan():
   draw = jax.jit(
     lambda alpha: (
       jaxmix.draw_manifold_mixup(jax.random.key(0), 4, alpha=alpha).lam
