@@ -47,7 +47,7 @@ ASKED = {
 @functools.cache
 def taken():
   shard = jax.shard_map(
-    functools.partial(collectives.take, axis='data'),
+    functools.partial(collectives.gather_rows, axis='data'),
     mesh=mesh_of(),
     in_specs=(SPLIT, SPLIT),
     out_specs=SPLIT,

@@ -26,7 +26,7 @@ def write(path, rows, header=caption_files.COLUMNS):
 @pytest.mark.parametrize('suffix', ['.jsonl', '.csv', '.tsv'])
 def test_all_kinds_say_the_same(tmp_path, suffix):
   path = write(tmp_path / f'c{suffix}', ROWS)
-  said = caption_files.plain(path, namespace='mine', licence='x', split='dev')
+  said = caption_files.from_file(path, namespace='mine', licence='x', split='dev')
   assert list(said.captions) == ['dev'] and list(said.source) == [path.name]
   dev = said.captions['dev']
   assert dev.image_names == ['b.jpg', 'a.jpg']
@@ -42,14 +42,14 @@ def test_all_kinds_say_the_same(tmp_path, suffix):
 def test_a_column_of_splits_and_known_namespaces(tmp_path):
   rows = [('1_a0.jpg', 'en', 'x', 'train'), ('2_b0.jpg', 'en', 'y', '')]
   path = write(tmp_path / 'c.tsv', rows, (*caption_files.COLUMNS, 'split'))
-  said = caption_files.plain(
+  said = caption_files.from_file(
     path, namespace='flickr', licence='x', split='test'
   )
   ids = {key: c.image_ids.tolist() for key, c in said.captions.items()}
   assert ids == {'train': [1], 'test': [2]}
-  assert list(caption_files.only(said, 'train').captions) == ['train']
+  assert list(caption_files.select_split(said, 'train').captions) == ['train']
   with pytest.raises(ValueError, match="'dev': there are train, test"):
-    caption_files.only(said, 'dev')
+    caption_files.select_split(said, 'dev')
 
 
 @pytest.mark.parametrize(

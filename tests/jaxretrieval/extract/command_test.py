@@ -149,7 +149,7 @@ def test_a_damaged_part_is_done_again(pictures, fakes):
 
 
 def test_a_part_with_a_wrong_digest_is_not_believed(tmp_path):
-  part = extraction_plan.Part(
+  part = extraction_plan.EncodedShard(
     np.ones((2, 3), np.float16),
     np.ones((4, 2), np.float16),
     np.zeros(0, np.int32),

@@ -6,10 +6,10 @@ import pytest
 from jaxmix.files import atomic
 from jaxretrieval.feature_sets import checks
 from jaxretrieval.index import image_store
-from jaxretrieval.index.image_store import Gallery, Record
+from jaxretrieval.index.image_store import ImageStore, ShardRecord
 
-ABOUT = Gallery('camera 1', 'mine', 'my own', ['a', 'b'])
-RECORD = Record('camera 1', 'a.tar, 9 bytes', ['x', 'y'], [3, 2**62], {}, '')
+ABOUT = ImageStore('camera 1', 'mine', 'my own', ['a', 'b'])
+RECORD = ShardRecord('camera 1', 'a.tar, 9 bytes', ['x', 'y'], [3, 2**62], {}, '')
 FEATURES = np.arange(6, dtype=np.float16).reshape(2, 3)
 
 

@@ -28,14 +28,14 @@ def place(inputs, tmp_path):
   folder = tmp_path / 'gallery'
   encoder = tiny_index.ENCODERS.image
   image_store.start(
-    folder, image_store.Gallery(encoder, 'tiny', 'none', [*SIZES])
+    folder, image_store.ImageStore(encoder, 'tiny', 'none', [*SIZES])
   )
   start = 0
   for name, size in SIZES.items():
     rows = slice(start, start + size)
     names = whole.captions.image_names[rows]
     ids = whole.captions.image_ids[rows].tolist()
-    record = image_store.Record(encoder, name, names, ids, {}, '')
+    record = image_store.ShardRecord(encoder, name, names, ids, {}, '')
     image_store.save(folder, name, record, whole.images[rows])
     start += size
   assert start == tiny_index.IMAGES
@@ -127,7 +127,7 @@ def test_a_gallery_that_is_not_whole_is_refused(
 
 def test_a_gallery_by_another_encoder_is_refused(inputs, tmp_path):
   image_store.start(
-    tmp_path / 'g', image_store.Gallery('camera 2', 'x', 'x', [])
+    tmp_path / 'g', image_store.ImageStore('camera 2', 'x', 'x', [])
   )
   with pytest.raises(ValueError, match="is by 'camera 2', the head by 'camera"):
     write(inputs, tmp_path / 'g', tmp_path / 'index')
@@ -135,7 +135,7 @@ def test_a_gallery_by_another_encoder_is_refused(inputs, tmp_path):
 
 def test_a_gallery_without_images_is_refused(inputs, tmp_path):
   encoder = tiny_index.ENCODERS.image
-  image_store.start(tmp_path / 'g', image_store.Gallery(encoder, 'x', 'x', []))
+  image_store.start(tmp_path / 'g', image_store.ImageStore(encoder, 'x', 'x', []))
   with pytest.raises(ValueError, match='has no images'):
     write(inputs, tmp_path / 'g', tmp_path / 'index')
 

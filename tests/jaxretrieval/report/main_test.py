@@ -7,7 +7,6 @@ import pytest
 from PIL import Image
 
 from jaxretrieval.feature_sets import captions, feature_set
-from jaxretrieval.index import exported_head
 from jaxretrieval.report import __main__ as report
 from jaxretrieval.report import queries
 from tests.jaxretrieval import made_up
@@ -21,7 +20,7 @@ def _export(folder, train, seed=0):
   arrays = {
     'params/block1/kernel': rng.normal(size=(3, 4)).astype(np.float32),
     'params/block1/bias': np.zeros(4, np.float32),
-    'model_state/encoders': exported_head.encoders_digest(made_up.ENCODERS),
+    'model_state/encoders': feature_set.encoders_fingerprint(made_up.ENCODERS),
     'model_state/image_scale': np.float32(2),
     'model_state/text_mean': np.zeros(3, np.float32),
   }

@@ -37,7 +37,7 @@ def head():
 def results_of(devices):
   model, split, state = head()
   mesh = make_mesh(jax.devices()[:devices])
-  evaluate = evaluators.make(model, split, ('en', 'de'), mesh)
+  evaluate = evaluators.make_evaluator(model, split, ('en', 'de'), mesh)
   state = jax.device_put(state, NamedSharding(mesh, PartitionSpec()))
   return evaluate(*state)()
 
@@ -76,7 +76,7 @@ def test_eight_devices_encode_to_the_bit_what_one_encodes(monkeypatch):
   found = []
   for devices in (1, 8):
     mesh = make_mesh(jax.devices()[:devices])
-    blocks = evaluators._put_blocks(split.texts, mesh)
+    blocks = evaluators._put_batches(split.texts, mesh)
     assert len(blocks.sharding.device_set) == devices
     encode = evaluators._make_encode(model, mesh)
     placed = jax.device_put(state, NamedSharding(mesh, PartitionSpec()))
@@ -92,7 +92,7 @@ def test_each_device_ranks_its_own_queries():
     mesh = make_mesh(jax.devices()[:devices])
     rows = jax.ShapeDtypeStruct((64, 32), np.float32)
     ids = jax.ShapeDtypeStruct((64,), np.int32)
-    program = evaluators._share_ranks.lower(mesh, rows, rows, ids, ids)
+    program = evaluators._shard_ranks.lower(mesh, rows, rows, ids, ids)
     cost: Any = program.compile().cost_analysis()
     return cost['flops']
 
