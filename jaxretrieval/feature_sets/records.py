@@ -199,7 +199,7 @@ def _fill(
   target = array[start : start + rows]
   if values.size != target.size or len(target) != rows:
     raise ValueError(
-      f'the {field} features from row {start} on hold {values.size} numbers, '
+      f'{field!r} from row {start} on holds {values.size} numbers, '
       f'but feature_set.json declares {len(target)} rows of {array.shape[1]} '
       f'(of {len(array)} in total): {REBUILD_HINT}'
     )

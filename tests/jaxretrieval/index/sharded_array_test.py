@@ -8,36 +8,36 @@ COUNTS = {'a': 3, 'b': 0, 'c': 1, 'd': 4}
 FLAT = [(name, i) for name, count in COUNTS.items() for i in range(count)]
 
 
-def test_every_row_has_its_place():
-  layout = ShardOffsets.of(COUNTS)
-  assert layout.size == len(FLAT)
-  assert [layout.place(row) for row in range(layout.size)] == FLAT
+def test_every_row_is_in_its_shard():
+  offsets = ShardOffsets.of(COUNTS)
+  assert offsets.size == len(FLAT)
+  assert [offsets.locate(row) for row in range(offsets.size)] == FLAT
   for row in (-1, 8):
-    with pytest.raises(IndexError, match=f'row {row} of 8'):
-      layout.place(row)
+    with pytest.raises(IndexError, match=f'row {row}'):
+      offsets.locate(row)
 
 
 @pytest.mark.parametrize('start', range(9))
 @pytest.mark.parametrize('stop', range(9))
-def test_the_pieces_of_rows_are_these_rows(start, stop):
-  pieces = ShardOffsets.of(COUNTS).pieces(start, stop)
-  rows = [(name, i) for name, a, b in pieces for i in range(a, b)]
+def test_the_slices_of_rows_are_these_rows(start, stop):
+  slices = ShardOffsets.of(COUNTS).slices(start, stop)
+  rows = [(name, i) for name, a, b in slices for i in range(a, b)]
   assert rows == FLAT[start:stop]
-  assert all(a < b for _, a, b in pieces), 'a file is opened for no row'
+  assert all(a < b for _, a, b in slices), 'a file is opened for no row'
 
 
 def test_rows_beyond_32_bits():
   """More images than int32 counts, in shards of a million."""
-  layout = ShardOffsets.of({f'{i:05d}': 10**6 for i in range(5000)})
-  assert layout.size == 5 * 10**9
-  for row in (0, 2**31, 2**32 + 7, layout.size - 1):
-    assert layout.place(row) == (f'{row // 10**6:05d}', row % 10**6)
-  assert layout.pieces(2**32, 2**32 + 1) == [('04294', 967296, 967297)]
+  offsets = ShardOffsets.of({f'{i:05d}': 10**6 for i in range(5000)})
+  assert offsets.size == 5 * 10**9
+  for row in (0, 2**31, 2**32 + 7, offsets.size - 1):
+    assert offsets.locate(row) == (f'{row // 10**6:05d}', row % 10**6)
+  assert offsets.slices(2**32, 2**32 + 1) == [('04294', 967296, 967297)]
 
 
 def test_no_rows():
-  layout = ShardOffsets.of({})
-  assert layout.size == 0 and layout.pieces(0, 1) == []
+  offsets = ShardOffsets.of({})
+  assert offsets.size == 0 and offsets.slices(0, 1) == []
 
 
 def save(folder, name, features):
@@ -71,8 +71,8 @@ def test_slices_are_those_of_the_whole(folder):
   'broken, message',
   [
     (np.zeros((2, 5), np.float16), 'with 3 rows'),
-    (np.zeros((3, 5), np.float32), 'expected float16'),
-    (np.zeros((3, 4), np.float16), 'dim 4, the others of 5'),
+    (np.zeros((3, 5), np.float32), 'float32'),
+    (np.zeros((3, 4), np.float16), 'width 4.*width 5'),
   ],
 )
 def test_features_that_are_not_what_they_were(folder, broken, message):
