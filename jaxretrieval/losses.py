@@ -1,12 +1,13 @@
-"""Losses of texts against images in one space of squared distances.
+"""Metric losses of text features against image features.
 
-Every loss is a scalar: the mean over the rows that count. `d` is the squared
-Euclidean distance, a sum over the features; so the losses see the scale of the
-features, and a radius such as `eta` is in their units squared. Features of any
-float dtype are taken; distances and losses are float32 (float64 stays so).
+Every loss is a scalar, the mean over the examples that `where` selects. `d` is
+the squared Euclidean distance, a sum over the features. The losses therefore
+depend on the scale of the features, and a radius such as `eta` has the unit of
+a squared feature. Features may have any floating dtype; distances and losses
+are float32, or float64 for float64 features.
 
-Negatives are what `jaxretrieval.mining` finds. They are given as rows, not
-taken from a matrix of distances: `|x|^2 + |y|^2 - 2xy` cancels for near points,
+Negatives come from `jaxretrieval.mining`. They are passed as features rather
+than read from a distance matrix: `|x|^2 + |y|^2 - 2xy` cancels for near points,
 and the ratio of the paper raises that error to the fourth power.
 """
 
@@ -24,14 +25,14 @@ def squared_distance(x: jax.Array, y: jax.Array) -> jax.Array:
     y: features `[B, D]`.
 
   Returns:
-    Distances `[B]`, 0 or more.
+    Non-negative distances `[B]`.
 
   Examples:
     >>> import jax.numpy as jnp
     >>> squared_distance(jnp.array([[0.0, 0.0]]), jnp.array([[3.0, 4.0]]))
     Array([25.], dtype=float32)
   """
-  return jnp.sum(jnp.square(_wide(x) - _wide(y)), axis=-1)
+  return jnp.sum(jnp.square(_promote(x) - _promote(y)), axis=-1)
 
 
 def m3l(
@@ -47,35 +48,34 @@ def m3l(
   objective: str = 'ratio',
   eps: float = 1e-6,
 ) -> jax.Array:
-  """The multi-modal metric loss, Aggarwal & Kale 2020, equation 1.
+  """Returns the multi-modal metric loss, Aggarwal & Kale 2020, equation 1.
 
-  With `r(x) = d(text, image) / d(text, x)`, the loss of a row is
+  With `r(x) = d(text, image) / d(text, x)`, the loss of an example is
   `alpha1 * r(neg_image)**rho + alpha2 * r(neg_text)**rho`, or its logarithm.
-  Scaling all features by one number changes nothing.
+  A common factor of all features does not change the loss.
 
   Args:
     text: anchors `[B, D]`.
     image: the image of each anchor `[B, D]`.
     neg_image: an image of another anchor `[B, D]`.
-    neg_text: the caption of `neg_image`, `[B, D]`; gradient flows into it.
-    where: bool `[B]`, the rows that count; None: all. Rows without a negative
-      must be left out.
-    rho: sensitivity, above 0.
-    alpha1: weight of the negative image, 0 or more.
-    alpha2: weight of the negative text, 0 or more.
-    objective: `'ratio'`, as printed, or `'log'`, the mean of the logarithms:
-      the same best rows, but the gradient of a row does not grow with the
-      fourth power of its ratio.
+    neg_text: the caption of `neg_image` `[B, D]`; it receives gradients.
+    where: bool `[B]`, the examples in the mean; None selects all. Examples
+      without a negative must be excluded.
+    rho: exponent, above 0.
+    alpha1: non-negative weight of the negative image.
+    alpha2: non-negative weight of the negative text.
+    objective: `'ratio'`, the loss as printed, or `'log'`, the mean of the
+      logarithms. Both have the same minimum per example, but with `'log'` a
+      gradient does not grow with the fourth power of its ratio.
     eps: added to all distances, in units of the mean squared norm of `image`.
-      It keeps values finite where a distance is 0; rows whose negative text is
-      the anchor's own caption should be left out by `where`, as each would
-      outweigh all others.
+      It keeps values finite at distance 0. Exclude examples whose negative
+      text is the anchor's own caption: each of them would outweigh all others.
 
   Returns:
-    A scalar; 0 if no row counts.
+    A scalar; 0 if `where` selects no example.
 
   Raises:
-    ValueError: an option is out of range, or the shapes do not fit.
+    ValueError: an option is out of range, or shapes do not match.
 
   Examples:
     >>> import jax.numpy as jnp
@@ -87,32 +87,33 @@ def m3l(
   if objective not in ('ratio', 'log'):
     raise ValueError(f"objective={objective!r} must be 'ratio' or 'log'")
   if not 0 < rho < math.inf:
-    raise ValueError(f'rho={rho} must be above 0')
+    raise ValueError(f'rho={rho} must be a finite number above 0')
   if min(alpha1, alpha2) < 0 or alpha1 + alpha2 <= 0:
     raise ValueError(
-      f'alpha1={alpha1}, alpha2={alpha2} must be 0 or more, not both 0'
+      f'alpha1={alpha1} and alpha2={alpha2} must not be negative, and one must '
+      'be above 0'
     )
   if not eps > 0:
     raise ValueError(f'eps={eps} must be above 0')
-  text, image, neg_image, neg_text = _rows(
+  text, image, neg_image, neg_text = _mask_examples(
     where, text, image, neg_image, neg_text
   )
-  unit = _mean(jnp.sum(jnp.square(image), axis=-1), where)
+  unit = _masked_mean(jnp.sum(jnp.square(image), axis=-1), where)
   unit = jax.lax.stop_gradient(unit)
-  # All images zero: any positive number keeps the ratios finite.
-  least = eps * jnp.where(unit > 0, unit, 1)
-  positive = squared_distance(text, image) + least
-  to_image = squared_distance(text, neg_image) + least
-  to_text = squared_distance(text, neg_text) + least
+  # If all images are zero, any positive number keeps the ratios finite.
+  offset = eps * jnp.where(unit > 0, unit, 1)
+  positive = squared_distance(text, image) + offset
+  to_image = squared_distance(text, neg_image) + offset
+  to_text = squared_distance(text, neg_text) + offset
   if objective == 'log':
-    rows = jnp.logaddexp(
+    values = jnp.logaddexp(
       _log(alpha1) + rho * jnp.log(positive / to_image),
       _log(alpha2) + rho * jnp.log(positive / to_text),
     )
   else:
-    rows = alpha1 * (positive / to_image) ** rho
-    rows += alpha2 * (positive / to_text) ** rho
-  return _mean(rows, where)
+    values = alpha1 * (positive / to_image) ** rho
+    values += alpha2 * (positive / to_text) ** rho
+  return _masked_mean(values, where)
 
 
 def patr(
@@ -123,25 +124,25 @@ def patr(
   where: jax.Array | None = None,
   eta: float | jax.Array = 1100.0,
 ) -> jax.Array:
-  """The positive-aware triplet ranking loss, same paper, equation 2.
+  """Returns the positive-aware triplet ranking loss, same paper, equation 2.
 
-  A row is `d(text, image) + max(0, eta - d(text, neg_image))`.
+  The loss of an example is
+  `d(text, image) + max(0, eta - d(text, neg_image))`.
 
   Args:
     text: anchors `[B, D]`.
     image: the image of each anchor `[B, D]`.
     neg_image: an image of another anchor `[B, D]`.
-    where: bool `[B]`, the rows that count; None: all.
-    eta: the radius within which negatives are pushed away, squared units of
-      the features. The paper's 1100 belongs to ResNet-152 features as they
-      come, about 1.3 of their mean squared norm; features divided by `s` need
-      `eta / s**2`.
+    where: bool `[B]`, the examples in the mean; None selects all.
+    eta: squared radius within which negatives are pushed away. The paper's
+      1100 is for unscaled ResNet-152 features, about 1.3 times their mean
+      squared norm; features divided by `s` need `eta / s**2`.
 
   Returns:
-    A scalar; 0 if no row counts.
+    A scalar; 0 if `where` selects no example.
 
   Raises:
-    ValueError: the shapes do not fit.
+    ValueError: shapes do not match.
 
   Examples:
     >>> import jax.numpy as jnp
@@ -149,9 +150,9 @@ def patr(
     >>> float(patr(text, image, jnp.array([[1.0, 2.0]]), eta=10.0))
     7.0
   """
-  text, image, neg_image = _rows(where, text, image, neg_image)
+  text, image, neg_image = _mask_examples(where, text, image, neg_image)
   positive = squared_distance(text, image)
-  return _mean(
+  return _masked_mean(
     positive + jax.nn.relu(eta - squared_distance(text, neg_image)), where
   )
 
@@ -164,23 +165,24 @@ def triplet(
   where: jax.Array | None = None,
   margin: float = 0.2,
 ) -> jax.Array:
-  """The triplet loss on squared distances, Schroff et al. 2015, equation 2.
+  """Returns the triplet loss on squared distances, Schroff et al. 2015, eq. 2.
 
-  A row is `max(0, margin + d(text, image) - d(text, neg_image))`: unlike
-  `patr`, a row whose negative is far enough has no gradient.
+  The loss of an example is
+  `max(0, margin + d(text, image) - d(text, neg_image))`. Unlike `patr`, an
+  example whose negative is far enough has no gradient.
 
   Args:
     text: anchors `[B, D]`.
     image: the image of each anchor `[B, D]`.
     neg_image: an image of another anchor `[B, D]`.
-    where: bool `[B]`, the rows that count; None: all.
-    margin: above 0, squared units of the features.
+    where: bool `[B]`, the examples in the mean; None selects all.
+    margin: a squared distance, above 0.
 
   Returns:
-    A scalar; 0 if no row counts.
+    A scalar; 0 if `where` selects no example.
 
   Raises:
-    ValueError: the shapes do not fit.
+    ValueError: shapes do not match.
 
   Examples:
     >>> import jax.numpy as jnp
@@ -188,9 +190,9 @@ def triplet(
     >>> float(triplet(text, image, jnp.array([[1.0, 2.0]]), margin=5.0))
     2.0
   """
-  text, image, neg_image = _rows(where, text, image, neg_image)
+  text, image, neg_image = _mask_examples(where, text, image, neg_image)
   positive = squared_distance(text, image)
-  return _mean(
+  return _masked_mean(
     jax.nn.relu(margin + positive - squared_distance(text, neg_image)), where
   )
 
@@ -203,27 +205,27 @@ def info_nce(
   temperature: float | jax.Array = 0.1,
   symmetric: bool = True,
 ) -> jax.Array:
-  """The contrastive loss over the batch, with `-d` as similarity.
+  """Returns the contrastive loss over the batch, with similarity `-d`.
 
-  The cross entropy of each text over the images of the batch (van den Oord et
-  al. 2018, equation 4), or the mean of it and that of each image over the texts
-  (Radford et al. 2021, figure 3, there with the cosine). All pairs are used, so
-  the matrix `[B, B]` is built.
+  It is the cross entropy of each text over the images of the batch (van den
+  Oord et al. 2018, equation 4), or the mean of it and of that of each image
+  over the texts (Radford et al. 2021, figure 3, there with the cosine). It uses
+  all pairs and builds the matrix `[B, B]`.
 
   Args:
     text: anchors `[B, D]`.
     image: the image of each anchor `[B, D]`.
-    same: bool `[B, B]`, pairs that belong together though they are not of one
-      row, such as two captions of an image: neither positive nor negative. The
-      diagonal is ignored.
-    temperature: above 0, squared units of the features.
-    symmetric: whether images choose among texts as well.
+    same: bool `[B, B]`, off-diagonal pairs that belong together, such as two
+      captions of one image: they count neither as positive nor as negative.
+      The diagonal is ignored.
+    temperature: a squared distance, above 0.
+    symmetric: whether to average both directions, text to image and back.
 
   Returns:
     A scalar.
 
   Raises:
-    ValueError: the shapes do not fit.
+    ValueError: shapes do not match.
 
   Examples:
     >>> import jax.numpy as jnp
@@ -231,15 +233,16 @@ def info_nce(
     >>> float(info_nce(far_apart, far_apart))
     0.0
   """
-  text, image = _rows(None, text, image)
-  # A shift changes no distance. Rectified features are mostly their mean, and
-  # without it the Gram form rounds some twenty times less.
+  text, image = _mask_examples(None, text, image)
+  # A shift does not change distances. Rectified features consist mostly of
+  # their mean; without it the Gram form rounds about twenty times less.
   centre = jax.lax.stop_gradient(jnp.mean(image, axis=0))
   x, y = text - centre, image - centre
   logits = 2 * jnp.matmul(x, y.T, precision=jax.lax.Precision.HIGHEST)
   logits -= jnp.sum(jnp.square(x), axis=-1)[:, None]
   logits -= jnp.sum(jnp.square(y), axis=-1)[None, :]
-  # The diagonal decides: exact where the Gram form cancels.
+  # The diagonal matters most, and there the Gram form cancels: compute it
+  # directly.
   own = jnp.eye(len(text), dtype=bool)
   logits = jnp.where(own, -squared_distance(text, image)[:, None], logits)
   logits = logits / temperature
@@ -253,27 +256,31 @@ def info_nce(
   return jnp.mean(to_images + to_texts) / 2
 
 
-def _rows(where: jax.Array | None, *features: jax.Array) -> list[jax.Array]:
-  """Features of one shape, wide, with zeros in the rows that are left out.
+def _mask_examples(
+  where: jax.Array | None, *features: jax.Array
+) -> list[jax.Array]:
+  """Checks shapes and returns float32 features, zero where `where` is False.
 
-  Leaving out the value of a row is not enough: its gradient would be 0 times
-  the slope there, which is NaN where the row is not finite or overflows.
+  Masking the loss alone is not enough: the gradient of a masked example would
+  be 0 times its derivative, and NaN if the example is not finite or overflows.
   """
-  features = tuple(_wide(x) for x in features)
+  features = tuple(_promote(x) for x in features)
   shapes = [x.shape for x in features]
   if len(set(shapes)) > 1 or len(shapes[0]) != 2:
-    raise ValueError(f'features must be [B, D], all alike; shapes: {shapes}')
+    raise ValueError(f'all features must have one shape [B, D], not {shapes}')
   if where is None:
     return list(features)
   if where.shape != shapes[0][:1]:
-    raise ValueError(f'where has shape {where.shape}, not {shapes[0][:1]}')
+    raise ValueError(
+      f'where has shape {where.shape}; it must be {shapes[0][:1]}'
+    )
   return [jnp.where(where[:, None], x, 0) for x in features]
 
 
-def _mean(rows: jax.Array, where: jax.Array | None) -> jax.Array:
+def _masked_mean(values: jax.Array, where: jax.Array | None) -> jax.Array:
   if where is None:
-    return jnp.mean(rows)
-  total = jnp.sum(jnp.where(where, rows, 0))
+    return jnp.mean(values)
+  total = jnp.sum(jnp.where(where, values, 0))
   return total / jnp.maximum(jnp.sum(where), 1)
 
 
@@ -281,6 +288,6 @@ def _log(weight: float) -> float:
   return math.log(weight) if weight else -math.inf
 
 
-def _wide(x: jax.Array) -> jax.Array:
+def _promote(x: jax.Array) -> jax.Array:
   x = jnp.asarray(x)
   return x.astype(jnp.promote_types(x.dtype, jnp.float32))

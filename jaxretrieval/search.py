@@ -1,12 +1,12 @@
-"""Finds the images nearest to a sentence.
+"""Search: finds the images nearest to a sentence.
 
   python -m jaxretrieval.search --index index 'ein Hund am Strand'
 
-prints rank, squared distance and name of the ten nearest, in any language that
-the text encoder knows. The encoder is the one that the index names, and needs
-the extra `extract`; whoever has text features of another, which cannot be run
-here, gives them with `--text_features queries.npy`. `--sheet out.png --images
-FOLDER` draws the answer (extra `plots`).
+prints rank, squared distance and name of the ten nearest images. Sentences may
+be in any language of the text encoder, which the index names and which requires
+the extra `extract`. For an encoder that cannot run here, give its features with
+`--text_features queries.npy`. `--sheet out.png --images FOLDER` draws the
+results (extra `plots`).
 """
 
 import argparse
@@ -24,31 +24,30 @@ from jaxretrieval.index import index_files
 from jaxretrieval.index.sharded_array import Features
 from jaxretrieval.report import sheet
 
-BLOCK = 2**14  # rows of the gallery in memory, if it is on disk
-QUERIES = 256  # compared with a block at once
+BLOCK = 2**14  # candidates in memory at once, if they are on disk
+QUERIES = 256  # queries compared with a block at once
 _HALF_ULP = 2.0**-24  # relative rounding error of float32
 
 
 def search(
-  opened: index_files.Index, text_features: np.ndarray, k: int = 10
+  index: index_files.Index, text_features: np.ndarray, k: int = 10
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Finds the k images nearest to each text.
+  """Returns the k images nearest to each text.
 
-  The same order as by all squared distances in turn; images at the same
-  distance are in the gallery's order. FAISS, where the index has it, only
-  names candidates.
+  The search is exact; images at equal distances keep the order of the index. A
+  FAISS index, if there is one, only preselects candidates.
 
   Args:
-    opened: what `index.load` gives.
-    text_features: `[Q, Dt]`, as the text encoder of the index gives them.
-    k: how many, at least 1; all of them where the gallery has fewer.
+    index: result of `index_files.load`.
+    text_features: `[Q, Dt]`, output of the text encoder of the index.
+    k: number of images, at least 1; at most all images are returned.
 
   Returns:
-    Squared distances float32 `[Q, k]`, in units of `image / scale`, ascending;
-    and the rows of the images int64 `[Q, k]`.
+    Squared distances float32 `[Q, k]` of scaled features, ascending; and the
+    rows of the images int64 `[Q, k]`.
 
   Raises:
-    ValueError: features of another width or that are not finite, k below 1.
+    ValueError: features have another width or are not finite, or k is below 1.
   """
   text_features = np.asarray(text_features)
   if k < 1:
@@ -56,59 +55,59 @@ def search(
   finite = np.isfinite(text_features)
   if not finite.all():
     row = np.flatnonzero(~finite.all(axis=-1))[0]
-    raise ValueError(f'text features: row {row} is not finite')
-  queries = opened.head.encode(text_features)
-  return nearest(opened.gallery, queries, k, opened.flat)
+    raise ValueError(f'text_features[{row}] is not finite: encode it again')
+  queries = index.head.encode(text_features)
+  return nearest(index.features, queries, k, index.faiss_index)
 
 
 def nearest(
-  gallery: np.ndarray | Features,
+  candidates: np.ndarray | Features,
   queries: np.ndarray,
   k: int,
-  flat: object = None,
+  faiss_index: object = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-  """The k rows of `gallery` nearest to each of `queries`; see `search`.
+  """Returns the k candidates nearest to each query, see `search`.
 
-  Fast distances, |q|^2 - 2 q.g + |g|^2, choose candidates: all that could be
-  among the k nearest if every rounding error were as large as it can get.
-  Their distances are then taken again as sums of squared differences in
-  float64. The gallery is read once, by blocks; the k nearest so far are kept.
+  Fast distances, |q|^2 - 2 q.c + |c|^2, preselect all candidates that could be
+  among the k nearest under the largest possible rounding error. Their distances
+  are then computed again as sums of squared differences in float64. Candidates
+  are read once, in blocks; the k nearest so far are kept.
   """
-  k = min(k, len(gallery))
-  if isinstance(gallery, np.ndarray) and flat is not None:
-    found = _nearest_of_faiss(gallery, queries, k, flat)
+  k = min(k, len(candidates))
+  if isinstance(candidates, np.ndarray) and faiss_index is not None:
+    best = _nearest_of_faiss(candidates, queries, k, faiss_index)
   else:
-    found = [(np.empty(0), np.empty(0, np.int64)) for _ in queries]
-    for start in tqdm(range(0, len(gallery), BLOCK), 'search', delay=5):
-      block = gallery[start : start + BLOCK]
+    best = [(np.empty(0), np.empty(0, np.int64)) for _ in queries]
+    for start in tqdm(range(0, len(candidates), BLOCK), 'search', delay=5):
+      block = candidates[start : start + BLOCK]
       squares = np.einsum('nd,nd->n', block, block)
       for first in range(0, len(queries), QUERIES):
-        some = queries[first : first + QUERIES]
-        for i, product in enumerate(some @ block.T, first):
+        batch = queries[first : first + QUERIES]
+        for i, product in enumerate(batch @ block.T, first):
           fast = squares - 2 * product + queries[i] @ queries[i]
           slack = _slack(queries[i], squares)
-          near, exact = _nearest_in(block, fast, slack, queries[i], k, found[i])
-          found[i] = _first(
+          near, exact = _nearest_in(block, fast, slack, queries[i], k, best[i])
+          best[i] = _first(
             k,
-            np.concatenate([found[i][0], exact]),
-            np.concatenate([found[i][1], start + near]),
+            np.concatenate([best[i][0], exact]),
+            np.concatenate([best[i][1], start + near]),
           )
   distances = np.empty((len(queries), k), np.float32)
-  places = np.empty((len(queries), k), np.int64)
-  for i, (exact, where) in enumerate(found):
-    distances[i], places[i] = exact, where
-  return distances, places
+  rows = np.empty((len(queries), k), np.int64)
+  for i, (query_distances, query_rows) in enumerate(best):
+    distances[i], rows[i] = query_distances, query_rows
+  return distances, rows
 
 
 def _slack(query: np.ndarray, squares: np.ndarray) -> float:
-  """By how much two fast distances can be in the wrong order."""
+  """Returns the largest error of the difference of two fast distances."""
   size = float(query @ query + squares.max())
-  # Twice: the k-th and the candidate may both be wrong, in opposite ways.
+  # Twice, because the errors of the two distances may have opposite signs.
   return 2 * 4 * (len(query) + 8) * _HALF_ULP * size
 
 
 def _nearest_in(block, fast, slack, query, k, best):
-  """Rows of a block that may be among the k nearest, and their distances."""
+  """Returns block rows that may be among the k nearest, with distances."""
   worst = best[0][-1] if len(best[0]) == k else np.inf
   near = np.flatnonzero(fast <= worst + slack)
   if len(near) > k:
@@ -117,34 +116,34 @@ def _nearest_in(block, fast, slack, query, k, best):
   return near, _exact(block[near], query)
 
 
-def _exact(items: np.ndarray, query: np.ndarray) -> np.ndarray:
-  difference = items.astype(np.float64) - query
+def _exact(features: np.ndarray, query: np.ndarray) -> np.ndarray:
+  difference = features.astype(np.float64) - query
   return np.einsum('nd,nd->n', difference, difference)
 
 
-def _first(k: int, distances: np.ndarray, places: np.ndarray):
-  order = np.lexsort((places, distances))[:k]
-  return distances[order], places[order]
+def _first(k: int, distances: np.ndarray, rows: np.ndarray):
+  order = np.lexsort((rows, distances))[:k]
+  return distances[order], rows[order]
 
 
-def _nearest_of_faiss(gallery, queries, k: int, flat):
-  squares = np.einsum('nd,nd->n', gallery, gallery)
-  found = []
+def _nearest_of_faiss(candidates, queries, k: int, faiss_index):
+  squares = np.einsum('nd,nd->n', candidates, candidates)
+  best = []
   for query in queries:
     slack = _slack(query, squares)
-    candidates = _ask_faiss(flat, query, k, len(gallery), slack)
-    exact = _exact(gallery[candidates], query)
-    found.append(_first(k, exact, candidates))
-  return found
+    rows = _preselect(faiss_index, query, k, len(candidates), slack)
+    best.append(_first(k, _exact(candidates[rows], query), rows))
+  return best
 
 
-def _ask_faiss(flat, query, k: int, images: int, slack: float) -> np.ndarray:
-  wide = min(2 * k, images)
+def _preselect(faiss_index, query, k: int, images: int, slack: float):
+  """Returns the rows that may be among the k nearest, from FAISS."""
+  count = min(2 * k, images)
   while True:
-    fast, found = flat.search(query[None], wide)
-    if wide == images or fast[0, -1] > fast[0, k - 1] + slack:
-      return np.sort(found[0])
-    wide = min(4 * wide, images)
+    fast, rows = faiss_index.search(query[None], count)
+    if count == images or fast[0, -1] > fast[0, k - 1] + slack:
+      return np.sort(rows[0])
+    count = min(4 * count, images)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -156,23 +155,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
   add = parser.add_argument
   add('texts', nargs='*', help='sentences, in any language of the encoder')
   add('--index', type=pathlib.Path, required=True, help='folder of the index')
-  add('--k', type=int, default=10, help='how many images')
-  add('--json', action='store_true', help='a JSON object for each text')
-  add('--text_encoder', help='where it is, if it was a local folder')
-  add('--text_features', type=pathlib.Path, help='.npy [texts, Dt] instead')
-  add('--sheet', type=pathlib.Path, help='PNG to draw; needs --images')
+  add('--k', type=int, default=10, help='number of images')
+  add('--json', action='store_true', help='print a JSON object for each text')
+  add('--text_encoder', help='folder of the text encoder, if it is local')
+  add('--text_features', type=pathlib.Path, help='.npy file [texts, Dt]')
+  add('--sheet', type=pathlib.Path, help='PNG file to draw; requires --images')
   add('--images', type=pathlib.Path, help='folder or tar file of the images')
-  add('--font', type=pathlib.Path, help='for texts on the sheet')
-  add('--device', help='of torch; default: a GPU if there is one')
+  add('--font', type=pathlib.Path, help='font file for the sheet')
+  add('--device', help='torch device; default: a GPU if available')
   options = parser.parse_args(arguments)
   if not options.texts and not options.text_features:
-    parser.error('say what to look for')
+    parser.error('give a sentence, or --text_features')
   if not all(text.strip() for text in options.texts):
-    parser.error('a sentence is empty')
+    parser.error('a sentence is empty: give a text')
   if (options.sheet is None) != (options.images is None):
     parser.error('--sheet and --images belong together')
   if options.k < 1:
-    parser.error('--k is 1 or more')
+    parser.error(f'--k={options.k} must be 1 or more')
   try:
     _run(options)
   except (ImportError, OSError, ValueError) as error:
@@ -182,67 +181,73 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> None:
-  opened = index_files.load(options.index)
+  index = index_files.load(options.index)
   texts = options.texts
   if options.text_features:
     features = untrusted.load_array(options.text_features)
     texts = texts or [f'row {i}' for i in range(len(features))]
     if len(texts) != len(features):
       raise ValueError(
-        f'{options.text_features} has {len(features)} rows for {len(texts)} '
-        'texts'
+        f'--text_features={options.text_features} has {len(features)} rows for '
+        f'{len(texts)} texts: they must be as many'
       )
   else:
     features = encoders.text_encoder_of(
-      opened.info['encoders']['text'],
+      index.info['encoders']['text'],
       options.text_encoder,
       device=options.device,
     ).encode(texts)
-  distances, rows = search(opened, features, options.k)
-  for text, near, where in zip(texts, distances, rows, strict=True):
-    names = [opened.names[row] for row in where]
+  distances, rows = search(index, features, options.k)
+  for i, text in enumerate(texts):
+    results = [
+      {
+        'image': index.names[row],
+        'id': int(index.ids[row]),
+        'distance': float(distance),
+      }
+      for row, distance in zip(rows[i], distances[i], strict=True)
+    ]
     if options.json:
-      found = [
-        {'image': name, 'id': int(opened.ids[row]), 'distance': float(distance)}
-        for name, row, distance in zip(names, where, near, strict=True)
-      ]
-      print(json.dumps({'text': text, 'nearest': found}, ensure_ascii=False))
+      print(json.dumps({'text': text, 'nearest': results}, ensure_ascii=False))
       continue
     if len(texts) > 1:
       print(text)
-    for rank, (name, distance) in enumerate(zip(names, near, strict=True), 1):
-      print(f'{rank:3d}  {distance:.4f}  {name}')
+    for rank, result in enumerate(results, 1):
+      print(f'{rank:3d}  {result["distance"]:.4f}  {result["image"]}')
   if options.sheet:
-    _draw(opened, texts, distances, rows, options)
+    _draw(index, texts, distances, rows, options)
 
 
-def _draw(opened, texts, distances, rows, options) -> None:
-  names = [[opened.names[row] for row in where] for where in rows]
-  # All at once: it lists the folder.
-  found = iter(
-    image_shards.find(options.images, [n for some in names for n in some])
+def _draw(index, texts, distances, rows, options) -> None:
+  names = [[index.names[row] for row in query_rows] for query_rows in rows]
+  # One call for all names, because it lists the folder.
+  files = iter(
+    image_shards.find(options.images, [name for few in names for name in few])
   )
-  drawn = []
-  for text, near, some in zip(texts, distances, names, strict=True):
-    files = [next(found) for _ in some]
-    for name, file in zip(some, files, strict=True):
+  sheet_rows = []
+  for text, query_distances, few in zip(texts, distances, names, strict=True):
+    shown = []
+    for name in few:
+      file = next(files)
       if file is None:
-        raise ValueError(f'{name} is not in {options.images}')
-    drawn.append(
+        raise ValueError(f'image {name} is not in {options.images}')
+      shown.append(images.read_image(file))
+    sheet_rows.append(
       sheet.Row(
-        head='',
+        title='',
         text=text,
-        images=[images.read_image(file) for file in files if file],
-        notes=[f'{distance:.3f}' for distance in near],
+        images=shown,
+        notes=[f'{distance:.3f}' for distance in query_distances],
       )
     )
   options.sheet.parent.mkdir(parents=True, exist_ok=True)
-  title = f'Nearest of {len(opened.names):,} images, and squared distances'
+  title = f'Nearest of {len(index.names):,} images, with squared distances'
   try:
-    sheet.draw(options.sheet, drawn, title=title, font=options.font)
+    sheet.draw(options.sheet, sheet_rows, title=title, font=options.font)
   except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
-      f"--sheet needs {error.name}: pip install 'jaxmix[plots]'",
+      f"--sheet requires {error.name}: pip install -e '.[plots]' in a clone "
+      "(or pip install 'randommix[plots]')",
       name=error.name,
     ) from error
   print(options.sheet, file=sys.stderr if options.json else sys.stdout)

@@ -1,7 +1,4 @@
-"""Two runs on the same queries: how far apart, and is it more than chance?
-
-Pure, like `recall`: needs jax alone.
-"""
+"""Paired significance test of two runs on the same queries (needs only jax)."""
 
 from typing import NamedTuple
 
@@ -13,15 +10,15 @@ from jaxretrieval import recall
 
 
 class PairedTest(NamedTuple):
-  """Run A against run B on the same queries.
+  """Comparison of run A with run B on the same queries.
 
   Attributes:
-    difference: R@K of A less that of B.
-    low: lower end of its 95 % bootstrap interval.
-    high: upper end.
-    p_value: of the exact two-sided McNemar test.
-    only_a: queries that A alone has among the K nearest.
-    only_b: queries that B alone has.
+    difference: R@K of A minus R@K of B.
+    low: lower end of the 95 % bootstrap interval of `difference`.
+    high: upper end of that interval.
+    p_value: p-value of the exact two-sided McNemar test.
+    only_a: number of queries that only A answers in its top K.
+    only_b: number of queries that only B answers in its top K.
   """
 
   difference: float
@@ -38,17 +35,17 @@ def paired_test(
   ranks_b: ArrayLike,
   k: int = 10,
 ) -> PairedTest:
-  """Is R@K of two runs on the same queries further apart than chance has it?
+  """Tests whether R@K of two runs on the same queries differs by chance.
 
-  Queries that both or neither find say nothing; McNemar's exact test asks
-  whether the others are split as a fair coin would.
+  McNemar's exact test considers the queries that exactly one run answers, and
+  tests whether they are split as by a fair coin.
 
   Args:
     key: random key of the bootstrap.
-    ranks_a: `[Q]` or `[G, K]`, see `recall.bootstrap`. The p-value always
-      takes the queries as independent.
-    ranks_b: the same queries in the same order.
-    k: cut-off.
+    ranks_a: `[Q]` or `[G, K]`, see `recall.bootstrap`. The p-value treats all
+      queries as independent in either case.
+    ranks_b: ranks of the same queries in the same order.
+    k: cut-off of R@K.
 
   Raises:
     ValueError: the shapes differ, or there are no ranks.
@@ -60,7 +57,8 @@ def paired_test(
   a, b = np.asarray(ranks_a) < k, np.asarray(ranks_b) < k
   if a.shape != b.shape:
     raise ValueError(
-      f'ranks_a {a.shape} and ranks_b {b.shape} are not of the same queries'
+      f'ranks_a {a.shape} and ranks_b {b.shape} must have one shape: both are '
+      'ranks of the same queries'
     )
   gain = a.astype(np.float32) - b
   low, high = recall.bootstrap(key, gain, np.mean)
@@ -71,7 +69,7 @@ def paired_test(
 
 
 def _fair_coin(heads: int, tails: int) -> float:
-  """Two-sided probability of a split at least as uneven, in exact integers."""
+  """Returns the exact two-sided probability of a split at least as uneven."""
   tosses, term, total = heads + tails, 1, 0
   for i in range(min(heads, tails) + 1):
     total += term

@@ -1,1 +1,1 @@
-"""From pictures and captions to a feature set; see `python -m`."""
+"""Extraction of feature sets and image stores from images and captions."""

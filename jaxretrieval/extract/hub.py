@@ -1,10 +1,9 @@
 """Models of transformers and sentence-transformers, from the hub or a folder.
 
-What `encoders` needs of them, and the one place that imports them. No code that
-comes with a model is ever run, and its weights are read from safetensors (a
-dense layer of sentence-transformers that has none: by torch's weights-only
-reader). A model from the hub is known by the commit it was read at, a local
-folder by the sha256 of its files.
+Only this module imports these packages. Code that comes with a model is never
+run. Weights are read from safetensors; torch's weights-only reader reads a
+dense layer of sentence-transformers that has none. A hub model is identified by
+its commit, a local folder by the sha256 of its files.
 """
 
 import contextlib
@@ -20,9 +19,9 @@ class Model(NamedTuple):
   """A loaded model.
 
   Attributes:
-    settings: of its id: which one it is, and what else was decided here.
-    dim: D.
-    embed: n PIL images or n strings, n > 0, to float32 `[n, D]`.
+    settings: the settings in its id: version and options.
+    dim: D, the width of its features.
+    embed: maps n > 0 PIL images or strings to float32 `[n, D]`.
   """
 
   settings: dict[str, Any]
@@ -30,8 +29,8 @@ class Model(NamedTuple):
   embed: Callable[[Sequence[Any]], np.ndarray]
 
 
-class Found(NamedTuple):
-  """A model as it is found: where, at which commit, and what its id says."""
+class ResolvedModel(NamedTuple):
+  """A model name, resolved to its path, its commit and its version."""
 
   path: str
   revision: str | None
@@ -43,12 +42,12 @@ def load_image(name: str, pooling: str | None, device: str | None) -> Model:
   from PIL import Image
 
   torch, transformers = load_torch(), _transformers()
-  found = _find('image encoder', name)
-  model = _load('image encoder', found, pooling, device)
-  with _available('image processor', found.path):
+  resolved = _resolve('image encoder', name)
+  model = _load('image encoder', resolved, pooling, device)
+  with _available('image processor', resolved.path):
     processor = transformers.AutoImageProcessor.from_pretrained(
-      found.path,
-      revision=found.revision,
+      resolved.path,
+      revision=resolved.revision,
       backend='pil',
       trust_remote_code=False,
     )
@@ -63,15 +62,15 @@ def load_image(name: str, pooling: str | None, device: str | None) -> Model:
   probe = forward([Image.new('RGB', (64, 64))])
   if pooling is None and probe.last_hidden_state.ndim != 4:
     raise ValueError(
-      f'image encoder {name} is no convolutional network: choose its pooling '
-      '(--image_pooling mean|cls|pooler)'
+      f'image encoder {name} is not a convolutional network and has no default '
+      'pooling: choose --image_pooling mean, cls or pooler'
     )
   chosen = pooling or 'mean'
 
   def embed(images: Sequence[Any]) -> np.ndarray:
     return _pool(name, forward(images), chosen).cpu().numpy()
 
-  settings = found.version | {
+  settings = resolved.version | {
     'preprocessing': type(processor).__name__,
     'pooling': chosen,
   }
@@ -83,11 +82,11 @@ def load_text(
 ) -> Model:
   """Loads a text model with its tokenizer; see `text_encoder`."""
   torch, transformers = load_torch(), _transformers()
-  found = _find('text encoder', name)
-  model = _load('text encoder', found, pooling, device)
-  with _available('tokenizer', found.path):
+  resolved = _resolve('text encoder', name)
+  model = _load('text encoder', resolved, pooling, device)
+  with _available('tokenizer', resolved.path):
     tokenizer = transformers.AutoTokenizer.from_pretrained(
-      found.path, revision=found.revision, trust_remote_code=False
+      resolved.path, revision=resolved.revision, trust_remote_code=False
     )
   model = getattr(model, 'text_model', model)  # of a model with two towers
   max_length = min(max_length, tokenizer.model_max_length)
@@ -109,26 +108,26 @@ def load_text(
         features = _pool(name, output, pooling)
     return features.cpu().numpy()
 
-  settings = found.version | {'pooling': pooling, 'max_length': max_length}
+  settings = resolved.version | {'pooling': pooling, 'max_length': max_length}
   return Model(settings, embed(['a']).shape[1], embed)
 
 
 def load_modules(name: str, max_length: int, device: str | None) -> Model:
-  """Loads a text model as its modules.json says, by sentence-transformers."""
+  """Loads a text model of sentence-transformers by its modules.json."""
   load_torch()
   with extra("pooling 'modules'"):
     import sentence_transformers  # pyright: ignore[reportMissingImports]
-  # Without this file the package would make up a pooling of its own.
-  found = _find('text encoder', name, 'modules.json')
-  with _available('text encoder', found.path):
+  # Without this file the package would choose a default pooling.
+  resolved = _resolve('text encoder', name, 'modules.json')
+  with _available('text encoder', resolved.path):
     model: Any = sentence_transformers.SentenceTransformer(
-      found.path,
-      revision=found.revision,
+      resolved.path,
+      revision=resolved.revision,
       device=torch_device(device),
       trust_remote_code=False,
       model_kwargs={'use_safetensors': True},
     )
-  model.default_prompt_name = None  # the prefix is not the model's to choose
+  model.default_prompt_name = None  # the prefix is set by the caller
   model.max_seq_length = min(max_length, model.max_seq_length or max_length)
 
   def embed(texts: Sequence[str]) -> np.ndarray:
@@ -137,7 +136,7 @@ def load_modules(name: str, max_length: int, device: str | None) -> Model:
     )
     return np.asarray(features, np.float32)
 
-  settings = found.version | {
+  settings = resolved.version | {
     'pooling': 'modules',
     'max_length': model.max_seq_length,
   }
@@ -145,9 +144,9 @@ def load_modules(name: str, max_length: int, device: str | None) -> Model:
 
 
 def _load(
-  what: str, model: Found, pooling: str | None, device: str | None
+  what: str, model: ResolvedModel, pooling: str | None, device: str | None
 ) -> Any:
-  """The model in float32, ready to run."""
+  """Loads a model in float32 in evaluation mode."""
   transformers = _transformers()
   with _available(what, model.path):
     loaded, report = transformers.AutoModel.from_pretrained(
@@ -158,8 +157,8 @@ def _load(
       use_safetensors=True,
       output_loading_info=True,
     )
-  # What is not in the file would be random. Many have no pooler, which is fine
-  # as long as nobody asks for it.
+  # Weights missing in the file would be random. Many models have no pooler,
+  # which does not matter unless it is used.
   missing = [
     key
     for key in sorted(report['missing_keys'])
@@ -167,50 +166,56 @@ def _load(
   ]
   if missing:
     raise ValueError(
-      f'{what} {model.path} lacks weights ({len(missing)}, e.g. {missing[0]}): '
-      'they would be random'
-      + ('; choose another pooling' if 'pooler' in missing[0] else '')
+      f'{what} {model.path} lacks {len(missing)} weights, e.g. {missing[0]}: '
+      + (
+        'choose another pooling'
+        if 'pooler' in missing[0]
+        else 'choose another model'
+      )
     )
   return loaded.eval().to(torch_device(device))
 
 
-def _find(what: str, name: str, file: str = 'config.json') -> Found:
-  """Finds out which commit a name stands for, or digests a folder."""
+def _resolve(what: str, name: str, file: str = 'config.json') -> ResolvedModel:
+  """Returns the commit of a hub model, or the fingerprint of a folder."""
   path, revision = split_revision(name)
   if not pathlib.Path(path).is_dir():
     _transformers()
     from transformers.utils.hub import cached_file  # pyright: ignore[reportMissingImports]
 
     with _available(what, path):
-      found = str(cached_file(path, file, revision=revision))
-    # The cache of the hub: <cache>/models--a--b/snapshots/<commit>/<file>.
-    commit = pathlib.Path(found).parent.name
-    return Found(path, commit, {'revision': commit})
+      cached = str(cached_file(path, file, revision=revision))
+    # The hub cache is <cache>/models--a--b/snapshots/<commit>/<file>.
+    commit = pathlib.Path(cached).parent.name
+    return ResolvedModel(path, commit, {'revision': commit})
   if not pathlib.Path(path, file).is_file():
-    raise FileNotFoundError(f'{what} {path} is not complete: it has no {file}')
-  digest = hashlib.sha256()
+    raise FileNotFoundError(f'{what} {path} is incomplete: {file} is missing')
+  fingerprint = hashlib.sha256()
   for each in sorted(pathlib.Path(path).rglob('*')):
     if each.suffix in ('.json', '.txt', '.model', '.safetensors'):
       with each.open('rb') as data:
         content = hashlib.file_digest(data, 'sha256').hexdigest()
-      digest.update(f'{each.relative_to(path).as_posix()} {content}\n'.encode())
-  return Found(path, None, {'sha256': digest.hexdigest()[:16]})
+      line = f'{each.relative_to(path).as_posix()} {content}\n'
+      fingerprint.update(line.encode())
+  return ResolvedModel(path, None, {'sha256': fingerprint.hexdigest()[:16]})
 
 
 def _pool(name: str, output: Any, pooling: str) -> Any:
-  """What a model gives for n pictures or texts, as `[n, D]`."""
-  states = output.last_hidden_state
+  """Pools the output of a model for n images or texts to `[n, D]`."""
+  activations = output.last_hidden_state
   if pooling == 'mean':
-    return states.mean((2, 3) if states.ndim == 4 else 1)
-  if pooling == 'cls' and states.ndim == 3:
-    return states[:, 0]
+    return activations.mean((2, 3) if activations.ndim == 4 else 1)
+  if pooling == 'cls' and activations.ndim == 3:
+    return activations[:, 0]
   if pooling == 'pooler' and output.get('pooler_output') is not None:
     return output.pooler_output.flatten(1)
-  raise ValueError(f"{name} has no output for pooling '{pooling}'")
+  raise ValueError(
+    f'{name} has no output for pooling {pooling!r}: choose another pooling'
+  )
 
 
 def split_revision(name: str) -> tuple[str, str | None]:
-  """The name and the revision in `'NAME@REVISION'`; folders have none."""
+  """Splits `'NAME@REVISION'`; the revision of a folder is None."""
   if pathlib.Path(name).is_dir() or '@' not in name:
     return name, None
   path, _, revision = name.partition('@')
@@ -231,32 +236,33 @@ def _transformers() -> Any:
 
 
 def torch_device(device: str | None) -> str:
-  """The device to run on: a GPU if there is one and nothing else is said."""
+  """Returns the given torch device, by default a GPU if available."""
   return device or ('cuda' if load_torch().cuda.is_available() else 'cpu')
 
 
 @contextlib.contextmanager
 def extra(what: str) -> Iterator[None]:
-  """Says which extra to install where a package is missing."""
+  """Adds the extra to install to the error of a missing package."""
   try:
     yield
   except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
-      f"{what} needs {error.name}: pip install 'jaxmix[extract]'",
+      f"{what} requires {error.name}: pip install -e '.[extract]' in a clone "
+      "(or pip install 'randommix[extract]')",
       name=error.name,
     ) from error
 
 
 @contextlib.contextmanager
 def _available(what: str, path: str) -> Iterator[None]:
-  """Says what to do where a model cannot be had."""
+  """Adds instructions to the error of a model that cannot be loaded."""
   try:
     yield
   except OSError as error:
     if pathlib.Path(path).is_dir():
-      raise OSError(f'{what} {path} is not complete: {error}') from error
+      raise OSError(f'{what} {path} is incomplete: {error}') from error
     raise OSError(
-      f'{what} {path}: no such folder, and not to be had from the hub (is that '
-      f'its name? is there a network?). Where there is one, `hf download {path}'
-      f' --local-dir FOLDER` brings it; then give FOLDER. ({error})'
+      f'{what} {path} is not a folder and cannot be loaded from the hub: check '
+      f'the name and the network, or download it elsewhere with `hf download '
+      f'{path} --local-dir FOLDER` and give FOLDER. ({error})'
     ) from error

@@ -1,8 +1,8 @@
-"""Which pictures are encoded together, without looking at all of them.
+"""Image shards: the images of a source, split without reading all of them.
 
-A folder of tar files is cut as it is: each tar file is a shard, and only the
-process that encodes it opens it. A folder of pictures, or a single tar file, is
-listed and cut by every process: that is for some millions of pictures at most.
+Each tar file in a folder of tar files is a shard, and only the process that
+encodes it opens it. A folder of images, or a single tar file, is listed and
+split by every process, which is practical for a few million images.
 """
 
 import functools
@@ -19,12 +19,12 @@ TAR = '.tar'
 
 
 class Shard(NamedTuple):
-  """Pictures that are encoded together.
+  """Images that are encoded together.
 
   Attributes:
-    name: of its files in a gallery.
-    path: where the pictures are: a folder or a tar file.
-    files: by the name of the picture; None for all that are in the tar file.
+    name: name of its files in an image store.
+    path: folder or tar file of the images.
+    files: files by image name; None for all images in the tar file.
   """
 
   name: str
@@ -33,16 +33,16 @@ class Shard(NamedTuple):
 
 
 def cut(source: str | os.PathLike[str], size: int) -> list[Shard]:
-  """Cuts a source into shards; they are the same for every process.
+  """Splits a source into shards, the same in every process.
 
   Args:
-    source: a folder of tar files, a folder of pictures and of folders of them,
-      or one tar file.
-    size: pictures in a shard, if they are not in many tar files.
+    source: a folder of tar files, a folder of images (searched recursively), or
+      one tar file.
+    size: images per shard, unless `source` is a folder of tar files.
 
   Raises:
-    FileNotFoundError, ValueError: as `images.list_images`; tar files beside
-      pictures or folders; no pictures.
+    FileNotFoundError, ValueError: see `images.list_images`; or `source` has no
+      images, or tar files beside images or folders.
   """
   source = pathlib.Path(source).expanduser()
   tars = _tars(source)
@@ -50,7 +50,7 @@ def cut(source: str | os.PathLike[str], size: int) -> list[Shard]:
     return [Shard(name.removesuffix(TAR), source / name, None) for name in tars]
   listed = sorted(images.list_images(source).items())
   if not listed:
-    raise ValueError(f'{source} has no pictures and no tar files')
+    raise ValueError(f'{source} contains neither images nor tar files')
   return [
     Shard(f'{i:05d}', source, dict(listed[start : start + size]))
     for i, start in enumerate(range(0, len(listed), size))
@@ -58,12 +58,12 @@ def cut(source: str | os.PathLike[str], size: int) -> list[Shard]:
 
 
 def list_files(shard: Shard) -> dict[str, images.File]:
-  """The pictures of a shard by name, in the order of the names.
+  """Returns the files of a shard by image name, sorted.
 
-  Those of one tar file among others are named `TAR/NAME`.
+  Images in a folder of tar files are named `TAR/NAME`.
 
   Raises:
-    ValueError: the tar file is broken.
+    ValueError: the tar file is damaged.
   """
   if shard.files is not None:
     return shard.files
@@ -72,9 +72,9 @@ def list_files(shard: Shard) -> dict[str, images.File]:
 
 
 def fingerprint(shard: Shard) -> str:
-  """What a shard was made from: names and sizes, of its pictures or its tar.
+  """Returns a fingerprint of the names and sizes of a shard's files.
 
-  Not their contents: that would be to read them all once more.
+  Contents are not hashed, because that would read all images twice.
   """
   if shard.files is None:
     return f'{shard.path.name}, {shard.path.stat().st_size} bytes'
@@ -85,26 +85,30 @@ def fingerprint(shard: Shard) -> str:
 def find(
   source: str | os.PathLike[str], names: Sequence[str]
 ) -> list[images.File | None]:
-  """Finds pictures again by the names that `list_files` or captions have.
+  """Returns the files of images by their names; None for a missing one.
+
+  Args:
+    source: see `cut`.
+    names: names as in `list_files`, or as in captions.
 
   Raises:
-    FileNotFoundError, ValueError: as `images.list_images` and `images.match`.
+    FileNotFoundError, ValueError: see `images.list_images` and `images.match`.
   """
   source = pathlib.Path(source).expanduser()
   if not _tars(source):
     return images.match(names, images.list_images(source))
   listed = functools.cache(images.list_images)
-  found = []
+  files = []
   for name in names:
     tar, _, member = name.partition('/')
-    # Only tar files that are there, and nothing above the folder.
-    fits = tar.endswith(TAR) and (source / tar).is_file()
-    found.append(listed(source / tar).get(member) if fits else None)
-  return found
+    # `tar` has no /, so that it cannot lead out of the folder.
+    exists = tar.endswith(TAR) and (source / tar).is_file()
+    files.append(listed(source / tar).get(member) if exists else None)
+  return files
 
 
 def _tars(source: pathlib.Path) -> list[str]:
-  """The tar files in a folder; none of another source."""
+  """Returns the tar files in a folder; empty if `source` is not one."""
   if not source.is_dir():
     return []
   tars, others = [], []
@@ -117,7 +121,7 @@ def _tars(source: pathlib.Path) -> list[str]:
         others.append(entry.name)
   if tars and others:
     raise ValueError(
-      f'{source} has tar files, e.g. {tars[0]}, beside {others[0]}: give a '
-      'folder of tar files alone, or of pictures alone'
+      f'{source} contains the tar file {tars[0]} beside {others[0]}: give a '
+      'folder with only tar files or only images'
     )
   return sorted(tars)

@@ -1,8 +1,8 @@
-"""Pictures in a folder or in a tar file, found by the names in captions.
+"""Image files in a folder or a tar file, matched by the names in captions.
 
-Archives come from strangers: nothing is unpacked to disk, no member is read
-beyond `MAX_BYTES`, and a picture of more than `MAX_PIXELS` is refused before it
-is decoded (Pillow's bound on decompression bombs).
+Archives are untrusted: nothing is unpacked to disk, no member above `MAX_BYTES`
+is read, and an image of more than `MAX_PIXELS` is refused before it is decoded
+(Pillow's limit for decompression bombs).
 """
 
 import io
@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 MAX_BYTES = 64 * 2**20
 MAX_PIXELS = 89_478_485
-# Not all that Pillow has: EPS, for one, runs another program.
+# A subset of what Pillow reads: EPS, for example, runs an external program.
 FORMATS = ('JPEG', 'PNG', 'WEBP', 'GIF', 'BMP', 'TIFF', 'PPM')
 SUFFIXES = {
   *('.jpg', '.jpeg', '.png', '.webp', '.gif', '.bmp', '.tif', '.tiff'),
@@ -26,7 +26,7 @@ SUFFIXES = {
 
 
 class File(NamedTuple):
-  """A picture's bytes: `size` of them from `offset` in `path`."""
+  """The bytes of an image: `size` bytes from `offset` in `path`."""
 
   path: pathlib.Path
   offset: int
@@ -34,71 +34,69 @@ class File(NamedTuple):
 
 
 def list_images(source: str | os.PathLike[str]) -> dict[str, File]:
-  """Finds the pictures in a folder and those below, or in a tar file.
+  """Lists the images in a folder, recursively, or in a tar file.
 
   Args:
-    source: the folder, or an uncompressed tar file (a compressed one cannot be
-      read in any order).
+    source: the folder, or an uncompressed tar file (a compressed one has no
+      random access).
 
   Returns:
-    By name: the path within the folder or the tar file, with `/`.
+    Files by name, the path within the folder or the tar file, with `/`.
 
   Raises:
-    FileNotFoundError: there is nothing at `source`.
-    ValueError: it is a file but no tar file, or one cut short.
+    FileNotFoundError: `source` is missing.
+    ValueError: it is a file but not a tar file, or is truncated.
   """
   source = pathlib.Path(source).expanduser()
   bar = tqdm(desc=f'listing {source.name}', unit=' files', delay=5)
   with bar:
     if source.is_dir():
-      found = {}
+      files = {}
       for folder, _, names in os.walk(source):
         for name in names:
           path = pathlib.Path(folder, name)
           if path.suffix.lower() in SUFFIXES:
             relative = path.relative_to(source).as_posix()
-            found[relative] = File(path, 0, path.stat().st_size)
+            files[relative] = File(path, 0, path.stat().st_size)
           bar.update()
-      return found
+      return files
     if not source.exists():
-      raise FileNotFoundError(f'{source}: no such folder or tar file')
+      raise FileNotFoundError(f'folder or tar file {source} is missing')
     try:
       with tarfile.open(source, 'r:') as tar:
-        found = {}
+        files = {}
         for member in tar:
           plain = member.isreg() and not member.issparse()
           suffix = pathlib.PurePosixPath(member.name).suffix.lower()
           if plain and suffix in SUFFIXES:
             name = member.name.removeprefix('./')
-            found[name] = File(source, member.offset_data, member.size)
+            files[name] = File(source, member.offset_data, member.size)
           bar.update()
-        # The end of a tar file that was cut looks like any other.
-        last = max((f.offset + f.size for f in found.values()), default=0)
+        # tarfile does not report that the last member is truncated.
+        last = max((f.offset + f.size for f in files.values()), default=0)
     except tarfile.TarError as error:
       raise ValueError(
-        f'{source} is neither a folder nor an uncompressed tar file ({error}); '
-        'unpack it, or its compression'
+        f'{source} is neither a folder nor an uncompressed tar file ({error}): '
+        'decompress or unpack it'
       ) from error
   if last > source.stat().st_size:
-    raise ValueError(f'{source} is cut short: get it again')
-  return found
+    raise ValueError(f'{source} is truncated: download it again')
+  return files
 
 
 def match(names: Sequence[str], listed: dict[str, File]) -> list[File | None]:
-  """Finds the file of each name.
+  """Returns the file of each name, None for a missing one.
 
-  By its whole path, else by its last part, else by that without the suffix: the
-  tar file of a data set may have a folder around it, or other formats.
+  Names are matched by the whole path, else by the file name, else by the file
+  name without suffix: the tar file of a data set may have another top folder or
+  image format.
 
   Args:
-    names: of the pictures, as captions have them.
-    listed: what `list_images` found.
-
-  Returns:
-    The file of each, or None.
+    names: names of images, as in captions.
+    listed: result of `list_images`.
 
   Raises:
-    ValueError: two files fit one name.
+    ValueError: two files match one name.
 
   >>> listed = {'val/1.webp': File(pathlib.Path('a.tar'), 0, 9)}
   >>> [file is not None for file in match(['1.jpg', '2.jpg'], listed)]
@@ -112,14 +110,14 @@ def match(names: Sequence[str], listed: dict[str, File]) -> list[File | None]:
   files = []
   for name in names:
     base = name.rpartition('/')[2]
-    fits = [name] if name in listed else []
-    fits = fits or loose.get(base) or loose.get(_stem(base)) or []
-    if len(fits) > 1:
+    matches = [name] if name in listed else []
+    matches = matches or loose.get(base) or loose.get(_stem(base)) or []
+    if len(matches) > 1:
       raise ValueError(
-        f'image {name!r} could be {fits[0]!r} or {fits[1]!r}: write the path '
-        'in the captions, or give a narrower folder'
+        f'image {name!r} matches both {matches[0]!r} and {matches[1]!r}: write '
+        'the path in the captions, or give a narrower folder'
       )
-    files.append(listed[fits[0]] if fits else None)
+    files.append(listed[matches[0]] if matches else None)
   return files
 
 
@@ -129,22 +127,27 @@ def _stem(base: str) -> str:
 
 
 def read_image(file: File) -> Any:
-  """Reads and decodes a picture: PIL, RGB, upright.
+  """Reads an image as PIL RGB, rotated according to its EXIF data.
 
   Raises:
-    ValueError: it is damaged, too large, or no picture. Says which.
-    OSError: the file cannot be read; what is in it may be fine.
+    ValueError: the image is damaged, too large, or has an unknown format.
+    OSError: the file cannot be read, so that nothing is known of the image.
   """
   if file.size > MAX_BYTES:
-    raise ValueError(f'{file.size} bytes, more than {MAX_BYTES}')
+    raise ValueError(
+      f'it has {file.size} bytes, but {MAX_BYTES} are the maximum'
+    )
   with file.path.open('rb') as opened:
     opened.seek(file.offset)
     data = opened.read(file.size)
   try:
     with Image.open(io.BytesIO(data), formats=FORMATS) as image:
       if image.width * image.height > MAX_PIXELS:
-        raise ValueError(f'{image.width} x {image.height} pixels are too many')
+        raise ValueError(
+          f'it has {image.width} x {image.height} pixels, but {MAX_PIXELS} are '
+          'the maximum'
+        )
       return ImageOps.exif_transpose(image).convert('RGB')
-  # Pillow's readers raise all kinds of errors at damaged files.
+  # Pillow raises many types of errors for damaged files.
   except Exception as error:
     raise ValueError(f'{type(error).__name__}: {error}') from error

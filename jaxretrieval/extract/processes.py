@@ -1,12 +1,12 @@
-"""Which of several processes this is, and what of the work is its own."""
+"""Process index and count, from flags or a SLURM array, to divide work."""
 
 import argparse
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
-# The options.
-INDEX = 'from 0; default: the place of this task in its SLURM array, if any'
-COUNT = 'default: the tasks of the SLURM array, if any'
+# Help texts of --process_index and --process_count.
+INDEX_HELP = 'from 0; default: position in the SLURM array, if any'
+COUNT_HELP = 'default: number of tasks in the SLURM array, if any'
 
 T = TypeVar('T')
 
@@ -18,7 +18,7 @@ class Process(NamedTuple):
   count: int
 
   def share(self, work: Sequence[T]) -> Sequence[T]:
-    """Every `count`-th piece, from `index` on: of each piece one process.
+    """Returns every `count`-th item from `index` on: the work of this process.
 
     >>> Process(1, 3).share('abcdefgh')
     'beh'
@@ -26,13 +26,13 @@ class Process(NamedTuple):
     return work[self.index :: self.count]
 
 
-ALONE = Process(0, 1)
+SINGLE = Process(0, 1)
 
 
-def find(
+def resolve(
   index: int | None, count: int | None, environ: Mapping[str, str]
 ) -> Process:
-  """Which process this is: what it was told, else the task of a SLURM array.
+  """Returns this process from its flags, else from its SLURM array.
 
   Args:
     index: `--process_index`.
@@ -40,8 +40,8 @@ def find(
     environ: `os.environ`.
 
   Raises:
-    ValueError: an index outside of the count, or an array with holes: which
-      tasks such an array has, SLURM tells none of them.
+    ValueError: the index is not below the count, or the array has gaps: SLURM
+      does not tell a task the indices of such an array.
 
   >>> array = {'SLURM_ARRAY_TASK_ID': '5', 'SLURM_ARRAY_TASK_COUNT': '4'}
   >>> array |= {'SLURM_ARRAY_TASK_MIN': '3', 'SLURM_ARRAY_TASK_MAX': '6'}
@@ -51,8 +51,8 @@ def find(
   if index is not None or count is not None:
     if index is None and count != 1:
       raise ValueError(
-        f'--process_count={count} needs --process_index: else each of them '
-        'would be the first'
+        f'--process_count={count} requires --process_index: without it each '
+        'process would have index 0'
       )
     index, count = index or 0, 1 if count is None else count
   elif 'SLURM_ARRAY_TASK_ID' in environ:
@@ -65,26 +65,28 @@ def find(
     )
     if (last - first) // step + 1 != count or (task - first) % step:
       raise ValueError(
-        f'SLURM_ARRAY_TASK_COUNT={count}, but tasks {first} to {last} by '
-        f'{step} are others: give --process_index and --process_count'
+        f'SLURM_ARRAY_TASK_COUNT={count} does not match tasks {first} to '
+        f'{last} in steps of {step}, because the array has gaps: give '
+        '--process_index and --process_count'
       )
     index = (task - first) // step
   else:
     index, count = 0, 1
   if not 0 <= index < count:
     raise ValueError(
-      f'--process_index={index} is from 0 to --process_count - 1, {count - 1}'
+      f'--process_index={index} must be from 0 to {count - 1}, which is '
+      '--process_count - 1'
     )
   return Process(index, count)
 
 
-def chosen(
+def from_options(
   parser: argparse.ArgumentParser,
   options: argparse.Namespace,
   environ: Mapping[str, str],
 ) -> Process:
-  """What `find` says of a command's options; ends it where they cannot be."""
+  """Returns the process of parsed flags; exits with a usage error."""
   try:
-    return find(options.process_index, options.process_count, environ)
+    return resolve(options.process_index, options.process_count, environ)
   except ValueError as error:
     parser.error(str(error))

@@ -1,4 +1,4 @@
-"""Captions of the images of one split, without any features."""
+"""Captions of the images of one split, their ids, and their text files."""
 
 import hashlib
 import pathlib
@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-# Not str.splitlines: that also cuts at the line separators of Unicode, which
-# may stand within a caption.
+# str.splitlines would also split at Unicode line separators, which may occur
+# within a caption.
 _NEWLINE = re.compile(r'\r\n|\n|\r')
 _LANGUAGE = re.compile(r'[a-z]{2,3}(-[A-Za-z0-9]+)*')
 _COCO = re.compile(r'COCO_(?:train|val|test)\d{4}_(\d{12})\b')
@@ -18,15 +18,15 @@ _FLICKR = re.compile(r'(\d+)(?:_[0-9a-f]+)?(?:\.|#|$)')
 
 
 class Captions(NamedTuple):
-  """Who says what about which image; N images, M captions.
+  """N images and their M captions.
 
   Attributes:
-    image_ids: int64 [N], unique. The number of an image in its namespace, so
-      that two sets can be compared: see `coco_id` and `flickr_id`.
+    image_ids: int64 [N], unique. Ids are comparable between sets of one
+      namespace: see `coco_id` and `flickr_id`.
     image_names: [N] file names.
     texts: [M] captions.
     languages: [M] ISO 639-1 codes, e.g. 'en', 'de', 'ja', 'zh'.
-    image_index: int32 [M], the row of the image that a caption is about.
+    image_index: int32 [M], the row of the image of each caption.
   """
 
   image_ids: np.ndarray
@@ -41,12 +41,12 @@ def build(
   image_names: Iterable[str],
   rows: Iterable[tuple[int, str, str]],
 ) -> Captions:
-  """Makes `Captions` of rows `(image row, language, text)`, and checks them.
+  """Returns checked `Captions` of triples `(image row, language, text)`.
 
-  Rows are ordered by image; those of one image keep their order.
+  Captions are sorted by image; those of one image keep their order.
 
   Raises:
-    ValueError: as `check`.
+    ValueError: see `check`.
 
   >>> captions = build([7, 9], ['7.jpg', '9.jpg'],
   ...                  [(1, 'en', 'a cat'), (0, 'en', 'a dog')])
@@ -66,20 +66,21 @@ def build(
 
 
 def check(captions: Captions) -> None:
-  """Raises ValueError where captions and images do not fit together.
+  """Checks that captions and images are consistent.
 
   Raises:
-    ValueError: naming the row: arrays of other dtypes or lengths, two images
-      of one id, an image without a caption, a caption about an image that is
-      not there, an empty caption, a language that is not a code.
+    ValueError: an array has another dtype or length, two images have one id,
+      an image has no caption, a caption is empty, belongs to an image that
+      does not exist, or has a language that is not an ISO 639 code. The message
+      names the row.
   """
   images, texts = len(captions.image_ids), len(captions.texts)
   for field, dtype in (('image_ids', np.int64), ('image_index', np.int32)):
     array = getattr(captions, field)
     if array.dtype != dtype or array.ndim != 1:
       raise ValueError(
-        f'{field} is {array.dtype} {list(array.shape)}, expected '
-        f'{np.dtype(dtype)} of one axis'
+        f'{field} is {array.dtype} {list(array.shape)}; it must be a vector of '
+        f'{np.dtype(dtype)}'
       )
   for field, length in (
     ('image_names', images),
@@ -89,7 +90,7 @@ def check(captions: Captions) -> None:
     if len(getattr(captions, field)) != length:
       of = 'images' if field == 'image_names' else 'captions'
       raise ValueError(
-        f'{field} has {len(getattr(captions, field))} rows for {length} {of}'
+        f'{field} has {len(getattr(captions, field))} entries for {length} {of}'
       )
   order = np.argsort(captions.image_ids, kind='stable')
   same = np.flatnonzero(np.diff(captions.image_ids[order]) == 0)
@@ -105,14 +106,14 @@ def check(captions: Captions) -> None:
   if outside.size:
     row = outside[0]
     raise ValueError(
-      f'caption {row} ({captions.texts[row]!r}) is about image '
+      f'caption {row} ({captions.texts[row]!r}) has image_index='
       f'{index[row]}, but there are {images} images'
     )
-  silent = np.flatnonzero(np.bincount(index, minlength=images) == 0)
-  if silent.size:
+  missing = np.flatnonzero(np.bincount(index, minlength=images) == 0)
+  if missing.size:
     raise ValueError(
-      f'image {silent[0]} ({captions.image_names[silent[0]]}) has no caption'
-      + (f', nor have {silent.size - 1} others' if silent.size > 1 else '')
+      f'image {missing[0]} ({captions.image_names[missing[0]]}) has no caption '
+      f'({missing.size} such images)'
     )
   for row, text in enumerate(captions.texts):
     if not text.strip():
@@ -124,67 +125,67 @@ def check(captions: Captions) -> None:
     if not _LANGUAGE.fullmatch(language):
       raise ValueError(
         f'caption {captions.languages.index(language)} has language '
-        f'{language!r}, expected an ISO 639 code, e.g. en'
+        f'{language!r}; it must be an ISO 639 code, e.g. en'
       )
 
 
 def check_languages(
   languages: Sequence[str] | None, known: Mapping[str, int], where: str
 ) -> set[str]:
-  """The languages asked for (None or none at all: every one that is there).
+  """Returns the requested languages, or all if none are requested.
 
   Raises:
-    ValueError: one that is not there; lists those that are.
+    ValueError: a language is not in `known`, or `languages` is not a list.
   """
   if isinstance(languages, str):
     raise ValueError(
-      f'languages={languages!r}: give a list, e.g. [{languages!r}]'
+      f'languages={languages!r} must be a list, e.g. [{languages!r}]'
     )
   missing = [code for code in languages or () if code not in known]
   if missing:
     raise ValueError(
-      f'language {missing[0]!r} is not in {where}, which has '
+      f'language {missing[0]!r} is not in {where}: choose from '
       + ', '.join(sorted(known))
     )
   return set(languages or known)
 
 
 def coco_id(name: str) -> int:
-  """The number in a COCO file name, the same in all its years and splits.
+  """Returns the number in a COCO file name, equal in all years and splits.
 
   Raises:
-    ValueError: it is not such a name.
+    ValueError: `name` is not a COCO file name.
 
   >>> coco_id('COCO_val2014_000000391895.jpg')
   391895
   """
-  found = _COCO.search(name) or re.search(r'(?:^|/)(\d{12})(?=\.|$)', name)
-  if not found:
+  match = _COCO.search(name) or re.search(r'(?:^|/)(\d{12})(?=\.|$)', name)
+  if not match:
     raise ValueError(
       f'{name!r} is not a COCO file name, e.g. COCO_val2014_000000391895.jpg'
     )
-  return int(found[1])
+  return int(match[1])
 
 
 def flickr_id(name: str) -> int:
-  """Flickr's own number of a photograph in Flickr8k, Flickr30k and Multi30K.
+  """Returns Flickr's number in a file name of Flickr8k, Flickr30k or Multi30K.
 
   Raises:
-    ValueError: it is not such a name.
+    ValueError: `name` is not a Flickr file name.
 
   >>> flickr_id('1000268201_693b08cb0e.jpg'), flickr_id('1000268201.jpg')
   (1000268201, 1000268201)
   """
-  found = _FLICKR.match(name.rpartition('/')[2])
-  if not found:
+  match = _FLICKR.match(name.rpartition('/')[2])
+  if not match:
     raise ValueError(
       f'{name!r} is not a Flickr file name, e.g. 1000268201_693b08cb0e.jpg'
     )
-  return int(found[1])
+  return int(match[1])
 
 
 def normalise(text: str) -> str:
-  r"""The form in which two captions are compared: NFKC, case and spaces folded.
+  r"""Returns a caption in NFKC, with case and white space folded.
 
   >>> normalise('A  DOG\u3000runs ')
   'a dog runs'
@@ -193,27 +194,27 @@ def normalise(text: str) -> str:
 
 
 def hashes(texts: Iterable[str]) -> np.ndarray:
-  """A number for each caption, int64 [M]; equal captions have equal numbers.
+  """Returns a hash of each normalised caption, int64 [M].
 
-  They are 64 bits of BLAKE2b over the normalised text: the same everywhere, and
-  two of 10^7 different captions meet with probability 3e-6.
+  Hashes are 64 bits of BLAKE2b, equal on every machine. The probability of a
+  collision among 10^7 different captions is 3e-6.
 
   >>> a, b, c = hashes(['A dog.', 'a  dog.', 'a cat.'])
   >>> bool(a == b), bool(a == c)
   (True, False)
   """
-  digest = b''.join(
+  digests = b''.join(
     hashlib.blake2b(normalise(text).encode(), digest_size=8).digest()
     for text in texts
   )
-  return np.frombuffer(digest, '<i8').astype(np.int64)
+  return np.frombuffer(digests, '<i8').astype(np.int64)
 
 
 def read_lines(path: pathlib.Path) -> list[str]:
-  """The lines of a text file, see `split_lines`.
+  """Returns the lines of a text file, see `split_lines`.
 
   Raises:
-    FileNotFoundError: it is not there.
+    FileNotFoundError: `path` is missing.
     ValueError: it is not UTF-8.
   """
   if not path.is_file():
@@ -222,10 +223,10 @@ def read_lines(path: pathlib.Path) -> list[str]:
 
 
 def split_lines(path: pathlib.Path, content: bytes) -> list[str]:
-  """Lines, whether they end in LF, CRLF or CR, the last perhaps in nothing.
+  """Splits a text at LF, CRLF and CR; a final line break is optional.
 
   Raises:
-    ValueError: `content` is not UTF-8; names `path`.
+    ValueError: `content`, read from `path`, is not UTF-8.
   """
   try:
     text = content.decode('utf-8-sig')

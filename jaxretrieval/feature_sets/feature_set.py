@@ -1,15 +1,16 @@
 """Feature sets on disk: frozen features of images and captions.
 
 A set is one folder, `<root>/<name>/<image>-<text>/1.0.0`: a TFDS data set in
-ArrayRecord files, one record for each image, made and read without TensorFlow.
-`feature_set.json` beside the records says which encoders made it and what must
-be in it, down to the sha256 of every file.
+ArrayRecord files with one record per image, written and read without
+TensorFlow. `feature_set.json` beside the records names the encoders and
+describes the content, including the sha256 of every file.
 
-Folders are local (or mounted) paths: the last step of writing is a rename, so
-that a set is either whole or not there. (Killed outright, a writer leaves a
-folder `.jaxretrieval_*` in the root that nobody reads; remove it.)
+Folders must be local or mounted paths: writing ends with a rename, so that a
+set is complete or absent. A writer that was killed leaves an unused folder
+`.jaxretrieval_*` in the root, which can be removed.
 """
 
+import hashlib
 import json
 import os
 import pathlib
@@ -28,14 +29,14 @@ RECORD = 'feature_set.json'
 
 
 class Encoders(NamedTuple):
-  """What made the features: exact, with version, preprocessing and pooling.
+  """Ids of the encoders: exact, with version, preprocessing and pooling.
 
-  Up to its first comma each is the short name that a folder carries.
+  The part of an id before the first comma is used in the name of the folder.
 
   Attributes:
-    image: e.g. 'efficientnet-lite2-pytorch 0.1.0, bicubic 260, (x-127)/128,
-      average pool'.
-    text: the same of the captions' encoder.
+    image: id of the image encoder, e.g. 'efficientnet-lite2-pytorch 0.1.0,
+      bicubic 260, (x-127)/128, average pool'.
+    text: id of the text encoder.
   """
 
   image: str
@@ -43,12 +44,12 @@ class Encoders(NamedTuple):
 
 
 class Split(NamedTuple):
-  """One split in RAM.
+  """A split in memory.
 
   Attributes:
-    captions: N images and M captions.
-    images: float16 [N, Di], as the encoder gave them (not scaled).
-    texts: float16 [M, Dt].
+    captions: captions of N images, M in total.
+    images: float16 [N, Di], unscaled output of the image encoder.
+    texts: float16 [M, Dt], output of the text encoder.
   """
 
   captions: Captions
@@ -57,22 +58,22 @@ class Split(NamedTuple):
 
 
 class Info(NamedTuple):
-  """`feature_set.json`.
+  """Content of `feature_set.json`.
 
   Attributes:
-    name: of the data set.
-    namespace: what image ids count, see `captions`; sets of the same one can
-      be compared.
-    encoders: that made the features.
-    licence: of the captions and images, one line.
-    splits: for each split `images` (N), `captions` (how many by language),
+    name: name of the data set.
+    namespace: namespace of the image ids, see `captions`; ids are comparable
+      between sets of one namespace.
+    encoders: ids of the encoders of the features.
+    licence: licence of the captions and images, one line.
+    splits: for each split `images` (N), `captions` (number by language),
       `sha256` of its arrays and texts, `image_ids_sha256` (of the sorted ids),
       `mean_squared_image_norm` and `mean_squared_text_norm`.
     image_dim: Di.
     text_dim: Dt.
     dtype: 'float16'.
     shards: for each file `bytes` and `sha256`.
-    source: for each file that the set was made from its sha256; may be empty.
+    source: sha256 of each file that the set was made from; may be empty.
   """
 
   name: str
@@ -87,10 +88,19 @@ class Info(NamedTuple):
   source: dict[str, str]
 
 
+def encoders_fingerprint(encoders: tuple[str, str]) -> np.ndarray:
+  """Returns the sha256 of the ids of both encoders, uint8 `[32]`.
+
+  A head keeps it among its constants, because checkpoints hold arrays only.
+  """
+  ids = json.dumps([*encoders]).encode()
+  return np.frombuffer(hashlib.sha256(ids).digest(), np.uint8)
+
+
 def folder_of(
   root: str | os.PathLike[str], name: str, encoders: Encoders
 ) -> pathlib.Path:
-  """Where a set is kept below `root`.
+  """Returns the folder of a set below `root`.
 
   >>> folder_of('sets', 'flickr8k', Encoders('LaBSE 2, mean', 'x')).as_posix()
   'sets/flickr8k/labse_2-x/1.0.0'
@@ -114,45 +124,48 @@ def write(
   splits: Mapping[str, Split],
   source: Mapping[str, str] | None = None,
 ) -> pathlib.Path:
-  """Checks a feature set and writes it, whole or not at all.
+  """Checks a feature set and writes it atomically.
 
   Args:
     root: `config.data.dir`.
-    name: of the set: lower-case letters, digits and `_`.
-    namespace: what the image ids count.
-    encoders: what made the features.
-    licence: of the captions and images, one line.
-    splits: any floating dtype; stored as float16.
-    source: files that the set is made from: name to sha256.
+    name: name of the set: lower-case letters, digits and `_`.
+    namespace: namespace of the image ids.
+    encoders: ids of the encoders of the features.
+    licence: licence of the captions and images, one line.
+    splits: splits in any floating dtype; they are stored in float16.
+    source: sha256 of the files that the set is made from, by name.
 
   Returns:
-    Its folder. A set that is already there is left alone if it is this one.
+    The folder of the set. An existing folder with the same content is kept.
 
   Raises:
-    ValueError: captions and images that do not fit together (see `check`),
-      rows of other lengths or dims, a feature that is NaN, infinite or above
-      65504 (named: split, row, image or caption), or another set in that place.
+    ValueError: captions and images are inconsistent (see `captions.check`),
+      arrays have wrong shapes, a feature is NaN, infinite or above 65504, or
+      the folder holds another set. The message names the split and the row.
   """
   checks.check_name('name', name)
   for field, value in zip(Encoders._fields, encoders, strict=True):
     if not re.search('[A-Za-z0-9]', value.split(',')[0]):
-      raise ValueError(f'encoders.{field}={value!r} names no encoder')
+      raise ValueError(
+        f'encoders.{field}={value!r} must name an encoder before a comma'
+      )
   if not splits:
-    raise ValueError(f'{name} has no splits')
+    raise ValueError(f'{name} has no splits: give at least one')
   kept = {
-    key: Split(*checks.stored(key, *split)) for key, split in splits.items()
+    key: Split(*checks.validate_split(key, *split))
+    for key, split in splits.items()
   }
   dims = {(s.images.shape[1], s.texts.shape[1]) for s in kept.values()}
   if len(dims) != 1:
     raise ValueError(
-      f'{name} has features of dims (image, text) {sorted(dims)} in its splits '
-      f'{list(splits)}: all splits must be made by the same encoders'
+      f'the splits {list(splits)} of {name} have features of several widths '
+      f'(image, text) {sorted(dims)}: encode all splits with the same encoders'
     )
   ((image_dim, text_dim),) = dims
   folder = folder_of(root, name, encoders)
   described = {key: checks.describe(*split) for key, split in kept.items()}
   if folder.exists():
-    return _same(folder, described, encoders)
+    return _check_same(folder, described, encoders)
   from jaxretrieval.feature_sets import records
 
   folder.parents[2].mkdir(parents=True, exist_ok=True)
@@ -186,10 +199,10 @@ def write(
     try:
       made.rename(folder)
     except OSError:
-      # Another process was first; a rename cannot replace a filled folder.
+      # Another process was faster: a rename does not replace a filled folder.
       if not folder.exists():
         raise
-      return _same(folder, described, encoders)
+      return _check_same(folder, described, encoders)
   return folder
 
 
@@ -197,15 +210,15 @@ def read_info(folder: str | os.PathLike[str]) -> Info:
   """Reads `feature_set.json`.
 
   Raises:
-    FileNotFoundError: there is no feature set.
-    ValueError: the file is broken.
+    FileNotFoundError: `folder` is not a feature set.
+    ValueError: the file is damaged.
   """
   path = pathlib.Path(folder).expanduser() / RECORD
   if not path.is_file():
     raise FileNotFoundError(
-      f'{path} is missing: {folder} is not a feature set, which is a folder '
-      '<dir>/<name>/<image>-<text>/1.0.0. python -m jaxretrieval.extract makes '
-      'one, so does config.data.source'
+      f'{path} is missing, so {folder} is not a feature set (a folder '
+      '<dir>/<name>/<image>-<text>/1.0.0): make one with python -m '
+      'jaxretrieval.extract or with config.data.source'
     )
   try:
     record = untrusted.read_json(path)
@@ -215,7 +228,8 @@ def read_info(folder: str | os.PathLike[str]) -> Info:
     return Info(**record)
   except (ValueError, KeyError, TypeError, AttributeError) as error:
     raise ValueError(
-      f'{path} is broken ({error!r}): remove {folder} and {checks.AGAIN}'
+      f'{path} is damaged ({error!r}): remove {folder} and '
+      f'{checks.REBUILD_HINT}'
     ) from error
 
 
@@ -225,37 +239,38 @@ def read(
   *,
   languages: Sequence[str] | None = None,
 ) -> Split:
-  """Reads a split into RAM, after the files' sha256.
+  """Reads a split into memory and verifies the sha256 of its files.
 
   Args:
-    folder: of the feature set.
+    folder: folder of the feature set.
     split: one of `read_info(folder).splits`.
-    languages: of the captions to keep; None keeps all. Images stay all, also
-      those without such a caption: they belong to the gallery.
+    languages: languages of the captions to keep; None keeps all. All images
+      are kept, also those without such a caption: they are candidates.
 
   Returns:
-    The split in the order it was written in, captions ordered by image.
+    The split in the order in which it was written, captions sorted by image.
 
   Raises:
-    FileNotFoundError: there is no feature set.
-    ValueError: no such split or language, or a file is not as it was written.
+    FileNotFoundError: `folder` is not a feature set.
+    ValueError: the split or a language is missing, or a file is damaged.
   """
-  # Here, so that training from arrays runs where tfds is missing.
+  # Imported here, so that the trainer imports without tensorflow_datasets.
   from jaxretrieval.feature_sets import records
 
   folder = pathlib.Path(folder).expanduser()
   info = read_info(folder)
   if split not in info.splits:
     raise ValueError(
-      f'split={split!r}: {folder} has {", ".join(sorted(info.splits))}'
+      f'split={split!r} is not in {folder}: choose one of '
+      f'{", ".join(sorted(info.splits))}'
     )
-  about = info.splits[split]
-  wanted = check_languages(languages, about['captions'], f'{info.name} {split}')
+  known = info.splits[split]['captions']
+  wanted = check_languages(languages, known, f'{info.name} {split}')
   _check_shards(folder, info, split)
-  images, texts = about['images'], sum(about['captions'].values())
+  images, texts = info.splits[split]['images'], sum(known.values())
   shapes = (images, info.image_dim), (texts, info.text_dim)
   whole = Split(*records.read(folder, split, *shapes))
-  if wanted == set(about['captions']):
+  if wanted == set(known):
     return whole
   captions = whole.captions
   keep = [row for row, code in enumerate(captions.languages) if code in wanted]
@@ -267,39 +282,39 @@ def read(
   return Split(chosen, whole.images, whole.texts[keep])
 
 
-def _same(
+def _check_same(
   folder: pathlib.Path, described: dict[str, dict[str, Any]], encoders: Encoders
 ) -> pathlib.Path:
-  """The folder, if what is there is what was to be written."""
-  there = read_info(folder)
-  if there.encoders != encoders:
+  """Returns an existing folder if it has the content to be written."""
+  existing = read_info(folder)
+  if existing.encoders != encoders:
     raise ValueError(
-      f'{folder} was made by {there.encoders}, not by {encoders}: say what '
-      'differs before the first comma, remove that folder, or choose another '
-      'config.data.dir'
+      f'{folder} was made by {existing.encoders}, not by {encoders}: name the '
+      'difference before the first comma of the id, remove that folder, or '
+      'choose another config.data.dir'
     )
-  sums = {key: about['sha256'] for key, about in described.items()}
-  if sums != {key: about['sha256'] for key, about in there.splits.items()}:
+  hashes = {key: split['sha256'] for key, split in described.items()}
+  if hashes != {key: split['sha256'] for key, split in existing.splits.items()}:
     raise ValueError(
-      f'{folder} holds other features or captions of {there.name} '
-      f'({list(there.splits)}): remove it or choose another config.data.dir'
+      f'{folder} holds other features or captions of {existing.name} '
+      f'({list(existing.splits)}): remove it or choose another config.data.dir'
     )
   return folder
 
 
 def _check_shards(folder: pathlib.Path, info: Info, split: str):
-  """Raises ValueError naming the first file that is not as written."""
-  for name, wanted in info.shards.items():
+  """Raises ValueError if a file of a split is missing or has changed."""
+  for name, written in info.shards.items():
     if not name.startswith(f'{info.name}-{split}.'):
       continue
     path = folder / name
     size = path.stat().st_size if path.is_file() else None
     if (
-      size != wanted['bytes']
-      or atomic.file_fingerprint(path) != wanted['sha256']
+      size != written['bytes']
+      or atomic.file_fingerprint(path) != written['sha256']
     ):
       raise ValueError(
-        f'{path} ({"missing" if size is None else f"{size} bytes"}, expected '
-        f'{wanted["bytes"]}) is not the file that was written: remove {folder} '
-        f'and {checks.AGAIN}'
+        f'{path} is missing or differs from the file that was written '
+        f'({"missing" if size is None else f"{size} bytes"}, expected '
+        f'{written["bytes"]}): remove {folder} and {checks.REBUILD_HINT}'
       )

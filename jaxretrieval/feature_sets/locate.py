@@ -1,4 +1,18 @@
-"""Where a feature set is: prepared once from its source, then found by name."""
+"""Locator of feature sets: prepared once from a source, then found by name.
+
+A section of the config names a set:
+
+    config.data = {
+      name: 'flickr8k' | 'multi30k' | 'coco_captions' | 'xtd10' | 'arrays'
+            | 'features',
+      source: '',         # folder of captions and precomputed features; with
+                          # 'features' the folder of a feature set
+      dir: '',            # folder of prepared sets; empty for $TFDS_DATA_DIR,
+                          # else ~/tensorflow_datasets
+      text_encoder: '',   # prefix of its id, if there are sets of several
+      ...
+    }
+"""
 
 import os
 import pathlib
@@ -27,110 +41,113 @@ MODULES = {
 }
 
 
-def find(ref: Any, block: str = 'config.data') -> pathlib.Path:
-  """The folder of the feature set that a block of the config names.
+def find(fields: Any, section: str = 'config.data') -> pathlib.Path:
+  """Returns the folder of the feature set that a config section names.
 
   Args:
-    ref: a mapping with `name`, `source`, `dir` and `text_encoder`. With the
-      name 'features', `source` is the folder of a feature set; else the folder
-      of the publisher's files and of features that go with them, needed only
-      the first time. `dir` is where sets are prepared; empty for
-      $TFDS_DATA_DIR, else ~/tensorflow_datasets. `text_encoder` is how the id
-      of the text encoder begins, whatever the case; empty for any.
-    block: what messages call it.
+    fields: a mapping with `name`, `source`, `dir` and `text_encoder`, see
+      above. Except with the name 'features', `source` is required only the
+      first time, when the set is prepared in `dir`. The case of `text_encoder`
+      is ignored.
+    section: name of the section in error messages.
 
   Returns:
-    The folder, for `features.read_info` and `features.read`.
+    The folder, for `feature_set.read_info` and `feature_set.read`.
 
   Raises:
-    FileNotFoundError: it is not there, or files of the source are missing.
-    ValueError: an unknown name; sets of several encoders under this name; or
-      what is there was made from other files than `source`.
+    FileNotFoundError: the set, or a file of its source, is missing.
+    ValueError: the name is unknown, sets of several encoders match, or the
+      existing set was made from other files than `source`.
   """
-  name, source = ref['name'], ref['source']
+  name, source = fields['name'], fields['source']
   if name not in (*MODULES, 'features'):
     raise ValueError(
-      f'{block}.name={name!r} is not one of {[*MODULES, "features"]}'
+      f'{section}.name={name!r} must be one of '
+      f'{", ".join([*MODULES, "features"])}'
     )
   if name == 'features' and not source:
     raise ValueError(
-      f"{block}.name='features' needs {block}.source, the folder of a feature "
-      'set: python -m jaxretrieval.extract writes one, and so does make '
+      f"{section}.name='features' requires {section}.source, the folder of a "
+      'feature set: make one with python -m jaxretrieval.extract or with make '
       'retrieval (runs/numbers/set)'
     )
-  root = ref['dir'] or os.environ.get('TFDS_DATA_DIR')
+  root = fields['dir'] or os.environ.get('TFDS_DATA_DIR')
   root = pathlib.Path(root or '~/tensorflow_datasets').expanduser()
   if name == 'features':
-    there = [pathlib.Path(source).expanduser()]
+    folders = [pathlib.Path(source).expanduser()]
   elif source:
     path = pathlib.Path(source).expanduser()
     if not path.is_dir():
-      raise FileNotFoundError(f'{block}.source={source!r} is no folder')
-    there = [_prepared_from(name, path, root)]
+      raise FileNotFoundError(f'{section}.source={source!r} is not a folder')
+    folders = [_prepare(name, path, root)]
   else:
-    there = sorted(
+    folders = sorted(
       path.parent
       for path in root.glob(f'{name}/*/{checks.VERSION}/{feature_set.RECORD}')
     )
-  return _only(
-    {path: feature_set.read_info(path) for path in there}, ref, root, block
-  )
+  infos = {path: feature_set.read_info(path) for path in folders}
+  return _select(infos, fields, root, section)
 
 
-def _only(
-  there: dict[pathlib.Path, feature_set.Info],
-  ref: Any,
+def _select(
+  infos: dict[pathlib.Path, feature_set.Info],
+  fields: Any,
   root: pathlib.Path,
-  block: str,
+  section: str,
 ) -> pathlib.Path:
-  """The one of the sets whose text encoder is the one that is wanted."""
-  if not there:
-    others = sorted(str(path) for path in root.glob(f'{ref["name"]}/*/*'))
-    there_is = f' (but {others[0]})' if others else ''
+  """Returns the one folder whose text encoder matches the config."""
+  name = fields['name']
+  if not infos:
+    others = sorted(str(path) for path in root.glob(f'{name}/*/*'))
+    other = f' ({others[0]} has another version)' if others else ''
     raise FileNotFoundError(
-      f'{ref["name"]} is not in {root}: there is no {ref["name"]}/<encoders>/'
-      f'{checks.VERSION}/{feature_set.RECORD}{there_is}. Set {block}.source to '
-      'the folder of its files and features, to have it prepared there, or '
-      f'{block}.dir to the folder of sets prepared before; or '
-      f"{block}.name='features' and "
-      f'{block}.source to what python -m jaxretrieval.extract has written'
+      f'{name} is not in {root}: {name}/<encoders>/{checks.VERSION}/'
+      f'{feature_set.RECORD} is missing{other}. Set {section}.source to the '
+      'folder of its captions and features to prepare it, set '
+      f'{section}.dir to the folder of prepared sets, or set '
+      f"{section}.name='features' and {section}.source to a folder written by "
+      'python -m jaxretrieval.extract'
     )
-  texts = {path: info.encoders.text for path, info in there.items()}
-  wanted = ref['text_encoder']
-  fit = [p for p, t in texts.items() if t.lower().startswith(wanted.lower())]
-  if len(fit) != 1:
-    sets = ', '.join(path.parent.name for path in there)
+  prefix = fields['text_encoder']
+  matches = [
+    path
+    for path, info in infos.items()
+    if info.encoders.text.lower().startswith(prefix.lower())
+  ]
+  if len(matches) != 1:
+    sets = ', '.join(path.parent.name for path in infos)
     raise ValueError(
-      f'{block}.text_encoder={wanted!r} fits {len(fit)} of the sets in '
-      f'{root / ref["name"]}: {sets}. Set it to the beginning of the text '
-      f"encoder's id, or {block}.name='features' and {block}.source to the "
-      'folder of one'
+      f'{section}.text_encoder={prefix!r} matches {len(matches)} of the sets '
+      f'in {root / name}: {sets}. Set it to a prefix of the id of one text '
+      f"encoder, or set {section}.name='features' and {section}.source to the "
+      'folder of one set'
     )
-  return fit[0]
+  return matches[0]
 
 
-def _prepared_from(
+def _prepare(
   name: str, source: pathlib.Path, root: pathlib.Path
 ) -> pathlib.Path:
+  """Returns the set made from `source`, after writing it if necessary."""
   module = MODULES[name]
   if module is flickr8k:
     encoders = flickr8k.encoders(source)
   else:
     encoders = ready_made.encoders(source)
-  sums = _sums(source, module.FILES + ready_made.FILES)
+  hashes = _file_hashes(source, module.FILES + ready_made.FILES)
   folder = feature_set.folder_of(root, name, encoders)
   if folder.exists():
-    there = feature_set.read_info(folder)
-    if there.source != sums or there.encoders != encoders:
-      differs = sorted(
+    existing = feature_set.read_info(folder)
+    if existing.source != hashes or existing.encoders != encoders:
+      changed = sorted(
         path
-        for path in sums.keys() | there.source.keys()
-        if sums.get(path) != there.source.get(path)
+        for path in hashes.keys() | existing.source.keys()
+        if hashes.get(path) != existing.source.get(path)
       )
       raise ValueError(
-        f'the source {str(source)!r} is not what {folder} was made from '
-        f'({", ".join(differs) or "the encoders"} differ): remove that folder, '
-        'choose another dir, or leave the source empty'
+        f'{folder} was made from other files than source={str(source)!r} '
+        f'(changed: {", ".join(changed) or "the encoders"}): remove that '
+        'folder, choose another dir, or leave source empty'
       )
     return folder
   tqdm.write(f'Preparing {folder} from {source}', file=sys.stderr)
@@ -150,12 +167,14 @@ def _prepared_from(
     encoders=encoders,
     licence=licence,
     splits=splits,
-    source=sums,
+    source=hashes,
   )
 
 
-def _sums(source: pathlib.Path, patterns: tuple[str, ...]) -> dict[str, str]:
-  """The sha256 of each file that a set is made from, by its name."""
+def _file_hashes(
+  source: pathlib.Path, patterns: tuple[str, ...]
+) -> dict[str, str]:
+  """Returns the sha256 of each file that a set is made from, by name."""
   paths = {path for pattern in patterns for path in source.glob(pattern)}
   named = {path.relative_to(source).as_posix(): path for path in paths}
   return {

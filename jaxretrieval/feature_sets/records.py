@@ -1,4 +1,4 @@
-"""The records of a feature set: a TFDS builder, and reading them fast."""
+"""Records of a feature set: a TFDS builder, and a fast reader."""
 
 import contextlib
 import pathlib
@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from jaxmix.files import untrusted
 from jaxretrieval.feature_sets.captions import Captions, hashes
-from jaxretrieval.feature_sets.checks import AGAIN, VERSION
+from jaxretrieval.feature_sets.checks import REBUILD_HINT, VERSION
 
 
 def prepare(
@@ -22,14 +22,14 @@ def prepare(
   config: str,
   splits: Mapping[str, tuple[Captions, np.ndarray, np.ndarray]],
 ) -> pathlib.Path:
-  """Writes a TFDS data set `<work>/<name>/<config>/<VERSION>`.
+  """Writes a TFDS data set and returns its folder.
 
   Args:
-    work: an empty folder.
-    name: of the data set.
-    config: its one config.
-    splits: captions ordered by image, images float16 [N, Di], texts float16
-      [M, Dt]; records keep the order of the images.
+    work: an empty folder; the set goes to `<work>/<name>/<config>/<VERSION>`.
+    name: name of the data set.
+    config: name of its builder config.
+    splits: for each split captions sorted by image, images float16 [N, Di] and
+      texts float16 [M, Dt]; records keep the order of the images.
   """
   first = next(iter(splits.values()))
 
@@ -43,8 +43,8 @@ def prepare(
     data_dir=work,
     file_format='array_record',
   )
-  tfds.disable_progress_bar()  # its bars count files; ours count images
-  with contextlib.redirect_stdout(None):  # it tells of the work folder
+  tfds.disable_progress_bar()  # its bars count files; ours counts images
+  with contextlib.redirect_stdout(None):  # it prints the temporary folder
     builder.download_and_prepare()
   return pathlib.Path(builder.data_dir)
 
@@ -86,9 +86,9 @@ class _FeatureSet(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   def _generate_examples(self, key):
     captions, images, texts = self._splits[key]
     ends = np.cumsum(np.bincount(captions.image_index, minlength=len(images)))
-    numbers = hashes(captions.texts)
-    said = np.array([text.encode() for text in captions.texts], object)
-    codes = np.array([code.encode() for code in captions.languages], object)
+    caption_hashes = hashes(captions.texts)
+    texts_utf8 = np.array([text.encode() for text in captions.texts], object)
+    languages = np.array([code.encode() for code in captions.languages], object)
     for i in tqdm(range(len(images)), f'{self.name} {key}', delay=5):
       rows = slice(ends[i - 1] if i else 0, ends[i])
       yield (
@@ -98,9 +98,9 @@ class _FeatureSet(tfds.core.GeneratorBasedBuilder, skip_registration=True):
           'image_name': captions.image_names[i],
           'image': images[i],
           'texts': texts[rows],
-          'languages': codes[rows],
-          'captions': said[rows],
-          'caption_hashes': numbers[rows],
+          'languages': languages[rows],
+          'captions': texts_utf8[rows],
+          'caption_hashes': caption_hashes[rows],
         },
       )
 
@@ -111,10 +111,10 @@ def read(
   image_shape: tuple[int, int],
   text_shape: tuple[int, int],
 ) -> tuple[Captions, np.ndarray, np.ndarray]:
-  """Reads a split that `prepare` wrote, as it was given.
+  """Reads a split that `prepare` wrote.
 
   Args:
-    folder: that `prepare` returned.
+    folder: folder that `prepare` returned.
     split: name of the split.
     image_shape: (N, Di).
     text_shape: (M, Dt).
@@ -123,83 +123,84 @@ def read(
     Captions, images float16 [N, Di], texts float16 [M, Dt].
 
   Raises:
-    ValueError: a file cannot be read, or does not hold so many features.
+    ValueError: a file cannot be read, or has another number of features.
   """
   images = np.empty(image_shape, np.float16)
   texts = np.empty(text_shape, np.float16)
-  ids, names, counts, codes, said = [], [], [], [], []
+  ids, names, counts, languages, captions = [], [], [], [], []
   with tqdm(total=len(images), desc=f'Reading {split}', delay=5) as bar:
-    for block in _blocks(folder, split):
-      _fill(images, len(ids), block, 'image', len(block))
-      ids += [record['image_id'].int64_list.value[0] for record in block]
-      names += [record['image_name'].bytes_list.value[0] for record in block]
-      start = len(said)
-      for record in block:
-        some = record['captions'].bytes_list.value
-        counts.append(len(some))
-        said.extend(some)
-        codes.extend(record['languages'].bytes_list.value)
-      _fill(texts, start, block, 'texts', len(said) - start)
-      bar.update(len(block))
-  if (len(ids), len(said)) != (len(images), len(texts)):
+    for batch in _batches(folder, split):
+      _fill(images, len(ids), batch, 'image', len(batch))
+      ids += [record['image_id'].int64_list.value[0] for record in batch]
+      names += [record['image_name'].bytes_list.value[0] for record in batch]
+      start = len(captions)
+      for record in batch:
+        values = record['captions'].bytes_list.value
+        counts.append(len(values))
+        captions.extend(values)
+        languages.extend(record['languages'].bytes_list.value)
+      _fill(texts, start, batch, 'texts', len(captions) - start)
+      bar.update(len(batch))
+  if (len(ids), len(captions)) != (len(images), len(texts)):
     raise ValueError(
-      f'{folder} holds {len(ids)} images and {len(said)} captions of {split}, '
-      f'feature_set.json says {len(images)} and {len(texts)}: {AGAIN}'
+      f'{folder} holds {len(ids)} images and {len(captions)} captions of '
+      f'{split}, but feature_set.json declares {len(images)} and {len(texts)}: '
+      f'{REBUILD_HINT}'
     )
-  captions = Captions(
+  result = Captions(
     image_ids=np.array(ids, np.int64),
     image_names=[name.decode() for name in names],
-    texts=[text.decode() for text in said],
-    languages=[sys.intern(code.decode()) for code in codes],
+    texts=[text.decode() for text in captions],
+    languages=[sys.intern(code.decode()) for code in languages],
     image_index=np.repeat(np.arange(len(ids), dtype=np.int32), counts),
   )
-  return captions, images, texts
+  return result, images, texts
 
 
-def _blocks(folder: pathlib.Path, split: str) -> Iterator[list[Any]]:
-  """Blocks of records in order; each gives `record[name].bytes_list.value`.
+def _batches(folder: pathlib.Path, split: str) -> Iterator[list[Any]]:
+  """Yields batches of parsed records in order.
 
-  By hand: tfds' own way of decoding takes several times as long.
+  Records are parsed here, because TFDS decoding takes several times as long.
   """
   for name in 'dataset_info.json', 'features.json':
-    # Reading a pipe would wait for ever.
+    # Reading a pipe would block forever.
     if not (folder / name).is_file():
       raise ValueError(
-        f'{folder / name} is missing or no plain file: remove {folder} and '
-        f'{AGAIN}'
+        f'{folder / name} is missing or is not a regular file: remove {folder} '
+        f'and {REBUILD_HINT}'
       )
   try:
     builder: Any = untrusted.open_prepared(folder)
     source = builder.as_data_source(
       split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
     )
-  except Exception as error:  # of protobuf, json and tfds
+  except Exception as error:  # errors of protobuf, json and tfds
     raise ValueError(
-      f'{folder} is described by dataset_info.json and features.json in a way '
-      f'that tfds cannot read ({error!r}): remove it and {AGAIN}'
+      f'tfds cannot read dataset_info.json and features.json of {folder} '
+      f'({error!r}): remove it and {REBUILD_HINT}'
     ) from error
   parse = tf_example_pb2.Example.FromString  # pyright: ignore
-  block = 1000  # keeps the records' own memory small
-  for start in range(0, len(source), block):
+  batch_size = 1000  # bounds the memory of the serialized records
+  for start in range(0, len(source), batch_size):
     try:
-      stop = min(start + block, len(source))
+      stop = min(start + batch_size, len(source))
       records = source.__getitems__(range(start, stop))
-    except RuntimeError as error:  # array_record's; seldom names the file
+    except RuntimeError as error:  # of array_record; it may not name the file
       raise ValueError(f'{folder} cannot be read: {error}') from error
     yield [parse(record).features.feature for record in records]
 
 
 def _fill(
-  array: np.ndarray, start: int, block: list[Any], field: str, rows: int
+  array: np.ndarray, start: int, batch: list[Any], field: str, rows: int
 ) -> None:
-  """Puts the features of a block into `rows` rows of an array."""
-  data = b''.join([record[field].bytes_list.value[0] for record in block])
-  found = np.frombuffer(data, '<f2')
-  into = array[start : start + rows]
-  if found.size != into.size or len(into) != rows:
+  """Copies the features of a batch of records into `rows` rows of an array."""
+  data = b''.join([record[field].bytes_list.value[0] for record in batch])
+  values = np.frombuffer(data, '<f2')
+  target = array[start : start + rows]
+  if values.size != target.size or len(target) != rows:
     raise ValueError(
-      f'{field} features of the images from {start} on have {found.size} '
-      f'numbers for {rows} rows of {array.shape[1]}, of {len(array)} in all: '
-      f'they are not what feature_set.json says; {AGAIN}'
+      f'{field!r} from row {start} on holds {values.size} numbers, '
+      f'but feature_set.json declares {len(target)} rows of {array.shape[1]} '
+      f'(of {len(array)} in total): {REBUILD_HINT}'
     )
-  into[:] = found.reshape(into.shape)
+  target[:] = values.reshape(target.shape)

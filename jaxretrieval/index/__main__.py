@@ -1,4 +1,12 @@
-"""Exports a gallery that can be searched with sentences."""
+"""Command: exports images that can be searched with sentences.
+
+  python -m jaxretrieval.index --run runs/m3l/export --features sets/mine/... \
+    --split test --out index
+
+With `--gallery galleries/web` in place of `--split` the images are those of an
+image store, and `--features` is any feature set of the encoders that the head
+was trained on. See `index_files` for the files.
+"""
 
 import argparse
 import pathlib
@@ -18,27 +26,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
   """Runs the command; returns its exit code."""
   parser = argparse.ArgumentParser(
     prog='python -m jaxretrieval.index',
-    description='Exports a gallery that can be searched with sentences.',
+    description='Exports images that can be searched with sentences.',
   )
   add = parser.add_argument
-  add('--run', type=pathlib.Path, required=True, help='an exported head')
-  add('--features', type=pathlib.Path, required=True, help='a feature set')
-  either = parser.add_mutually_exclusive_group(required=True)
-  either.add_argument('--split', help='of the feature set')
-  either.add_argument('--gallery', type=pathlib.Path, help='or its images')
-  add('--out', type=pathlib.Path, required=True, help='the folder to write')
+  add('--run', type=pathlib.Path, required=True, help='folder of a head')
+  add(
+    '--features',
+    type=pathlib.Path,
+    required=True,
+    help='folder of a feature set',
+  )
+  images = parser.add_mutually_exclusive_group(required=True)
+  images.add_argument('--split', help='split of the feature set')
+  images.add_argument(
+    '--gallery', type=pathlib.Path, help='folder of an image store'
+  )
+  add('--out', type=pathlib.Path, required=True, help='folder of the index')
   options = parser.parse_args(arguments)
   try:
-    images = options.gallery or options.split
-    out = write(options.run, options.features, images, options.out)
+    source = options.gallery or options.split
+    out = write(options.run, options.features, source, options.out)
   except (OSError, ValueError) as error:
     print(f'error: {error}', file=sys.stderr)
     return 2
   info = read_info(out / RECORD)
-  exact = 'with FAISS' if FAISS in info['files'] else 'without FAISS'
+  details = 'with FAISS' if FAISS in info['files'] else 'without FAISS'
   if info['version'] == SHARDED:
-    exact = f'searched from {len(info["shards"])} shards on disk'
-  print(f'{out}: {info["images"]} images, {exact}')
+    details = f'searched from {len(info["shards"])} shards on disk'
+  print(f'{out}: {info["images"]} images, {details}')
   return 0
 
 

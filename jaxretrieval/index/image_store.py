@@ -1,10 +1,10 @@
-"""Galleries on disk: features of pictures without captions, in shards.
+"""Image store: features of images without captions, on disk, in shards.
 
-A gallery is one folder. `shards/` has two files for each shard: NAME.npy,
-features float16 [n, D], and NAME.json, which pictures they are of. What is said
-of the whole, `gallery.json`, is the names of the shards and who made them: no
-file and no process ever holds something of every picture. Shards are written by
-processes that know nothing of each other, each whole or not at all.
+An image store is one folder. `shards/` has two files for each shard: NAME.npy,
+the features float16 [n, D], and NAME.json, the names and ids of the images.
+`gallery.json` lists the shards and names the encoder. No file and no process
+holds an entry for every image. Processes write shards independently of each
+other, and each shard atomically.
 """
 
 import json
@@ -21,14 +21,14 @@ RECORD = 'gallery.json'
 SHARDS = 'shards'
 
 
-class Gallery(NamedTuple):
-  """`gallery.json`.
+class ImageStore(NamedTuple):
+  """Content of `gallery.json`.
 
   Attributes:
     encoder: id of the image encoder.
-    namespace: what image ids count, see `captions`.
-    licence: of the pictures, one line.
-    shards: their names, in the order of their rows.
+    namespace: namespace of the image ids, see `captions`.
+    licence: licence of the images, one line.
+    shards: names of the shards, in the order of their rows.
   """
 
   encoder: str
@@ -37,16 +37,17 @@ class Gallery(NamedTuple):
   shards: list[str]
 
 
-class Record(NamedTuple):
-  """`shards/NAME.json`; n pictures.
+class ShardRecord(NamedTuple):
+  """Content of `shards/NAME.json`, the record of n images.
 
   Attributes:
-    encoder: as in `Gallery`.
-    source: what the shard was made from; another one is another shard.
-    names: [n] of the pictures.
-    ids: [n], 63 bits.
-    bad: of each picture that cannot be used, by name, why.
-    sha256: of `shards/NAME.npy`.
+    encoder: as in `ImageStore`.
+    source: fingerprint of the images that the shard was made from; a shard with
+      another fingerprint is encoded again.
+    names: [n] names of the images.
+    ids: [n] ids of the images, 63 bits.
+    bad: the reason why an image cannot be used, by name.
+    sha256: sha256 of `shards/NAME.npy`.
   """
 
   encoder: str
@@ -57,77 +58,80 @@ class Record(NamedTuple):
   sha256: str
 
 
-def start(folder: pathlib.Path, wanted: Gallery) -> None:
-  """Begins a gallery, or goes on with it; the list of its shards may change.
+def start(folder: pathlib.Path, store: ImageStore) -> None:
+  """Creates an image store, or resumes it; its list of shards may change.
 
   Raises:
-    ValueError: what is there differs in its encoder, namespace or licence.
+    ValueError: the existing store differs in encoder, namespace or licence.
   """
   path = folder / RECORD
-  there = read_info(folder) if path.exists() else None
-  if there:
-    differ = [
+  existing = read_info(folder) if path.exists() else None
+  if existing:
+    differences = [
       field
       for field in ('encoder', 'namespace', 'licence')
-      if getattr(there, field) != getattr(wanted, field)
+      if getattr(existing, field) != getattr(store, field)
     ]
-    if differ:
+    if differences:
       raise ValueError(
-        f'{folder} belongs to a gallery that differs in: {", ".join(differ)}. '
-        'Give this one another --out, or remove that folder to begin anew'
+        f'{folder} is an image store with another {", ".join(differences)}: '
+        'choose another --out, or remove that folder to start again'
       )
   (folder / SHARDS).mkdir(parents=True, exist_ok=True)
-  if there != wanted:
-    described = {'version': VERSION} | wanted._asdict()
+  if existing != store:
+    content = {'version': VERSION} | store._asdict()
     with atomic.open_atomic(path) as file:
-      file.write(json.dumps(described, indent=1).encode())
+      file.write(json.dumps(content, indent=1).encode())
 
 
-def read_info(folder: pathlib.Path) -> Gallery:
+def read_info(folder: pathlib.Path) -> ImageStore:
   """Reads `gallery.json`.
 
   Raises:
-    FileNotFoundError: there is no gallery.
-    ValueError: the file is broken, or of another version.
+    FileNotFoundError: `folder` is not an image store.
+    ValueError: the file is damaged, or has another version.
   """
   path = folder / RECORD
   if not path.is_file():
     raise FileNotFoundError(
-      f'{path} is missing: {folder} is no gallery; python -m '
-      'jaxretrieval.extract.gallery makes one'
+      f'{path} is missing, so {folder} is not an image store: make one with '
+      'python -m jaxretrieval.extract.gallery'
     )
   try:
-    found = untrusted.read_json(path, untrusted.MAX_CAPTIONS)
-    version = found.pop('version')
-    info = Gallery(**found)
+    content = untrusted.read_json(path, untrusted.MAX_CAPTIONS)
+    version = content.pop('version')
+    info = ImageStore(**content)
     for name in info.shards:
       check_shard_name(path, name)
   except (ValueError, KeyError, TypeError, AttributeError) as error:
-    raise ValueError(f'{path} is broken: {error!r}') from error
+    raise ValueError(f'{path} is damaged: {error!r}') from error
   if version != VERSION:
-    raise ValueError(f'{path}: version {version}, this program reads {VERSION}')
+    raise ValueError(
+      f'{path} has version {version}, but this program reads {VERSION}'
+    )
   return info
 
 
 def save(
-  folder: pathlib.Path, name: str, record: Record, features: np.ndarray
+  folder: pathlib.Path, name: str, record: ShardRecord, features: np.ndarray
 ) -> None:
-  """Writes a shard; `record.sha256` is filled in.
+  """Writes a shard and its record, with `record.sha256` filled in.
 
-  The record last: a shard without one is not there. Not forced to the disk:
-  what a power cut leaves half-written has not its sha256, and is done again.
+  The record is written last: a shard without a record counts as missing. Files
+  are not synced to disk: a file that a power cut truncated has another sha256,
+  and its shard is encoded again.
 
   Args:
-    folder: of the gallery.
-    name: of the shard.
-    record: of n pictures.
+    folder: folder of the image store.
+    name: name of the shard.
+    record: record of n images.
     features: float16 [n, D].
   """
   path, record_path = paths(folder, name)
   with atomic.open_atomic(path) as file:
     np.save(file, features, allow_pickle=False)
     file.flush()
-    # Of the file written here: another process may write the same shard.
+    # Hash the temporary file: another process may write the same shard.
     record = record._replace(
       sha256=atomic.file_fingerprint(pathlib.Path(file.name))
     )
@@ -135,24 +139,26 @@ def save(
     file.write(json.dumps(record._asdict()).encode())
 
 
-def read_record(path: pathlib.Path) -> Record:
+def read_record(path: pathlib.Path) -> ShardRecord:
   """Reads `shards/NAME.json`.
 
   Raises:
-    OSError: it cannot be read, or is not there.
-    ValueError: it is broken.
+    OSError: the file is missing or cannot be read.
+    ValueError: it is damaged.
   """
   try:
-    record = Record(**untrusted.read_json(path, untrusted.MAX_CAPTIONS))
+    record = ShardRecord(**untrusted.read_json(path, untrusted.MAX_CAPTIONS))
     if len(record.names) != len(record.ids):
-      raise ValueError('as many ids as names are needed')
+      raise ValueError(
+        f'{len(record.names)} names and {len(record.ids)} ids must be as many'
+      )
   except (ValueError, TypeError) as error:
-    raise ValueError(f'{path} is broken: {error!r}') from error
+    raise ValueError(f'{path} is damaged: {error!r}') from error
   return record
 
 
-def load(folder: pathlib.Path, name: str) -> Record | None:
-  """The record of a shard, after its sha256; None if there is no whole one."""
+def load(folder: pathlib.Path, name: str) -> ShardRecord | None:
+  """Returns the record of a shard; None if it is missing or damaged."""
   path, record_path = paths(folder, name)
   try:
     record = read_record(record_path)
@@ -162,35 +168,35 @@ def load(folder: pathlib.Path, name: str) -> Record | None:
 
 
 def read_features(path: pathlib.Path, start: int, stop: int) -> np.ndarray:
-  """Rows `start` to `stop` of a shard's features, float16; no more are read.
+  """Reads rows `start` to `stop` of a shard's features, float16.
 
   Raises:
-    FileNotFoundError: it is not there.
-    ValueError: it does not hold them.
+    FileNotFoundError: the file is missing.
+    ValueError: it does not contain these rows.
   """
   array = untrusted.load_array(path, mapped=True)
   if array.ndim != 2 or array.dtype != np.float16 or stop > len(array):
     raise ValueError(
-      f'{path} is {array.dtype} {list(array.shape)}, expected float16 [n, D] '
-      f'with {stop} rows or more: make it again'
+      f'{path} is {array.dtype} {list(array.shape)}; it must be float16 [n, D] '
+      f'with {stop} rows or more: run jaxretrieval.extract.gallery again'
     )
   return np.array(array[start:stop])
 
 
 def missing(folder: pathlib.Path, shards: list[str]) -> list[str]:
-  """The shards that have no record yet, by one look at the folder."""
-  there = set(os.listdir(folder / SHARDS))
-  return [name for name in shards if f'{name}.json' not in there]
+  """Returns the shards that have no record, from one directory listing."""
+  files = set(os.listdir(folder / SHARDS))
+  return [name for name in shards if f'{name}.json' not in files]
 
 
 def paths(folder: pathlib.Path, name: str) -> tuple[pathlib.Path, pathlib.Path]:
-  """Of a shard's features and of its record."""
-  place = folder / SHARDS
-  return place / f'{name}.npy', place / f'{name}.json'
+  """Returns the paths of a shard's features and of its record."""
+  shards = folder / SHARDS
+  return shards / f'{name}.npy', shards / f'{name}.json'
 
 
 def check_shard_name(where: pathlib.Path, name: Any) -> None:
-  """Raises ValueError for a shard that would not lie in `shards/`."""
+  """Raises ValueError if a shard would be outside of `shards/`."""
   untrusted.check_file_name(where, name)
   if '/' in name:
-    raise ValueError(f'{where} names the shard {name!r}: it may have no /')
+    raise ValueError(f'{where} names the shard {name!r}, which contains a /')

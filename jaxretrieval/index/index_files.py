@@ -1,18 +1,15 @@
-"""Exports a gallery that can be searched with sentences.
+"""Index files: images that can be searched with sentences.
 
-  python -m jaxretrieval.index --run runs/m3l/export --features sets/mine/... \
-    --split test --out index
+An index is one folder. It holds everything that a search needs except for the
+text encoder, whose id it records: `gallery.npy`, image features divided by the
+head's scale, float32 [N, D]; `ids.npy` and `names.json`; `head/`, the exported
+head; `gallery.faiss`, an exact FAISS index, if faiss is installed (pip install
+faiss-cpu); and `index.json`: encoders, scale, licence, counts and the sha256 of
+each file.
 
-The index is one folder with all that a search needs but the text encoder, whose
-id it names: `gallery.npy`, image features divided by the head's scale, float32
-[N, D]; `ids.npy` and `names.json`; `head/`, the exported head; `gallery.faiss`,
-an exact FAISS index, if faiss is installed (pip install faiss-cpu); and
-`index.json`: encoders, scale, licence, counts and the sha256 of each file.
-
-With `--gallery galleries/web` in place of `--split` the images are those of a
-gallery, and stay as they are: `shards/` has its files, as hard links where that
-can be. They are searched from the disk, and no file or list of all of them is
-made. `--features` is then any set by the encoders that the head was trained on.
+The index of an image store has its files as hard links in `shards/` (or copies,
+on another file system) instead of `gallery.npy`, `ids.npy` and `names.json`.
+They are searched from disk; no file or list of all images is made.
 """
 
 import json
@@ -35,7 +32,7 @@ from jaxretrieval.index import (
 )
 
 VERSION = 1
-SHARDED = 2  # the version of an index of a gallery
+SHARDED = 2  # version of the index of an image store
 RECORD = 'index.json'
 GALLERY = 'gallery.npy'
 FAISS = 'gallery.faiss'
@@ -43,23 +40,24 @@ HEAD = ('arrays.npz', 'export.json')
 
 
 class Index(NamedTuple):
-  """An index; N images.
+  """An index of N images.
 
   Attributes:
-    gallery: float32 [N, D], divided by `head.scale`; in RAM, or read by slices.
-    ids: int64 [N], as in the feature set or the gallery.
-    names: [N] of the images.
-    head: maps text features into the gallery's space.
-    info: what `index.json` says.
-    flat: FAISS' own index of the gallery; None without.
+    features: float32 [N, D], divided by `head.scale`; in memory, or read from
+      disk by slices.
+    ids: int64 [N], as in the feature set or image store.
+    names: [N] names of the images.
+    head: maps text features into the space of `features`.
+    info: content of `index.json`.
+    faiss_index: FAISS index of `features`; None if there is none.
   """
 
-  gallery: np.ndarray | sharded_array.Features
+  features: np.ndarray | sharded_array.Features
   ids: np.ndarray | sharded_array.Column
   names: list[str] | sharded_array.Column
   head: exported_head.ExportedHead
   info: Mapping[str, Any]
-  flat: Any
+  faiss_index: Any
 
 
 def write(
@@ -68,99 +66,100 @@ def write(
   images: str | pathlib.Path,
   out: pathlib.Path,
 ) -> pathlib.Path:
-  """Writes an index, whole or not at all.
+  """Writes an index atomically.
 
   Args:
-    run: an exported head, as `python -m launch.export` writes it.
-    folder: of a feature set by the encoders that the head was trained on.
-    images: a split of that set; or the folder of a gallery.
-    out: where the index goes; must not be there yet. On the file system of the
-      gallery, it takes no space.
+    run: an exported head, written by `python -m launch.export`.
+    folder: a feature set of the encoders that the head was trained on.
+    images: a split of that set (str), or the folder of an image store (Path).
+    out: folder of the index, which must not exist. On the file system of the
+      image store, the index takes no space.
 
   Returns:
     `out`.
 
   Raises:
-    FileNotFoundError: there is no such head, feature set or gallery.
-    ValueError: head and features are of other encoders, `out` is there, or as
-      `features.read` or `sharded.link`.
+    FileNotFoundError: the head, the feature set or the image store is missing.
+    ValueError: head and features have different encoders, `out` exists, or see
+      `feature_set.read` and `sharded.link`.
   """
   if out.exists():
-    raise ValueError(f'{out} is there: remove it, or choose another --out')
+    raise ValueError(f'{out} exists: remove it, or choose another --out')
   for name in HEAD:
     if not (run / name).is_file():
       raise FileNotFoundError(
-        f'{run / name} is missing: python -m launch.export WORKDIR writes it'
+        f'{run / name} is missing: write it with python -m launch.export '
+        'WORKDIR'
       )
   head = exported_head.load(run)
   info = feature_set.read_info(folder)
   head.check_encoders(info.encoders)
   out.parent.mkdir(parents=True, exist_ok=True)
   with tempfile.TemporaryDirectory(prefix='.index_', dir=out.parent) as work:
-    made = pathlib.Path(work, 'index')
-    (made / 'head').mkdir(parents=True)
+    partial = pathlib.Path(work, 'index')
+    (partial / 'head').mkdir(parents=True)
     for name in HEAD:
-      shutil.copy(run / name, made / 'head')
+      shutil.copy(run / name, partial / 'head')
     if isinstance(images, str):
-      described = _save_split(made, folder, images, info, head.scale)
+      content = _save_split(partial, folder, images, info, head.scale)
     else:
-      described = _link_gallery(made, images, info)
-    described |= {
+      content = _link_store(partial, images, info)
+    content |= {
       'encoders': info.encoders._asdict(),
       'scale': head.scale,
       'image_dim': info.image_dim,
       'text_dim': info.text_dim,
       'step': head.step,
     }
-    (made / RECORD).write_text(
-      json.dumps(described, indent=2, ensure_ascii=False) + '\n', 'utf-8'
+    (partial / RECORD).write_text(
+      json.dumps(content, indent=2, ensure_ascii=False) + '\n', 'utf-8'
     )
-    made.rename(out)
+    partial.rename(out)
   return out
 
 
 def _save_split(
-  made: pathlib.Path,
+  index: pathlib.Path,
   folder: pathlib.Path,
-  split: str,
+  name: str,
   info: feature_set.Info,
   scale: float,
 ) -> dict[str, Any]:
-  whole = feature_set.read(folder, split)
-  images = whole.images.astype(np.float32) / np.float32(scale)
-  np.save(made / GALLERY, images, allow_pickle=False)
-  np.save(made / 'ids.npy', whole.captions.image_ids, allow_pickle=False)
-  (made / 'names.json').write_text(
-    json.dumps(whole.captions.image_names, ensure_ascii=False), 'utf-8'
+  split = feature_set.read(folder, name)
+  images = split.images.astype(np.float32) / np.float32(scale)
+  np.save(index / GALLERY, images, allow_pickle=False)
+  np.save(index / 'ids.npy', split.captions.image_ids, allow_pickle=False)
+  (index / 'names.json').write_text(
+    json.dumps(split.captions.image_names, ensure_ascii=False), 'utf-8'
   )
   faiss = load_faiss()
   if faiss is not None:
-    flat = faiss.IndexFlatL2(images.shape[1])
-    flat.add(images)
-    faiss.write_index(flat, str(made / FAISS))
+    faiss_index = faiss.IndexFlatL2(images.shape[1])
+    faiss_index.add(images)
+    faiss.write_index(faiss_index, str(index / FAISS))
   return {
     'version': VERSION,
     'name': info.name,
-    'split': split,
-    'split_sha256': info.splits[split]['sha256'],
+    'split': name,
+    'split_sha256': info.splits[name]['sha256'],
     'namespace': info.namespace,
     'licence': info.licence,
     'images': len(images),
-    'files': _sums(made),
+    'files': _file_hashes(index),
   }
 
 
-def _link_gallery(
-  made: pathlib.Path, images: pathlib.Path, info: feature_set.Info
+def _link_store(
+  index: pathlib.Path, images: pathlib.Path, info: feature_set.Info
 ) -> dict[str, Any]:
-  about = image_store.read_info(images)
-  files = _sums(made)
-  shards = sharded.link(images, made, info.encoders.image)
+  store = image_store.read_info(images)
+  files = _file_hashes(index)
+  shards = sharded.link(images, index, info.encoders.image)
   return {
     'version': SHARDED,
-    'name': about.namespace,
-    'namespace': about.namespace,
-    'licence': about.licence,
+    'name': store.namespace,
+    'namespace': store.namespace,
+    'licence': store.licence,
     'images': sum(count for count, _ in shards.values()),
     'files': files,
     'shards': shards,
@@ -168,76 +167,82 @@ def _link_gallery(
 
 
 def load(folder: pathlib.Path) -> Index:
-  """Reads an index, after the sha256 of all its files.
+  """Reads an index and verifies the sha256 of its files.
 
-  Of the shards of a gallery, only that they are there: each record is checked
-  when it is read, features are as large as they were or refused.
+  The shards of an image store are only checked for existence. Their records are
+  verified when they are read; the shape of their features is checked.
 
   Raises:
-    FileNotFoundError: it is none.
-    ValueError: a file is missing or not as it was written, or the index is of
-      another version.
+    FileNotFoundError: `folder` is not an index.
+    ValueError: a file is missing or has changed, or the index has another
+      version.
   """
   path = folder / RECORD
   if not path.is_file():
     raise FileNotFoundError(
-      f'{path} is missing: {folder} is no index; python -m jaxretrieval.index '
-      'makes one'
+      f'{path} is missing, so {folder} is not an index: make one with python '
+      '-m jaxretrieval.index'
     )
   info = read_info(path)
   if info.get('version') not in (VERSION, SHARDED):
     raise ValueError(
-      f'{path}: version {info.get("version")}, this program reads {VERSION} '
-      f'and {SHARDED}: make the index again'
+      f'{path} has version {info.get("version")}, but this program reads '
+      f'{VERSION} and {SHARDED}: make the index again'
     )
   for name in info['files']:
     untrusted.check_file_name(path, name)
-  for name, wanted in tqdm(info['files'].items(), 'sha256', delay=5):
+  for name, sha256 in tqdm(info['files'].items(), 'sha256', delay=5):
     file = folder / name
-    if not file.is_file() or atomic.file_fingerprint(file) != wanted:
+    if not file.is_file() or atomic.file_fingerprint(file) != sha256:
       raise ValueError(
-        f'{file} is missing or not what was written: make the index again'
+        f'{file} is missing or has changed: make the index again'
       )
   head = exported_head.load(folder / 'head')
   if info['version'] == SHARDED:
     shards = info.get('shards', {})
     images = sharded.read(folder, shards, info['image_dim'], head.scale)
-    _check_fits(path, info, head, *images)
+    _check_consistent(path, info, head, *images)
     return Index(images.features, images.ids, images.names, head, info, None)
-  whole = untrusted.load_array(folder / GALLERY)
+  features = untrusted.load_array(folder / GALLERY)
   names = untrusted.read_json(folder / 'names.json', untrusted.MAX_CAPTIONS)
   ids = untrusted.load_array(folder / 'ids.npy')
-  _check_fits(path, info, head, whole, ids, names)
+  _check_consistent(path, info, head, features, ids, names)
   faiss = load_faiss() if FAISS in info['files'] else None
-  flat = faiss.read_index(str(folder / FAISS)) if faiss else None
-  return Index(whole, ids, names, head, info, flat)
+  faiss_index = faiss.read_index(str(folder / FAISS)) if faiss else None
+  return Index(features, ids, names, head, info, faiss_index)
 
 
-def _check_fits(path, info, head, images, ids, names) -> None:
+def _check_consistent(path, info, head, features, ids, names) -> None:
   count = info['images']
   if (
-    images.shape != (count, info['image_dim'])
+    features.shape != (count, info['image_dim'])
     or {len(names), len(ids)} != {count}
     or head.scale != info['scale']
   ):
-    raise ValueError(f'{path} does not fit the files beside it: make it again')
+    raise ValueError(
+      f'{path} is inconsistent with the files beside it: make the index again'
+    )
 
 
 def read_info(path: pathlib.Path) -> dict[str, Any]:
-  """Reads the record of an index."""
+  """Reads `index.json`.
+
+  Raises:
+    ValueError: it is damaged.
+  """
   try:
-    # It names every shard of a gallery.
+    # It may be large: it names every shard of an image store.
     info = untrusted.read_json(path, untrusted.MAX_CAPTIONS)
     if isinstance(info, dict) and isinstance(info.get('files'), dict):
       if isinstance(info.get('shards', {}), dict):
         return info
   except ValueError as error:
-    raise ValueError(f'{path} is broken: {error}') from error
-  raise ValueError(f'{path} is broken: make the index again')
+    raise ValueError(f'{path} is damaged: {error}') from error
+  raise ValueError(f'{path} is damaged: make the index again')
 
 
 def load_faiss() -> Any:
-  """The package faiss, or None if it is not installed."""
+  """Returns the package faiss, or None if it is not installed."""
   try:
     import faiss  # pyright: ignore[reportMissingImports]
   except ModuleNotFoundError:
@@ -245,7 +250,7 @@ def load_faiss() -> Any:
   return faiss
 
 
-def _sums(folder: pathlib.Path) -> dict[str, str]:
+def _file_hashes(folder: pathlib.Path) -> dict[str, str]:
   paths = sorted(path for path in folder.rglob('*') if path.is_file())
   return {
     path.relative_to(folder).as_posix(): atomic.file_fingerprint(path)

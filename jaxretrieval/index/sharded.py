@@ -1,4 +1,4 @@
-"""The shards of a gallery in an index: linked there, opened, read by row."""
+"""Shards of an image store in an index: linked, opened, and read by row."""
 
 import functools
 import os
@@ -11,16 +11,16 @@ from tqdm import tqdm
 
 from jaxmix.files import atomic
 from jaxretrieval.index import image_store
-from jaxretrieval.index.sharded_array import Column, Features, Layout
+from jaxretrieval.index.sharded_array import Column, Features, ShardOffsets
 
 
 class Opened(NamedTuple):
-  """The rows of an index that stays on disk; N images.
+  """The N images of an index that stays on disk.
 
   Attributes:
     features: float32 [N, D], divided by the scale.
-    ids: [N], 63 bits.
-    names: [N].
+    ids: [N] ids, 63 bits.
+    names: [N] names.
   """
 
   features: Features
@@ -29,49 +29,49 @@ class Opened(NamedTuple):
 
 
 def link(
-  images: pathlib.Path, made: pathlib.Path, encoder: str
+  images: pathlib.Path, index: pathlib.Path, encoder: str
 ) -> dict[str, list[Any]]:
-  """Puts the shards of a gallery into an index.
+  """Links the shards of an image store into an index.
 
   Args:
-    images: folder of the gallery.
-    made: folder of the index. On the same file system it gets hard links: the
-      gallery's files are never changed, only replaced.
-    encoder: id of the one that the gallery must be by.
+    images: folder of the image store.
+    index: folder of the index. On the same file system it gets hard links,
+      because the files of a store are never changed, only replaced.
+    encoder: id of the image encoder that the store must have.
 
   Returns:
-    Of each shard, how many images it has and the sha256 of its record.
+    For each shard its number of images and the sha256 of its record.
 
   Raises:
-    FileNotFoundError: there is no gallery.
-    ValueError: it is by another encoder, shards are missing or damaged, or
-      there are no images.
+    FileNotFoundError: `images` is not an image store.
+    ValueError: the store has another encoder, missing or damaged shards, or no
+      images.
   """
-  about = image_store.read_info(images)
-  if about.encoder != encoder:
+  store = image_store.read_info(images)
+  if store.encoder != encoder:
     raise ValueError(
-      f'{images} is by {about.encoder!r}, the head by {encoder!r}: distances '
-      'would mean nothing'
+      f'{images} was encoded by {store.encoder!r}, but the head was trained '
+      f'with {encoder!r}: distances would be meaningless'
     )
-  (made / image_store.SHARDS).mkdir()
-  counts, broken = {}, []
-  for name in tqdm(about.shards, 'index', unit=' shards', delay=5):
+  (index / image_store.SHARDS).mkdir()
+  counts, damaged = {}, []
+  for name in tqdm(store.shards, 'index', unit=' shards', delay=5):
     record = image_store.load(images, name)
     if record is None or record.encoder != encoder:
-      broken.append(name)
+      damaged.append(name)
       continue
-    ours = image_store.paths(made, name)
-    for theirs, path in zip(image_store.paths(images, name), ours, strict=True):
+    links = image_store.paths(index, name)
+    for path, link in zip(image_store.paths(images, name), links, strict=True):
       try:
-        os.link(theirs, path)
+        os.link(path, link)
       except OSError:
-        shutil.copy(theirs, path)
-    image_store.read_features(ours[0], 0, len(record.names))
-    counts[name] = [len(record.names), atomic.file_fingerprint(ours[1])]
-  if broken:
+        shutil.copy(path, link)
+    image_store.read_features(links[0], 0, len(record.names))
+    counts[name] = [len(record.names), atomic.file_fingerprint(links[1])]
+  if damaged:
     raise ValueError(
-      f'{len(broken)} of {len(about.shards)} shards of {images} are missing or '
-      f'damaged, e.g. {broken[0]}: run jaxretrieval.extract.gallery again'
+      f'{len(damaged)} of {len(store.shards)} shards of {images} are missing '
+      f'or damaged, e.g. {damaged[0]}: run jaxretrieval.extract.gallery again'
     )
   if not any(count for count, _ in counts.values()):
     raise ValueError(f'{images} has no images')
@@ -81,43 +81,45 @@ def link(
 def read(
   folder: pathlib.Path, shards: Mapping[str, list[Any]], dim: int, scale: float
 ) -> Opened:
-  """Opens the shards in an index; reads none of them.
+  """Opens the shards of an index without reading them.
 
   Args:
-    folder: of the index.
-    shards: as `link` gave them.
+    folder: folder of the index.
+    shards: result of `link`, from `index.json`.
     dim: D.
-    scale: features are divided by it.
+    scale: number by which features are divided.
 
   Raises:
-    ValueError: a shard is missing, or `shards` is not of `link`. Later, where
-      one is read: it is not what was written.
+    ValueError: a shard is missing, or `shards` is malformed. Later, when a
+      shard is read: it has changed.
   """
-  where = folder / image_store.SHARDS
-  for name, about in shards.items():
+  shard_folder = folder / image_store.SHARDS
+  for name, entry in shards.items():
     image_store.check_shard_name(folder, name)
-    kinds = [*map(type, about)] if isinstance(about, list) else None
-    if kinds != [int, str] or not 0 <= about[0] < 2**48:
-      raise ValueError(f'{folder} is broken: shard {name} is {about!r}')
-  missing = (
-    image_store.missing(folder, [*shards]) if where.is_dir() else [*shards]
-  )
+    types = [*map(type, entry)] if isinstance(entry, list) else None
+    if types != [int, str] or not 0 <= entry[0] < 2**48:
+      raise ValueError(
+        f'{folder} is damaged: the entry of shard {name} is {entry!r}'
+      )
+  exists = shard_folder.is_dir()
+  missing = image_store.missing(folder, [*shards]) if exists else [*shards]
   if missing:
     raise ValueError(
-      f'{where} lacks {len(missing)} of {len(shards)} shards, e.g. '
+      f'{shard_folder} lacks {len(missing)} of {len(shards)} shards, e.g. '
       f'{missing[0]}: make the index again'
     )
-  layout = Layout.of({name: count for name, (count, _) in shards.items()})
+  counts = {name: count for name, (count, _) in shards.items()}
+  offsets = ShardOffsets.of(counts)
 
   @functools.lru_cache(4)
-  def record(name: str) -> image_store.Record:
+  def record(name: str) -> image_store.ShardRecord:
     _, path = image_store.paths(folder, name)
     if atomic.file_fingerprint(path) != shards[name][1]:
-      raise ValueError(f'{path} is not what was written: make the index again')
+      raise ValueError(f'{path} has changed: make the index again')
     return image_store.read_record(path)
 
   return Opened(
-    Features(folder, layout, dim, scale),
-    Column(layout, lambda name: record(name).ids),
-    Column(layout, lambda name: record(name).names),
+    Features(folder, offsets, dim, scale),
+    Column(offsets, lambda name: record(name).ids),
+    Column(offsets, lambda name: record(name).names),
   )

@@ -1,7 +1,7 @@
-"""Rows of many files as those of one array, read when asked for.
+"""Sharded arrays: the rows of many files as one array, read on access.
 
-All that is kept of N rows in S shards is S numbers: a gallery of 100 million
-images is opened as fast as one of ten. Row numbers are 64 bits.
+For N rows in S shards only S numbers are in memory, so that an image store of
+100 million images opens as fast as one of ten. Row numbers have 64 bits.
 """
 
 import pathlib
@@ -13,17 +13,17 @@ import numpy as np
 from jaxretrieval.index import image_store
 
 
-class Layout(NamedTuple):
-  """Which shard has which rows.
+class ShardOffsets(NamedTuple):
+  """Row offsets of S shards.
 
   Attributes:
-    names: [S] of the shards, in order.
-    ends: int64 [S], the row after the last of each.
+    names: [S] names of the shards, in order.
+    ends: int64 [S], the row after the last one of each shard.
 
-  >>> layout = Layout.of({'a': 2, 'b': 0, 'c': 3})
-  >>> len(layout.ends), layout.size, layout.place(2)
+  >>> offsets = ShardOffsets.of({'a': 2, 'b': 0, 'c': 3})
+  >>> len(offsets.ends), offsets.size, offsets.locate(2)
   (3, 5, ('c', 0))
-  >>> layout.pieces(1, 4)
+  >>> offsets.slices(1, 4)
   [('a', 1, 2), ('c', 0, 2)]
   """
 
@@ -31,56 +31,56 @@ class Layout(NamedTuple):
   ends: np.ndarray
 
   @classmethod
-  def of(cls, counts: Mapping[str, int]) -> 'Layout':
-    """Lays shards of so many rows one after the other."""
+  def of(cls, counts: Mapping[str, int]) -> 'ShardOffsets':
+    """Returns the offsets of concatenated shards from their row counts."""
     return cls(list(counts), np.cumsum([*counts.values()], dtype=np.int64))
 
   @property
   def size(self) -> int:
-    """N."""
+    """N, the number of rows."""
     return int(self.ends[-1]) if len(self.ends) else 0
 
-  def place(self, row: int) -> tuple[str, int]:
-    """The shard of a row, and which row of the shard it is.
+  def locate(self, row: int) -> tuple[str, int]:
+    """Returns the shard of a row, and the row within the shard.
 
     Raises:
-      IndexError: there is no such row.
+      IndexError: `row` is out of range.
     """
     if not 0 <= row < self.size:
-      raise IndexError(f'row {row} of {self.size}')
+      raise IndexError(f'row {row} is out of range for {self.size} rows')
     shard = int(np.searchsorted(self.ends, row, 'right'))
-    return self.names[shard], row - self._begin(shard)
+    return self.names[shard], row - self._start(shard)
 
-  def pieces(self, start: int, stop: int) -> list[tuple[str, int, int]]:
-    """The shards of rows `start` to `stop`, each with its own rows of them."""
-    found = []
+  def slices(self, start: int, stop: int) -> list[tuple[str, int, int]]:
+    """Returns rows `start` to `stop` as slices `(shard, start, stop)`."""
+    result = []
     first = int(np.searchsorted(self.ends, start, 'right'))
     for shard in range(first, len(self.ends)):
-      begin, end = self._begin(shard), int(self.ends[shard])
-      if begin >= stop:
+      offset, end = self._start(shard), int(self.ends[shard])
+      if offset >= stop:
         break
-      piece = max(start, begin) - begin, min(stop, end) - begin
-      if piece[0] < piece[1]:
-        found.append((self.names[shard], *piece))
-    return found
+      local = max(start, offset) - offset, min(stop, end) - offset
+      if local[0] < local[1]:
+        result.append((self.names[shard], *local))
+    return result
 
-  def _begin(self, shard: int) -> int:
+  def _start(self, shard: int) -> int:
     return int(self.ends[shard - 1]) if shard else 0
 
 
 class Features:
-  """Features float32 [N, D] in a folder of shards, divided by `scale`.
+  """Features float32 [N, D] of sharded files, divided by `scale`.
 
-  Slices are read from the disk; nothing of them is kept.
+  Slices are read from disk and not cached.
   """
 
   dtype = np.dtype(np.float32)
 
   def __init__(
-    self, folder: pathlib.Path, layout: Layout, dim: int, scale: float
+    self, folder: pathlib.Path, offsets: ShardOffsets, dim: int, scale: float
   ):
-    self.shape = layout.size, dim
-    self._folder, self._layout = folder, layout
+    self.shape = offsets.size, dim
+    self._folder, self._offsets = folder, offsets
     self._scale = np.float32(scale)
 
   def __len__(self) -> int:
@@ -89,31 +89,33 @@ class Features:
   def __getitem__(self, rows: slice) -> np.ndarray:
     start, stop, step = rows.indices(len(self))
     if step != 1:
-      raise ValueError(f'step {step}: rows are read one after the other')
+      raise ValueError(f'the slice has step {step}; it must be 1')
     out = np.empty((max(stop - start, 0), self.shape[1]), np.float32)
     done = 0
-    for name, first, last in self._layout.pieces(start, stop):
+    for name, first, last in self._offsets.slices(start, stop):
       path, _ = image_store.paths(self._folder, name)
-      found = image_store.read_features(path, first, last)
-      if found.shape[1] != self.shape[1]:
+      part = image_store.read_features(path, first, last)
+      if part.shape[1] != self.shape[1]:
         raise ValueError(
-          f'{path} has features of dim {found.shape[1]}, the others of '
+          f'{path} has features of width {part.shape[1]}; the index has width '
           f'{self.shape[1]}'
         )
-      np.divide(found, self._scale, out=out[done : done + len(found)])
-      done += len(found)
+      np.divide(part, self._scale, out=out[done : done + len(part)])
+      done += len(part)
     return out
 
 
 class Column:
-  """What each shard lists of its rows, names for one; by row."""
+  """A column of the shard records, such as the names, indexed by row."""
 
-  def __init__(self, layout: Layout, read: Callable[[str], Sequence[Any]]):
-    self._layout, self._read = layout, read
+  def __init__(
+    self, offsets: ShardOffsets, read: Callable[[str], Sequence[Any]]
+  ):
+    self._offsets, self._read = offsets, read
 
   def __len__(self) -> int:
-    return self._layout.size
+    return self._offsets.size
 
   def __getitem__(self, row: int | np.integer) -> Any:
-    name, place = self._layout.place(int(row))
-    return self._read(name)[place]
+    name, local_row = self._offsets.locate(int(row))
+    return self._read(name)[local_row]

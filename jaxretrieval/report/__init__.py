@@ -1,1 +1,1 @@
-"""What a trained head finds, in tables and pictures: `__main__` has it all."""
+"""Retrieval report: tables, figures and result files of a trained head."""

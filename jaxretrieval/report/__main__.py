@@ -1,14 +1,14 @@
-r"""What a trained head finds, language by language.
+r"""Command: reports the retrieval results of a trained head by language.
 
   python -m jaxretrieval.report --run runs/m3l/export --features sets/... \
     --split test --out report [--run runs/patr/export] [--paper table2]
 
-Writes to --out: `report.md`, tables with 95 % intervals (and the paper's beside
-them); `ranks.npz`, for paired tests later; `clip_benchmark/*.json`, which
-`clip_benchmark build` merges; and the pictures of the paper, which need the
-extra `plots`. With a second --run the tables compare the two query by query.
-`--images`, a folder or tar file of the pictures themselves, adds a sheet of
-queries and the images that they find.
+Writes to --out: `report.md`, tables with 95 % intervals (with --paper beside
+those of the paper); `ranks.npz`, for later paired tests; the JSON files of
+`clip_benchmark build`; and the figures of the paper, which require the extra
+`plots`. With a second --run the report has a paired test of the two.
+`--images`, a folder or tar file of the images, adds a figure of queries and
+their nearest images.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from jaxretrieval.report.runs import Run, check_training, evaluate
 from jaxretrieval.report.tables import Ranks
 from jaxretrieval.training import evaluators
 
-# The order of the paper's Table 2; other languages follow.
+# Languages in the order of the paper's Table 2; others follow.
 _ORDER = tables.PAPER_TABLE_2[0]
 
 
@@ -40,14 +40,14 @@ def render(
   notes: Sequence[str],
   paper: str | None,
 ) -> str:
-  """The report as Markdown."""
+  """Returns the report as Markdown."""
   images = info.splits[split_name]['images']
   lines = [
     f'# Retrieval on {info.name} {split_name}\n',
     f'* Image features: {info.encoders.image}',
     f'* Text features: {info.encoders.text}',
-    f'* Gallery: all {images:,} images, for every language. Squared Euclidean '
-    'distances; an image as near as the right one counts as nearer.',
+    f'* Candidates: all {images:,} images, for every language. Distances are '
+    'squared Euclidean; at a tie the correct image is ranked last.',
     '* Intervals: 95 %, bootstrap over images with all their captions.',
     f'* Licence: {info.licence}\n',
   ]
@@ -58,31 +58,32 @@ def render(
     lines += [
       f'## {title}\n',
       f'Step {run.head.step:,}. Loss: {loss}. {note}\n',
-      'Text → image, but for the last column:\n',
+      'Text → image, except for the last column:\n',
       tables.results_table(run.results),
     ]
   if len(runs) == 2:
     lines += [
-      '## A less B\n',
+      '## A minus B\n',
       'R@10, text → image, on the same queries:\n',
       tables.paired_table(runs[0].results, runs[1].results),
-      'McNemar’s test is exact and takes queries as independent, which several '
-      'captions of an image are not; the intervals do not.\n',
+      'McNemar’s exact test treats all queries as independent, which captions '
+      'of one image are not; the intervals resample images.\n',
     ]
   if paper:
     on = f'on {info.name} {split_name}'
     named = {f'{run.name}, {on}': run.results for run in runs}
-    lines += ['## Beside the paper\n', tables.paper_table(paper, named)]
+    lines += ['## Comparison with the paper\n']
+    lines.append(tables.paper_table(paper, named))
     lines.append(
-      'Its features are of ResNet-152 and mUSE or LASER, its test set is '
-      f'{"XTD10" if paper == "table2" else "Multi30K"}: rows of other features '
-      'or another test set cannot be compared as they stand.\n'
+      'The paper uses features of ResNet-152 and mUSE or LASER, and the test '
+      f'set {"XTD10" if paper == "table2" else "Multi30K"}: results with other '
+      'features or another test set are not directly comparable.\n'
     )
   return '\n'.join(lines)
 
 
 def save_ranks(path: pathlib.Path, results: Mapping[str, Ranks]) -> None:
-  """Writes `<language>/to_image`, `/to_text` and `/image_ids` as one npz."""
+  """Writes `<language>/{to_image,to_text,image_ids}` to a .npz file."""
   arrays = {
     f'{language}/{field}': array
     for language, ranks in results.items()
@@ -94,7 +95,7 @@ def save_ranks(path: pathlib.Path, results: Mapping[str, Ranks]) -> None:
 def save_clip_benchmark(
   folder: pathlib.Path, dataset: str, info: feature_set.Info, run: Run
 ) -> None:
-  """Writes a JSON for each language; see `tables.clip_benchmark`."""
+  """Writes a JSON file for each language, see `tables.clip_benchmark`."""
   folder.mkdir(exist_ok=True)
   model = ' + '.join(name.split(',')[0] for name in info.encoders)
   for language, ranks in run.results.items():
@@ -109,8 +110,8 @@ def save_clip_benchmark(
 def draw(
   run: Run, split: feature_set.Split, out: pathlib.Path, options: Any
 ) -> list[str]:
-  """Draws the pictures; returns the lines that show them in the report."""
-  from jaxretrieval.report import pictures, queries
+  """Draws the figures; returns the Markdown lines that include them."""
+  from jaxretrieval.report import plots, queries
 
   captions, languages = split.captions, list(run.results)
   rows = {name: evaluators.caption_rows(split, name) for name in languages}
@@ -120,7 +121,7 @@ def draw(
 
   shown = (others or languages)[0]
   tasks[f'{shown}_over_images.png'] = functools.partial(
-    pictures.tsne_texts_over_images,
+    plots.tsne_texts_over_images,
     images=split.images.astype(np.float32) / np.float32(run.head.scale),
     texts=run.head.encode(split.texts[rows[shown]]),
     image_index=index[shown],
@@ -130,7 +131,7 @@ def draw(
   )
   if others and 'en' in languages:
     tasks['languages_over_en.png'] = functools.partial(
-      pictures.tsne_languages,
+      plots.tsne_languages,
       english=split.texts[rows['en']],
       others={name: split.texts[rows[name]] for name in others},
       image_ids=index,
@@ -144,7 +145,7 @@ def draw(
       source=options.images,
       font=options.font,
     )
-  for name, task in tqdm(tasks.items(), 'pictures'):
+  for name, task in tqdm(tasks.items(), 'figures'):
     task(out / name)
   return [f'![{name}]({name})\n' for name in tasks]
 
@@ -153,24 +154,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
   """Runs the command; returns its exit code."""
   parser = argparse.ArgumentParser(
     prog='python -m jaxretrieval.report',
-    description='Tables and pictures of what a trained head finds.',
+    description='Tables and figures of the results of a trained head.',
   )
   add = parser.add_argument
   file = functools.partial(add, type=pathlib.Path)
-  several = 'an exported head; twice to compare two'
-  file('--run', required=True, action='append', help=several)
-  file('--features', required=True, help='a feature set')
-  add('--split', default='test', help='of the feature set')
-  add('--languages', default='', help='e.g. en,de; default: all there are')
-  file('--out', required=True, help='the folder to write')
-  add('--paper', choices=list(tables.PAPER), help='show its rows beside ours')
-  add('--dataset', help='name in the JSON; default: that of the feature set')
-  file('--images', help='folder or tar file of the pictures, for a sheet')
+  run = 'folder of an exported head; give it twice to compare two'
+  file('--run', required=True, action='append', help=run)
+  file('--features', required=True, help='folder of a feature set')
+  add('--split', default='test', help='split of the feature set')
+  add('--languages', default='', help='e.g. en,de; default: all of the split')
+  file('--out', required=True, help='folder of the report')
+  add('--paper', choices=list(tables.PAPER), help='table of the paper to show')
+  add('--dataset', help='name in the JSON files; default: that of the set')
+  file('--images', help='folder or tar file of the images, for a query sheet')
   file('--font', help='font file for the captions')
-  add('--no_pictures', action='store_true', help='tables alone')
+  add('--no_pictures', action='store_true', help='write tables only')
   options = parser.parse_args(arguments)
   if len(options.run) > 2:
-    parser.error('--run can be given twice at most')
+    parser.error(f'--run was given {len(options.run)} times; give 1 or 2')
   try:
     if not options.no_pictures:
       import matplotlib  # noqa: F401
@@ -178,7 +179,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     write(options)
   except ModuleNotFoundError as error:
     print(
-      f"error: {error}: pip install 'jaxmix[plots]', or give --no_pictures",
+      f"error: {error}: pip install -e '.[plots]' in a clone (or pip install "
+      "'randommix[plots]'), or give --no_pictures",
       file=sys.stderr,
     )
     return 2
@@ -190,11 +192,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def write(options: argparse.Namespace) -> None:
-  """Writes what `main` was asked for; see there for `options`."""
+  """Writes the report; `options` are the parsed flags of `main`."""
   info = feature_set.read_info(options.features)
-  asked = [name for name in options.languages.split(',') if name]
-  split = feature_set.read(options.features, options.split, languages=asked)
-  languages = asked or sorted(
+  requested = [name for name in options.languages.split(',') if name]
+  split = feature_set.read(options.features, options.split, languages=requested)
+  languages = requested or sorted(
     set(split.captions.languages),
     key=lambda n: (_ORDER.index(n) if n in _ORDER else len(_ORDER), n),
   )
@@ -215,13 +217,13 @@ def write(options: argparse.Namespace) -> None:
   text = render(runs, info, options.split, notes, options.paper)
   (options.out / 'report.md').write_text(text, 'utf-8')
   if not options.no_pictures:
-    pictures = draw(runs[0], split, options.out, options)
-    text = '\n'.join([text, '## Pictures\n', *pictures])
+    figures = draw(runs[0], split, options.out, options)
+    text = '\n'.join([text, '## Figures\n', *figures])
     (options.out / 'report.md').write_text(text, 'utf-8')
 
 
 def _names(paths: Sequence[pathlib.Path]) -> list[str]:
-  """A name for each run: its folder's, or the whole path if two are alike."""
+  """Returns a name for each run: its folder name, or its path if not unique."""
   full = [path.resolve() for path in paths]
   short = [p.parent.name if p.name == 'export' else p.name for p in full]
   return short if len(set(short)) == len(short) else [str(p) for p in paths]

@@ -1,4 +1,4 @@
-"""Heads that are reported on: what they find, and whether that is a test."""
+"""Reported runs: ranks of exported heads, and their overlap with training."""
 
 import functools
 from collections.abc import Mapping, Sequence
@@ -8,18 +8,18 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from jaxretrieval.feature_sets import feature_set, locate
+from jaxretrieval.feature_sets import feature_set, locate, overlap
 from jaxretrieval.report.tables import Ranks
-from jaxretrieval.training import evaluators, training_set
+from jaxretrieval.training import evaluators
 
 
 class Run(NamedTuple):
   """An exported head on one split.
 
   Attributes:
-    name: of the run.
-    head: with `encode` and `scale`, see `trained.Head`.
-    results: by language.
+    name: name of the run.
+    head: an `exported_head.ExportedHead`.
+    results: ranks by language.
   """
 
   name: str
@@ -30,10 +30,10 @@ class Run(NamedTuple):
 def evaluate(
   head: Any, split: feature_set.Split, languages: Sequence[str]
 ) -> dict[str, Ranks]:
-  """Ranks of a head in each language, both ways.
+  """Returns the ranks of a head in each language, in both directions.
 
   Raises:
-    ValueError: the head is for features of other dims.
+    ValueError: the head was trained for images of another width.
   """
   images = jnp.asarray(split.images, jnp.float32) / head.scale
   results = {}
@@ -42,8 +42,8 @@ def evaluate(
     texts = jnp.asarray(head.encode(split.texts[rows]))
     if texts.shape[1] != images.shape[1]:
       raise ValueError(
-        f'the head was trained for images of {texts.shape[1]} features, the '
-        f'feature set has {images.shape[1]}'
+        f'the head was trained for images of {texts.shape[1]} features, but '
+        f'the feature set has {images.shape[1]}: give another feature set'
       )
     index = split.captions.image_index[rows]
     ranks = evaluators.both_ranks(texts, images, index)
@@ -55,37 +55,38 @@ def evaluate(
 def check_training(
   config: Mapping[str, Any], info: feature_set.Info, split: feature_set.Split
 ) -> str:
-  """Compares what is evaluated with what was trained on.
+  """Checks whether a split has images of the training set.
 
   Returns:
-    What a report must say of it.
+    A note for the report.
   """
-  wanted = config['data']
+  data = config['data']
   try:
-    folder = locate.find(wanted)
+    folder = locate.find(data)
     train_info = feature_set.read_info(folder)
-    train = _read(folder, wanted['split'])
+    train = _read(folder, data['split'])
   except FileNotFoundError as error:
     return (
-      f'Trained on {wanted["name"]} {wanted["split"]}, which is not here: '
-      f'not checked that no image of this split is in it ({error}).'
+      f'Trained on {data["name"]} {data["split"]}, which is missing here: '
+      f'overlap with this split was not checked ({error}).'
     )
-  shared = training_set.overlap(train, train_info, split, info)
-  languages = ', '.join(wanted['languages']) or 'all languages'
-  trained = f'Trained on {train_info.name} {wanted["split"]} ({languages}).'
+  shared = overlap.shared_image_ids(train, train_info, split, info)
+  languages = ', '.join(data['languages']) or 'all languages'
+  trained = f'Trained on {train_info.name} {data["split"]} ({languages}).'
   if shared.size:
     return (
-      f'{trained} **It has {shared.size:,} of these {len(split.images):,} '
-      f'images**, {info.namespace} id {shared[0]} for one: unless they were '
-      'dropped from training, this is no test.'
+      f'{trained} **It contains {shared.size:,} of these '
+      f'{len(split.images):,} images**, e.g. {info.namespace} id {shared[0]}: '
+      'unless they were dropped from training, these are not test results.'
     )
   if train_info.namespace != info.namespace:
     return (
-      f'{trained} Whether it has images of this split cannot be seen: its ids '
-      f'count in {train_info.namespace!r}, these in {info.namespace!r}.'
+      f'{trained} Overlap with this split cannot be detected: its image ids '
+      f'are of namespace {train_info.namespace!r}, those of this split of '
+      f'{info.namespace!r}.'
     )
-  return f'{trained} It has no image of this split.'
+  return f'{trained} It contains no image of this split.'
 
 
-# Two runs have mostly one training set.
+# Two runs usually have the same training set.
 _read = functools.lru_cache(maxsize=1)(feature_set.read)

@@ -1,4 +1,4 @@
-"""Ranks by language as Markdown tables, and as CLIP_benchmark's JSON."""
+"""Result tables: ranks by language as Markdown, and as CLIP_benchmark JSON."""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -33,8 +33,8 @@ PAPER_TABLE_3 = (
 )
 PAPER = {'table2': PAPER_TABLE_2, 'table3': PAPER_TABLE_3}
 
-# CLIP_benchmark's names where they are not ours.
-_THEIR_DATASETS = {
+# Names of data sets in CLIP_benchmark that differ from ours.
+_CLIP_BENCHMARK_NAMES = {
   'xtd10': 'multilingual_mscoco_captions',
   'coco_captions': 'mscoco_captions',
 }
@@ -45,10 +45,10 @@ class Ranks(NamedTuple):
   """Ranks in one language, see `recall.ranks`.
 
   Attributes:
-    to_image: of texts among all images: `[G, K]` if each of the G images has
-      K texts, else `[M]`.
-    to_text: of the G images that have a text, among the texts: `[G]`.
-    image_ids: of those images, int64 `[G]`.
+    to_image: ranks of texts among all images: `[G, K]` if each of the G images
+      has K texts, else `[M]`.
+    to_text: ranks `[G]` of the G images with texts among the texts.
+    image_ids: ids of these images, int64 `[G]`.
   """
 
   to_image: np.ndarray
@@ -57,7 +57,7 @@ class Ranks(NamedTuple):
 
 
 def results_table(results: Mapping[str, Ranks]) -> str:
-  """The statistics of each language; recalls text to image with intervals."""
+  """Returns the metrics of each language; R@K is text to image."""
   recalls = [f'R@{k}' for k in KS]
   more = ['median rank', 'MRR', 'R@10 image → text']
   lines = [['language', 'texts', *recalls, *more]]
@@ -83,16 +83,16 @@ def results_table(results: Mapping[str, Ranks]) -> str:
 
 
 def not_english(results: Mapping[str, Ranks]) -> dict[str, Ranks]:
-  """The results of all other languages."""
+  """Returns the results of all languages other than English."""
   return {name: ranks for name, ranks in results.items() if name != 'en'}
 
 
 def paper_table(which: str, runs: Mapping[str, Mapping[str, Ranks]]) -> str:
-  """R@10 of runs above the rows of the paper's Table 2 or 3.
+  """Returns R@10 of runs above the rows of the paper's Table 2 or 3.
 
   Args:
     which: 'table2' or 'table3'.
-    runs: by name, the results by language.
+    runs: results by language, by name of the run.
   """
   languages, rows = PAPER[which]
   lines = [['R@10, text → image', *languages, 'mean not en']]
@@ -111,17 +111,17 @@ def paper_table(which: str, runs: Mapping[str, Mapping[str, Ranks]]) -> str:
 
 
 def _row(values: Mapping[str, float], languages: Sequence[str]) -> list[str]:
-  """A cell for each language, and their mean if all are there."""
+  """Returns a cell for each language, and the mean if none is missing."""
   others = [values[n] for n in languages if n != 'en' and n in values]
-  whole = len(others) == len(languages) - 1
+  complete = len(others) == len(languages) - 1
   cells = [_points(values[n]) if n in values else '–' for n in languages]
-  return [*cells, _points(float(np.mean(others))) if whole else '–']
+  return [*cells, _points(float(np.mean(others))) if complete else '–']
 
 
 def paired_table(a: Mapping[str, Ranks], b: Mapping[str, Ranks]) -> str:
-  """R@10, text to image, of run A less that of run B, query by query."""
-  alone = ['found by A alone', 'found by B alone', 'McNemar p']
-  lines = [['language', 'A − B [95 %]', *alone]]
+  """Returns R@10, text to image, of run A minus run B on the same queries."""
+  counts = ['found only by A', 'found only by B', 'McNemar p']
+  lines = [['language', 'A − B [95 %]', *counts]]
   key = jax.random.key(0)
   for name in a:
     test = significance.paired_test(key, a[name].to_image, b[name].to_image)
@@ -129,9 +129,9 @@ def paired_table(a: Mapping[str, Ranks], b: Mapping[str, Ranks]) -> str:
     p = f'{test.p_value:.2g}' if test.p_value > 1e-300 else '< 1e-300'
     lines.append([name, cell, str(test.only_a), str(test.only_b), p])
   others = not_english(a)
-  found = [_found_by_image(not_english(r), 10) for r in (a, b)]
-  if len(others) > 1 and found[0] is not None and found[1] is not None:
-    gain = found[0] - found[1]
+  recalls = [_recall_by_image(not_english(r), 10) for r in (a, b)]
+  if len(others) > 1 and recalls[0] is not None and recalls[1] is not None:
+    gain = recalls[0] - recalls[1]
     low, high = recall.bootstrap(key, gain, _mean)
     cell = f'{gain.mean():+.3f} [{low:+.3f}, {high:+.3f}]'
     lines.append([f'mean of {len(others)}, not en', cell, '', '', ''])
@@ -141,16 +141,17 @@ def paired_table(a: Mapping[str, Ranks], b: Mapping[str, Ranks]) -> str:
 def clip_benchmark(
   dataset: str, language: str, ranks: Ranks, *, model: str, pretrained: str
 ) -> dict[str, Any]:
-  """A result in the shape that `clip_benchmark build` merges into its CSV.
+  """Returns a result in the format of `clip_benchmark build`.
 
   Args:
-    dataset: our name or theirs.
-    language: ISO 639-1; 'ja' becomes their 'jp' where they write it so.
-    ranks: of that language.
-    model: what encodes.
-    pretrained: which training of it.
+    dataset: name of the data set, ours or CLIP_benchmark's.
+    language: ISO 639-1 code; 'ja' becomes 'jp' for data sets in which
+      CLIP_benchmark writes it so.
+    ranks: ranks in that language.
+    model: name of the encoders.
+    pretrained: name of the run.
   """
-  dataset = _THEIR_DATASETS.get(dataset, dataset)
+  dataset = _CLIP_BENCHMARK_NAMES.get(dataset, dataset)
   jp = language == 'ja' and dataset in _WITH_JP
   metrics = {}
   for k in KS:
@@ -169,7 +170,7 @@ def clip_benchmark(
 
 
 def markdown(lines: Sequence[Sequence[str]]) -> str:
-  """Rows of cells as a Markdown table; the first row is the head.
+  """Returns rows of cells as a Markdown table; the first row is the header.
 
   >>> print(markdown([('a', 'b'), ('1', '2')]), end='')
   | a | b |
@@ -199,21 +200,21 @@ def _with_interval(to_image: np.ndarray, k: int) -> str:
 
 
 def _mean_with_interval(results: Mapping[str, Ranks], k: int) -> str:
-  """The mean over languages; the interval draws images with all languages."""
-  found = _found_by_image(results, k)
-  if found is not None:
-    return _interval(found, _mean)
+  """Returns the mean over languages; the interval resamples images."""
+  recalls = _recall_by_image(results, k)
+  if recalls is not None:
+    return _interval(recalls, _mean)
   values = [recall.recall_at(r.to_image, k) for r in results.values()]
   return _points(float(np.mean(values)))
 
 
-def _found_by_image(results: Mapping[str, Ranks], k: int) -> np.ndarray | None:
-  """R@K of each image, mean over languages; None if their images differ."""
+def _recall_by_image(results: Mapping[str, Ranks], k: int) -> np.ndarray | None:
+  """Returns R@K of each image, averaged; None if languages differ in images."""
   ranks = list(results.values())
   if not ranks or any(
     r.to_image.ndim < 2 or not np.array_equal(ranks[0].image_ids, r.image_ids)
     for r in ranks
   ):
     return None
-  found = [(r.to_image < k).mean(axis=1) for r in ranks]
-  return np.mean(found, axis=0)
+  recalls = [(r.to_image < k).mean(axis=1) for r in ranks]
+  return np.mean(recalls, axis=0)

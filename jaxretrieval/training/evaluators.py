@@ -1,8 +1,9 @@
-"""Retrieval on a split, language by language, both ways.
+"""Evaluators: text-image retrieval on a split, per language, both directions.
 
-Devices share the queries, and each has the whole gallery. What they find is to
-the bit what one finds: captions are encoded in blocks of one size, as a product
-of fewer rows may round otherwise, and ranks do not depend on who counts.
+Queries are sharded over devices; each device has all candidates. Results are
+bitwise equal for any number of devices: captions are encoded in batches of one
+size, because a product of fewer rows may round differently, and ranks do not
+depend on the sharding.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,140 +22,145 @@ from jaxretrieval.training import text_head
 Ranks = tuple[np.ndarray, np.ndarray]
 Evaluate = Callable[[Any, Any], Callable[[], dict[str, float]]]
 
-_SPLIT, _WHOLE = PartitionSpec('data'), PartitionSpec()
-_BLOCK = 256  # captions that are encoded at once
+_SHARDED, _REPLICATED = PartitionSpec('data'), PartitionSpec()
+_BATCH_SIZE = 256  # captions per forward pass of the head
 
 
-def make(
+def make_evaluator(
   model: text_head.TextHead, split: Split, languages: Sequence[str], mesh: Mesh
 ) -> Evaluate:
-  """Makes an evaluator of a head on one split.
+  """Returns an evaluator of a head on one split.
 
   Args:
     model: the head.
-    split: its images are the gallery, for all languages the same.
-    languages: whose captions are the queries.
-    mesh: the devices that share the queries, those of the parameters.
+    split: its images are the candidates, the same for all languages.
+    languages: languages of the queries.
+    mesh: the devices of the parameters; queries are sharded over them.
 
   Returns:
-    `evaluate(params, constants)`, which gives the device its work and returns a
-    function that waits for the results: for each language what `statistics`
-    gives, as `en/recall@10`; with several, `mean_not_en/recall@10` is the mean
-    over those that are not English.
+    `evaluate(params, constants)`, which dispatches the work and returns a
+    function that waits for the metrics: those of `statistics` per language,
+    such as `en/recall@10`. With several languages, `mean_not_en/recall@10` is
+    the mean over those other than English.
   """
   rows = {name: caption_rows(split, name) for name in languages}
-  images = jax.device_put(split.images, NamedSharding(mesh, _WHOLE))
+  images = jax.device_put(split.images, NamedSharding(mesh, _REPLICATED))
   texts = {
-    name: _put_blocks(split.texts[index], mesh) for name, index in rows.items()
+    name: _put_batches(split.texts[index], mesh) for name, index in rows.items()
   }
   encode = _make_encode(model, mesh)
   prepare_images = jax.jit(text_head.prepare_images)
 
   def evaluate(params: Any, constants: Any) -> Callable[[], dict[str, float]]:
-    gallery = prepare_images(images, constants)
-    begun = {}
+    candidates = prepare_images(images, constants)
+    dispatched = {}
     for name, index in rows.items():
       queries = encode(params, constants, texts[name], len(index))
-      begun[name] = _begin_ranks(
-        queries, gallery, split.captions.image_index[index], mesh
+      dispatched[name] = _dispatch_ranks(
+        queries, candidates, split.captions.image_index[index], mesh
       )
 
-    def finish() -> dict[str, float]:
-      results = {
+    def wait() -> dict[str, float]:
+      metrics = {
         f'{name}/{metric}': value
-        for name, ranks in begun.items()
+        for name, ranks in dispatched.items()
         for metric, value in statistics(*ranks()).items()
       }
-      return results | dict(_mean_not_english(results, languages))
+      return metrics | dict(_mean_not_english(metrics, languages))
 
-    return finish
+    return wait
 
   return evaluate
 
 
-def _put_blocks(texts: np.ndarray, mesh: Mesh) -> jax.Array:
-  """Splits rows over the devices: `[K, R, Dt]`, filled up with zeros."""
-  size = min(_BLOCK, len(texts))
+def _put_batches(texts: np.ndarray, mesh: Mesh) -> jax.Array:
+  """Returns zero-padded batches `[K, R, Dt]`, sharded over the devices."""
+  size = min(_BATCH_SIZE, len(texts))
   texts = np.pad(texts, ((0, -len(texts) % (size * mesh.size)), (0, 0)))
-  blocks = texts.reshape(-1, size, texts.shape[1])
-  return jax.device_put(blocks, NamedSharding(mesh, _SPLIT))
+  batches = texts.reshape(-1, size, texts.shape[1])
+  return jax.device_put(batches, NamedSharding(mesh, _SHARDED))
 
 
 def _make_encode(model: text_head.TextHead, mesh: Mesh) -> Callable[..., Any]:
-  """Makes `(params, constants, blocks, M) -> [M, D]`, on every device."""
+  """Returns `encode(params, constants, batches, M) -> [M, D]`, replicated."""
 
-  def encode(params: Any, constants: Any, blocks: Any) -> Any:
-    def encode_block(texts: Any) -> Any:
+  def encode(params: Any, constants: Any, batches: Any) -> Any:
+    def encode_batch(texts: Any) -> Any:
       inputs = text_head.prepare_texts(texts, constants)
       return model.apply({'params': params}, inputs, train=False)
 
-    return jax.lax.map(encode_block, blocks)
+    return jax.lax.map(encode_batch, batches)
 
-  shared = jax.shard_map(
-    encode, mesh=mesh, in_specs=(_WHOLE, _WHOLE, _SPLIT), out_specs=_SPLIT
+  encode_shards = jax.shard_map(
+    encode,
+    mesh=mesh,
+    in_specs=(_REPLICATED, _REPLICATED, _SHARDED),
+    out_specs=_SHARDED,
   )
+  replicated = NamedSharding(mesh, _REPLICATED)
 
-  @partial(jax.jit, static_argnums=3, out_shardings=NamedSharding(mesh, _WHOLE))
-  def encode_all(params: Any, constants: Any, blocks: Any, count: int) -> Any:
-    rows = shared(params, constants, blocks)
-    return rows.reshape(-1, rows.shape[-1])[:count]
+  @partial(jax.jit, static_argnums=3, out_shardings=replicated)
+  def encode_all(params: Any, constants: Any, batches: Any, count: int) -> Any:
+    encoded = encode_shards(params, constants, batches)
+    return encoded.reshape(-1, encoded.shape[-1])[:count]
 
   return encode_all
 
 
 def caption_rows(split: Split, language: str) -> np.ndarray:
-  """The captions of a split in one language, ordered by image: int `[M]`.
+  """Returns the rows of the captions in one language, ordered by image.
 
   Raises:
-    ValueError: there are none; lists what there is.
+    ValueError: there are none; lists the languages of the split.
   """
   known = np.asarray(split.captions.languages)
   rows = np.flatnonzero(known == language)
   if not rows.size:
     raise ValueError(
-      f'no captions in {language!r}: the split has {sorted(set(known))}'
+      f'language {language!r} has no captions: the split has captions in '
+      f'{", ".join(sorted(set(known)))}'
     )
   return rows[np.argsort(split.captions.image_index[rows], kind='stable')]
 
 
 def both_ranks(
-  queries: jax.Array, gallery: jax.Array, image_index: np.ndarray
+  queries: jax.Array, candidates: jax.Array, image_index: np.ndarray
 ) -> Ranks:
-  """Ranks of text to image and of image to text, see `recall.ranks`.
+  """Returns ranks of text to image and of image to text, see `recall.ranks`.
 
   Args:
     queries: texts `[M, D]`.
-    gallery: all images `[N, D]`.
+    candidates: all images `[N, D]`.
     image_index: `[M]`, the image of each text, in ascending order.
 
   Returns:
-    Ranks of the M texts among the N images (`[G, K]` if all G images have the
-    same number K of texts, else `[M]`), and of the G images that have a text
-    among the M texts.
+    For each text the rank of its image among the N images: `[G, K]` if each of
+    the G images with texts has K of them, else `[M]`. For each of these G
+    images the rank of its nearest text among the M texts.
   """
-  return _begin_ranks(queries, gallery, image_index)()
+  return _dispatch_ranks(queries, candidates, image_index)()
 
 
-def _begin_ranks(
+def _dispatch_ranks(
   queries: jax.Array,
-  gallery: jax.Array,
+  candidates: jax.Array,
   image_index: np.ndarray,
   mesh: Mesh | None = None,
 ) -> Callable[[], Ranks]:
   image_index = image_index.astype(np.int32)
-  ids = np.arange(len(gallery), dtype=np.int32)
+  ids = np.arange(len(candidates), dtype=np.int32)
   own, counts = np.unique(image_index, return_counts=True)
   ranks = recall.ranks
   if mesh is not None and mesh.size > 1:
-    ranks = partial(_share_ranks, mesh)
-  to_image = ranks(queries, gallery, image_index, ids)
-  to_text = ranks(_take(gallery, own), queries, own, image_index)
+    ranks = partial(_shard_ranks, mesh)
+  to_image = ranks(queries, candidates, image_index, ids)
+  to_text = ranks(_take(candidates, own), queries, own, image_index)
 
   def wait() -> Ranks:
-    found = np.asarray(to_image)
+    image_ranks = np.asarray(to_image)
     if (counts == counts[0]).all():
-      found = found.reshape(len(own), counts[0])
-    return found, np.asarray(to_text)
+      image_ranks = image_ranks.reshape(len(own), counts[0])
+    return image_ranks, np.asarray(to_text)
 
   return wait
 
@@ -165,33 +171,33 @@ def _take(rows: jax.Array, index: jax.Array) -> jax.Array:
 
 
 @partial(jax.jit, static_argnums=0)
-def _share_ranks(mesh, queries, gallery, query_ids, gallery_ids):
-  """`recall.ranks`, each device those of its part of the queries."""
+def _shard_ranks(mesh, queries, candidates, query_ids, candidate_ids):
+  """Returns `recall.ranks`, with the queries sharded over the devices."""
   count = len(queries)
-  more = (0, -count % mesh.size)
+  padding = (0, -count % mesh.size)
   ranks = jax.shard_map(
     recall.ranks,
     mesh=mesh,
-    in_specs=(_SPLIT, _WHOLE, _SPLIT, _WHOLE),
-    out_specs=_SPLIT,
+    in_specs=(_SHARDED, _REPLICATED, _SHARDED, _REPLICATED),
+    out_specs=_SHARDED,
   )(
-    jnp.pad(queries, (more, (0, 0))),
-    gallery,
-    jnp.pad(query_ids, more),
-    gallery_ids,
+    jnp.pad(queries, (padding, (0, 0))),
+    candidates,
+    jnp.pad(query_ids, padding),
+    candidate_ids,
   )
   return jax.lax.with_sharding_constraint(
-    ranks[:count], NamedSharding(mesh, _WHOLE)
+    ranks[:count], NamedSharding(mesh, _REPLICATED)
   )
 
 
 def statistics(to_image: np.ndarray, to_text: np.ndarray) -> dict[str, float]:
-  """What is told of the ranks of one language.
+  """Returns the metrics of one language.
 
   Returns:
-    Of text to image `recall@1`, `@5` and `@10`, the bounds of the last one's
-    95 % interval as `recall@10_low` and `_high`, and `median_rank`; of image to
-    text `text_recall@10`.
+    For text to image `recall@1`, `recall@5`, `recall@10`, the 95 % interval of
+    the latter as `recall@10_low` and `recall@10_high`, and `median_rank`; for
+    image to text `text_recall@10`.
   """
   values = recall.summary(to_image)
   del values['mrr']
@@ -199,10 +205,10 @@ def statistics(to_image: np.ndarray, to_text: np.ndarray) -> dict[str, float]:
 
 
 def _mean_not_english(
-  results: Mapping[str, float], languages: Sequence[str]
+  metrics: Mapping[str, float], languages: Sequence[str]
 ) -> Iterator[tuple[str, float]]:
   others = [name for name in languages if name != 'en']
   if len(languages) > 1 and others:
     for k in (1, 5, 10):
-      values = [results[f'{name}/recall@{k}'] for name in others]
+      values = [metrics[f'{name}/recall@{k}'] for name in others]
       yield f'mean_not_en/recall@{k}', float(np.mean(values))

@@ -1,4 +1,4 @@
-"""The loss and the miner that a config describes."""
+"""Objective of the retrieval trainer: the loss and the miner of a config."""
 
 import functools
 from collections.abc import Callable
@@ -11,9 +11,9 @@ from jax.sharding import Mesh, PartitionSpec
 
 from jaxretrieval import collectives, losses, mining
 
-# The fields of config.loss by its name. Lengths are squared, in its unit:
-# 'mean_square' is the mean squared norm of the training images, 'raw' that of
-# the features as they are stored.
+# The fields of config.loss by loss name. LENGTHS are squared distances in the
+# unit config.loss.unit: 'mean_square' is the mean squared norm of the training
+# images, 'raw' the squared unit of the stored features.
 LOSSES = {
   'm3l': {'objective', 'rho', 'alpha1', 'alpha2'},
   'patr': {'eta', 'unit'},
@@ -22,30 +22,30 @@ LOSSES = {
 }
 LENGTHS = {'eta', 'margin', 'temperature'}
 UNITS = ('mean_square', 'raw')
-# How the devices see the images of each other's part of a batch.
+# How devices search the images of the other shards of a batch.
 EXCHANGES = ('gather', 'ring')
 
 
 class Mining(NamedTuple):
-  """Two ways to find negatives.
+  """Two functions that mine negatives.
 
   Attributes:
-    from_batch: `(bits, anchors, image)` gives the picks from the batch, which
-      is split over the devices, and their images and texts.
-    from_gallery: `(bits, anchors, gallery, positive)` gives the picks from a
-      gallery that every device has whole.
+    from_batch: `(random_bits, anchors, image)` to the negatives from a batch
+      that is sharded over devices, with their images and texts.
+    from_candidates: `(random_bits, anchors, candidates, positive)` to the
+      negatives from candidates that are replicated on every device.
   """
 
   from_batch: Callable[..., tuple[mining.Negatives, jax.Array, jax.Array]]
-  from_gallery: Callable[..., mining.Negatives]
+  from_candidates: Callable[..., mining.Negatives]
 
 
 def make_loss_fn(loss_config: Any) -> Callable[..., jax.Array]:
-  """Makes the loss of `config.loss`, in units of scaled features.
+  """Returns the loss function of `config.loss`, for scaled features.
 
   Returns:
-    `compare(constants, text, image, neg_image, neg_text, where=...)`, or
-    `compare(constants, text, image, same=...)` for InfoNCE.
+    `loss_fn(constants, text, image, neg_image, neg_text, where=...)`, or
+    `loss_fn(constants, text, image, same=...)` for InfoNCE.
 
   Raises:
     ValueError: the name or a field is unknown, missing or out of range.
@@ -58,22 +58,24 @@ def make_loss_fn(loss_config: Any) -> Callable[..., jax.Array]:
     )
   if fields.keys() != LOSSES[name]:
     raise ValueError(
-      f'config.loss has the fields {sorted(fields)}; {name} has '
-      f'{sorted(LOSSES[name])} (the argument of a config, such as '
-      f':loss={name}, sets them all)'
+      f'config.loss has the fields {sorted(fields)}, but config.loss.name='
+      f'{name!r} requires {sorted(LOSSES[name])}: the config argument '
+      f':loss={name} sets them all'
     )
   unit = fields.pop('unit', 'raw')
   if unit not in UNITS:
     raise ValueError(f'config.loss.unit={unit!r} must be one of {UNITS}')
   for field in LENGTHS & fields.keys():
     if not 0 < fields[field] < np.inf:
-      raise ValueError(f'config.loss.{field}={fields[field]!r} must be above 0')
+      raise ValueError(
+        f'config.loss.{field}={fields[field]!r} must be a finite number above 0'
+      )
 
   def scaled(constants: Any, length: float) -> Any:
     raw = constants['image_mean_square'] if unit == 'mean_square' else 1.0
     return length * raw / constants['image_scale'] ** 2
 
-  def compare(
+  def loss_fn(
     constants: Any, text: Any, image: Any, *negatives: Any, **options: Any
   ) -> jax.Array:
     if name == 'm3l':
@@ -87,87 +89,99 @@ def make_loss_fn(loss_config: Any) -> Callable[..., jax.Array]:
       text, image, *negatives[:1], **options, **(fields | lengths)
     )
 
-  # What is wrong would be raised in the first step, without naming the config.
-  row = jax.ShapeDtypeStruct((2, 2), jnp.float32)
+  # Trace it now: an error in the first step would not name the config field.
+  features = jax.ShapeDtypeStruct((2, 2), jnp.float32)
   try:
-    rows = [row] * (2 if name == 'info_nce' else 4)
+    arguments = [features] * (2 if name == 'info_nce' else 4)
     jax.eval_shape(
-      compare, {'image_mean_square': 1.0, 'image_scale': 1.0}, *rows
+      loss_fn, {'image_mean_square': 1.0, 'image_scale': 1.0}, *arguments
     )
   except ValueError as error:
-    # Its messages begin with the argument, which is the field.
+    # The message starts with the name of the argument, which is the field.
     raise ValueError(f'config.loss.{error}') from error
-  return compare
+  return loss_fn
 
 
 def make_mining(mining_config: Any, mesh: Mesh | None) -> Mining:
-  """Makes what finds the negatives of `config.mining`.
+  """Returns the miners of `config.mining`.
 
-  Each device picks for its own anchors, and the picks are those of one device.
+  Each device mines for its own anchors; the negatives do not depend on the
+  number of devices.
 
   Raises:
-    ValueError: what `mining.select` refuses, naming config.mining; there is no
-      such exchange, or nothing that it could exchange.
+    ValueError: `mining.select` refuses an option, `config.mining.exchange` is
+      unknown, or it is 'ring' with a bank.
   """
   options = {
     'miner': mining_config.miner,
     'ranks': tuple(mining_config.ranks),
     'block_size': mining_config.block_size,
   }
-  row = jax.ShapeDtypeStruct((2, 2), jnp.float32)
+  features = jax.ShapeDtypeStruct((2, 2), jnp.float32)
   ids = jax.ShapeDtypeStruct((2,), jnp.int32)
-  items: Any = mining.Items(row, ids)  # pyright: ignore[reportArgumentType]
+  items: Any = mining.Items(features, ids)  # pyright: ignore[reportArgumentType]
   try:
     jax.eval_shape(
       functools.partial(mining.select, **options),
       jax.ShapeDtypeStruct((2,), jnp.uint32),
       items,
       items,
-      positive=row,
+      positive=features,
     )
   except ValueError as error:
     raise ValueError(f'config.mining.{error}') from error
-  how = mining_config.exchange
-  if how not in EXCHANGES:
+  exchange = mining_config.exchange
+  if exchange not in EXCHANGES:
     raise ValueError(
-      f'config.mining.exchange={how!r} must be one of {", ".join(EXCHANGES)}'
+      f'config.mining.exchange={exchange!r} must be one of '
+      f'{", ".join(EXCHANGES)}'
     )
-  if how == 'ring' and mining_config.bank:
+  if exchange == 'ring' and mining_config.bank:
     raise ValueError(
-      "config.mining.exchange='ring' and config.mining.bank=True: every device "
-      "has the bank, there is nothing to exchange; set exchange='gather'"
+      "config.mining.exchange='ring' cannot be combined with "
+      'config.mining.bank=True, because every device holds the bank: set '
+      "exchange='gather'"
     )
 
-  many = mesh is not None and mesh.size > 1
+  multiple_devices = mesh is not None and mesh.size > 1
 
-  def from_gallery(bits: Any, anchors: Any, gallery: Any, positive: Any) -> Any:
-    return mining.select(bits, anchors, gallery, positive=positive, **options)
+  def from_candidates(
+    random_bits: Any, anchors: Any, candidates: Any, positive: Any
+  ) -> Any:
+    return mining.select(
+      random_bits, anchors, candidates, positive=positive, **options
+    )
 
-  def from_batch(bits: Any, anchors: Any, image: Any) -> Any:
-    part, text = anchors._replace(features=image), anchors.features
-    if not many:
-      picked = from_gallery(bits, anchors, part, image)
-      return picked, image[picked.index], text[picked.index]
-    if how == 'ring':
-      visit = collectives.ring('data')
-      picked = mining.select(
-        bits, anchors, part, positive=image, visit=visit, **options
+  def from_batch(random_bits: Any, anchors: Any, image: Any) -> Any:
+    shard, text = anchors._replace(features=image), anchors.features
+    if not multiple_devices:
+      negatives = from_candidates(random_bits, anchors, shard, image)
+      return negatives, image[negatives.index], text[negatives.index]
+    if exchange == 'ring':
+      search = collectives.ring_search('data')
+      negatives = mining.select(
+        random_bits, anchors, shard, positive=image, search=search, **options
       )
-      neg_image = collectives.take(image, picked.index, 'data')
+      neg_image = collectives.gather_rows(image, negatives.index, 'data')
     else:
-      whole = jax.lax.all_gather(part, 'data', tiled=True)
-      picked = from_gallery(bits, anchors, whole, image)
-      neg_image = whole.features[picked.index]
-    return picked, neg_image, collectives.take(text, picked.index, 'data')
+      whole = jax.lax.all_gather(shard, 'data', tiled=True)
+      negatives = from_candidates(random_bits, anchors, whole, image)
+      neg_image = whole.features[negatives.index]
+    neg_text = collectives.gather_rows(text, negatives.index, 'data')
+    return negatives, neg_image, neg_text
 
-  rows, everywhere = PartitionSpec('data'), PartitionSpec()
+  sharded, replicated = PartitionSpec('data'), PartitionSpec()
 
-  def on_each_device(function: Any, *in_specs: Any) -> Any:
-    if not many:
+  def map_shards(function: Any, *in_specs: Any) -> Any:
+    if not multiple_devices:
       return function
-    return jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=rows)
+    return jax.shard_map(
+      function, mesh=mesh, in_specs=in_specs, out_specs=sharded
+    )
 
   return Mining(
-    from_batch=on_each_device(from_batch, rows, rows, rows),
-    from_gallery=on_each_device(from_gallery, rows, rows, everywhere, rows),
+    from_batch=map_shards(from_batch, sharded, sharded, sharded),
+    from_candidates=map_shards(
+      from_candidates, sharded, sharded, replicated, sharded
+    ),
   )

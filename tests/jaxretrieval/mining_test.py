@@ -109,13 +109,14 @@ def check_picks(got, want, miner):
       assert index[i] == row[0], f'{miner}, row {i}: {index[i]}, not {row[0]}'
 
 
-# Blocks that hold all, that do not divide, that are smaller than the ranks.
-@pytest.mark.parametrize('block_size', [4096, 7, 4])
+# Blocks that hold everything; blocks smaller than the ranks, which do not
+# divide the numbers of anchors and candidates.
+@pytest.mark.parametrize('block_size', [4096, 4])
 @pytest.mark.parametrize('miner', MINERS)
 def test_miners_equal_a_loop_in_numpy(miner, block_size):
   pick = quick(miner, block_size=block_size)
   for seed in range(3):
-    args = integers(45, 60, ids=12, captions=9, seed=seed)
+    args = integers(45, 61, ids=12, captions=9, seed=seed)
     want = expected(*args, miner)
     check_picks(pick(*args), want, miner)
     whole = quick(miner)(*args)
@@ -126,7 +127,7 @@ def test_miners_equal_a_loop_in_numpy(miner, block_size):
 @pytest.mark.parametrize('miner', ['hardest', 'random'])
 @pytest.mark.parametrize('captions', ['neither', 'anchors'])
 def test_captions_may_be_unknown(miner, captions):
-  bits, anchors, gallery, positive = integers(45, 60, ids=4, seed=4)
+  bits, anchors, gallery, positive = integers(45, 61, ids=4, seed=4)
   gallery = gallery._replace(caption_ids=None)
   if captions == 'neither':
     anchors = anchors._replace(caption_ids=None)
@@ -137,7 +138,7 @@ def test_captions_may_be_unknown(miner, captions):
 @pytest.mark.parametrize('miner', MINERS)
 @pytest.mark.parametrize('left', [0, 1, 2, 4])
 def test_rows_with_few_or_no_negatives(miner, left):
-  args = integers(45, 60, captions=1000, seed=4)
+  args = integers(45, 61, captions=1000, seed=4)
   anchors, gallery = args[1:3]
   # A third of the anchors has so many images that are not its own.
   anchors.image_ids[:15] = 0
@@ -261,7 +262,7 @@ def test_random_is_uniform_among_all_that_are_valid():
 
 
 def test_random_looks_at_no_feature():
-  args = integers(45, 60, seed=8)
+  args = integers(45, 61, seed=8)
   got = quick('random')(*args)
   bits, anchors, gallery, positive = args
   nothing = [x._replace(features=0 * x.features) for x in (anchors, gallery)]
@@ -271,7 +272,7 @@ def test_random_looks_at_no_feature():
 
 @pytest.mark.parametrize('miner', MINERS)
 def test_mine_draws_from_its_key(miner):
-  _, anchors, gallery, positive = integers(45, 60, seed=9)
+  _, anchors, gallery, positive = integers(45, 61, seed=9)
 
   def mine(key):
     options: Any = {'ranks': RANKS, 'positive': positive}
@@ -322,17 +323,17 @@ def test_no_gradient_through_the_selection(miner):
 @pytest.mark.parametrize('miner', MINERS)
 def test_a_model_that_diverged_is_not_hidden(miner):
   # If such rows had no negative they would leave the loss, which would be 0.
-  args = integers(45, 60, seed=11)
+  args = integers(45, 61, seed=11)
   args[1].features[2], args[1].features[5] = np.nan, np.inf
   got = quick(miner, block_size=4)(*args)
   assert got.valid.all()
-  allowed = expected(*integers(45, 60, seed=11), 'random')
+  allowed = expected(*integers(45, 61, seed=11), 'random')
   for i in (2, 5):
     assert got.index[i] in allowed[i], 'an image is its own negative'
 
 
 def test_an_image_that_is_not_a_number_is_not_hidden():
-  args = integers(45, 60, seed=11)
+  args = integers(45, 61, seed=11)
   allowed = expected(*args, 'random')
   args[2].features[3] = np.nan
   for block_size in (4096, 4):
@@ -428,7 +429,7 @@ def temporary_bytes(miner, block_size):
   return memory.temp_size_in_bytes
 
 
-@pytest.mark.parametrize('miner', MINERS)
+@pytest.mark.parametrize('miner', ['semihard', 'topk_random'])
 def test_the_matrix_of_a_large_batch_is_never_built(miner):
   # 17 GB in float32, 4 GB as bools; a block of 4096 x 4096 is 67 MB.
   used = temporary_bytes(miner, 4096)
@@ -448,12 +449,12 @@ FOUR = make_items(np.zeros((4, 2), np.float32), np.arange(4))
 @pytest.mark.parametrize(
   ('options', 'message'),
   [
-    ({'miner': 'nearest'}, "miner='nearest' must be one of hardest, semihard"),
-    ({'miner': 'semihard'}, "miner='semihard' needs positive"),
-    ({'miner': 'topk_random', 'ranks': (5, 5)}, r'ranks=\(5, 5\) must be'),
-    ({'miner': 'topk_random', 'ranks': (-1, 5)}, r'ranks=\(-1, 5\) must be'),
-    ({'block_size': 0}, 'block_size=0 must be 1 or more'),
-    ({'positive': np.zeros((3, 2))}, r'positive must be \(4, 2\)'),
+    ({'miner': 'nearest'}, "miner='nearest'.*hardest, semihard"),
+    ({'miner': 'semihard'}, "miner='semihard'.*positive"),
+    ({'miner': 'topk_random', 'ranks': (5, 5)}, r'ranks=\(5, 5\)'),
+    ({'miner': 'topk_random', 'ranks': (-1, 5)}, r'ranks=\(-1, 5\)'),
+    ({'block_size': 0}, 'block_size=0'),
+    ({'positive': np.zeros((3, 2))}, r'positive.*\(3, 2\)'),
   ],
 )
 def test_options_out_of_range(options, message):
@@ -466,12 +467,12 @@ def test_options_out_of_range(options, message):
   [
     (
       {'features': np.zeros((4, 3))},
-      r'\[B, D\] and \[N, D\]: \(4, 2\), \(4, 3',
+      r'anchors.features \(4, 2\).*\(4, 3\)',
     ),
-    ({'features': np.zeros((0, 2))}, 'the gallery is empty'),
+    ({'features': np.zeros((0, 2))}, 'candidates is empty'),
     ({'features': np.zeros(4)}, r'\(4,\)'),
-    ({'image_ids': np.zeros(1)}, r'gallery.image_ids has shape \(1,\), not'),
-    ({'caption_ids': np.zeros(5)}, r'gallery.caption_ids has shape \(5,\)'),
+    ({'image_ids': np.zeros(1)}, r'candidates.image_ids has shape \(1,\)'),
+    ({'caption_ids': np.zeros(5)}, r'candidates.caption_ids has shape \(5,\)'),
   ],
 )
 def test_shapes_that_do_not_fit(change, message):
@@ -480,5 +481,5 @@ def test_shapes_that_do_not_fit(change, message):
 
 
 def test_as_many_bits_as_anchors():
-  with pytest.raises(ValueError, match=r'bits has shape \(3,\), not \(4,\)'):
+  with pytest.raises(ValueError, match=r'random_bits has shape \(3,\)'):
     mining.select(make_bits(3), FOUR, FOUR)

@@ -61,6 +61,7 @@ def recall(config, state):
   return evaluate(state.params, state.model_state)()
 
 
+@pytest.mark.slow
 def test_scaled_features_are_learned_and_raw_ones_are_not(folder):
   fields = {'optimizer.b1': 0.9, 'batch_size': 64, 'model.output': 'relu'}
   scaled = planted.config(folder, 'loss=m3l,miner=hardest', **fields)
@@ -90,9 +91,9 @@ def test_scaled_features_are_learned_and_raw_ones_are_not(folder):
   'arg',
   [
     'loss=log_m3l,miner=topk_random',
-    'loss=patr,miner=semihard',
-    'loss=triplet,miner=random',
-    'loss=info_nce',
+    pytest.param('loss=patr,miner=semihard', marks=pytest.mark.slow),
+    pytest.param('loss=triplet,miner=random', marks=pytest.mark.slow),
+    pytest.param('loss=info_nce', marks=pytest.mark.slow),
   ],
 )
 def test_every_loss_learns(folder, arg):
@@ -112,6 +113,7 @@ def init(config):
   return initial_state(init, make_keys(0, mesh)[0], mesh)
 
 
+@pytest.mark.slow
 def test_images_that_are_trained_on_twice_as_large_change_nothing(tmp_path):
   # One scalar and its inverse: the state but for the scale, bit for bit.
   one = planted.splits()
@@ -140,6 +142,7 @@ def test_images_that_are_trained_on_twice_as_large_change_nothing(tmp_path):
   assert recall(config, state) == recall(twice, state2)
 
 
+@pytest.mark.slow
 def test_a_bank_finds_negatives_beyond_the_batch(folder):
   config = planted.config(
     folder, 'loss=m3l', **{'mining.bank': True, 'mining.ranks': (0, 4)}
@@ -152,13 +155,26 @@ def test_a_bank_finds_negatives_beyond_the_batch(folder):
   )
 
 
-def test_text_noise_and_its_absence(folder):
+def first_loss(config):
+  """The loss of the initial head on the first batch."""
+  mesh = make_mesh(jax.devices()[:1])
+  params, constants = task.init(config, jax.random.key(0))
+  rows = task.train_data(config)
+  batch = {name: array[: config.batch_size] for name, array in rows.items()}
+  loss = jax.jit(
+    task.make_loss(config, mesh),
+    compiler_options={'xla_backend_optimization_level': 0},
+  )
+  return float(loss(params, constants, batch, jax.random.key(1))[0])
+
+
+def test_text_noise_changes_the_loss(folder):
   quiet, noisy = (
-    train(planted.config(folder, 'loss=m3l', **{'model.text_noise': n}), 1)[1]
+    first_loss(planted.config(folder, 'loss=m3l', **{'model.text_noise': n}))
     for n in (0.0, 0.5)
   )
-  assert quiet['loss'] != noisy['loss']
-  assert np.isfinite(noisy['loss']).all()
+  assert quiet != noisy
+  assert np.isfinite(noisy)
 
 
 @pytest.mark.parametrize(
@@ -194,24 +210,22 @@ def test_a_bad_config_names_the_field(folder, fields, words):
 
 def test_a_loss_with_fields_of_another_is_refused():
   options = common.loss_options('patr') | {'rho': 4}
-  with pytest.raises(ValueError, match=r"patr has \['eta', 'unit'\]"):
+  with pytest.raises(ValueError, match=r"rho.*patr.*\['eta', 'unit'\]"):
     objective.make_loss_fn(options)
 
 
 def test_eta_in_raw_units_is_that_of_the_paper(folder):
   # 1.3 of the mean square, or the same length in units of the stored features.
   relative = planted.config(folder, 'loss=patr')
-  constants = init(relative).model_state
+  constants = task.init(relative, jax.random.key(0))[1]
   length = 1.3 * float(constants['image_mean_square'])
   raw = planted.config(
     folder, 'loss=patr', **{'loss.unit': 'raw', 'loss.eta': length}
   )
-  _, a = train(relative, 2)
-  _, b = train(raw, 2)
-  np.testing.assert_allclose(a['loss'], b['loss'], rtol=1e-5)
+  np.testing.assert_allclose(first_loss(relative), first_loss(raw), rtol=1e-5)
 
 
-def test_a_run_that_was_stopped_ends_in_the_same_bits(folder, tmp_path):
+def test_a_stopped_and_resumed_run_is_bitwise_equal(folder, tmp_path):
   script = tmp_path / 'config.py'
   script.write_text(
     'from tests.jaxretrieval import planted\n'

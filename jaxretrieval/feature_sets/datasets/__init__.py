@@ -1,5 +1,5 @@
-"""One module for each data set: who says what about which image.
+"""Data sets: one module each, which reads captions and image names.
 
-Each has `NAMESPACE`, `LICENCE` (one line), `FILES` (patterns of what it reads)
-and `read(source)`, which gives `Captions` for each split.
+Each has `NAMESPACE`, `LICENCE` (one line), `FILES` (glob patterns of the files
+that it reads) and `read(source)`, which returns `Captions` for each split.
 """

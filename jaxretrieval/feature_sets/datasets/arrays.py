@@ -1,21 +1,22 @@
-r"""Features that you already have: VSE++, clip-retrieval, or plain npz.
+r"""Arrays in a layout of VSE++, clip-retrieval, or plain npz files.
 
-Told apart by the files in the folder; each needs an `encoders.json` as well
-(see `ready_made`), which may hold "language" (of the captions, if not en) and
-"licence".
+The layout follows from the files in the folder. Each also requires an
+`encoders.json` (see `ready_made`), which may have "language" (of the captions,
+by default en) and "licence".
 
-* VSE++: `<split>_ims.npy` [N, Di], perhaps each row K times; `<split>_caps.txt`
-  N * K lines, K captions an image; `<split>_txts.npy` [N * K, Dt].
+* VSE++: `<split>_ims.npy` [N, Di], possibly with each row repeated K times;
+  `<split>_caps.txt` with N * K lines, K captions per image; `<split>_txts.npy`
+  [N * K, Dt].
 * clip-retrieval: `img_emb/img_emb_0.npy`, `text_emb/text_emb_0.npy`,
   `metadata/metadata_0.parquet` with `image_path`, `caption` (and perhaps
-  `language`), and so on to N: split 'train'; or a folder of these for each
-  split. Rows of one path are one image. Needs pyarrow.
+  `language`), and so on for 1, 2, ...: split 'train'; or one folder of these
+  per split. Rows with one path are one image. Requires pyarrow.
 * plain: `<split>.npz` with `images` [N, Di], `texts` [M, Dt], `image_index`
   [M], `captions` [M] (strings), and perhaps `languages` [M], `image_names` [N].
 
-Images named as in COCO or Flickr8k have those numbers, so that overlaps with
-other sets are seen. Else an id is a hash of the image feature: the same picture
-is recognised in sets made by the same encoder.
+Images with file names of COCO or Flickr8k have the ids of these, so that
+overlaps with other sets are detected. Otherwise an id is a hash of the image
+feature: the same image is recognised in sets of the same encoder.
 """
 
 import hashlib
@@ -31,7 +32,7 @@ from jaxretrieval.feature_sets import captions
 from jaxretrieval.feature_sets.datasets import ready_made
 from jaxretrieval.feature_sets.feature_set import Split
 
-NAMESPACE = 'image-features'  # of those that are not named as COCO or Flickr
+NAMESPACE = 'image-features'  # unless file names are those of COCO or Flickr
 LICENCE = "the owner's"
 FILES = (
   '*_ims.npy',
@@ -51,18 +52,18 @@ class _Rows(NamedTuple):
   images: np.ndarray  # [N, Di]
   texts: np.ndarray  # [M, Dt]
   index: np.ndarray  # [M], the image of each caption
-  said: list[str]  # [M]
+  captions: list[str]  # [M]
   languages: list[str]  # [M]
   names: list[str] | None  # [N]
 
 
 def read(source: str | os.PathLike[str]) -> dict[str, captions.Captions]:
-  """The captions of `read_splits`."""
+  """Returns the captions of `read_splits`."""
   return {k: v.captions for k, v in read_splits(source).items()}
 
 
 def namespace(splits: dict[str, Split]) -> str:
-  """What the ids of `read_splits` count: 'coco', 'flickr' or `NAMESPACE`."""
+  """Returns the namespace of the ids: 'coco', 'flickr' or `NAMESPACE`."""
   names = [n for split in splits.values() for n in split.captions.image_names]
   return _namespace(names)[0]
 
@@ -71,37 +72,39 @@ def read_splits(source: str | os.PathLike[str]) -> dict[str, Split]:
   """Reads captions and features in any of the three layouts.
 
   Raises:
-    FileNotFoundError: none of them is there, or a file of it is missing.
-    ValueError: numbers of rows that do not fit, an image row without a
-      caption, a pickled file; names the file.
+    FileNotFoundError: no layout is recognised, or one of its files is missing.
+    ValueError: numbers of rows do not match, an image has no caption, or a file
+      holds pickled objects. The message names the file.
   """
   folder = pathlib.Path(source).expanduser()
   language = ready_made.about(folder).get('language', 'en')
-  found: dict[str, _Rows] = {}
+  arrays: dict[str, _Rows] = {}
   for path in sorted(folder.glob('*_ims.npy')):
     split = path.name.removesuffix('_ims.npy')
-    found[split] = _vsepp(folder, split, language)
+    arrays[split] = _vsepp(folder, split, language)
   for path in sorted(folder.glob('*img_emb')) + sorted(
     folder.glob('*/img_emb')
   ):
     split = 'train' if path.parent == folder else path.parent.name
-    found[split] = _clip_retrieval(path.parent, language)
-  if not found:
+    arrays[split] = _clip_retrieval(path.parent, language)
+  if not arrays:
     for path in sorted(folder.glob('*.npz')):
-      found[path.stem] = _plain(path, language)
-  if not found:
+      arrays[path.stem] = _plain(path, language)
+  if not arrays:
     raise FileNotFoundError(
-      f'{folder} has neither <split>_ims.npy (VSE++), img_emb/img_emb_0.npy '
-      '(clip-retrieval) nor <split>.npz'
+      f'{folder} contains neither <split>_ims.npy (VSE++), '
+      'img_emb/img_emb_0.npy (clip-retrieval) nor <split>.npz'
     )
-  known = [name for rows in found.values() for name in rows.names or ['']]
-  _, number = _namespace(known)
+  known = [name for rows in arrays.values() for name in rows.names or ['']]
+  _, id_of = _namespace(known)
   splits = {}
-  for split, rows in found.items():
+  for split, rows in arrays.items():
     names = rows.names or [f'{split}_{i}' for i in range(len(rows.images))]
-    ids = _hashed(rows.images) if number is None else list(map(number, names))
-    triples = zip(rows.index.tolist(), rows.languages, rows.said, strict=True)
-    order = np.argsort(rows.index, kind='stable')  # as `build` orders them
+    ids = _hashed(rows.images) if id_of is None else list(map(id_of, names))
+    triples = zip(
+      rows.index.tolist(), rows.languages, rows.captions, strict=True
+    )
+    order = np.argsort(rows.index, kind='stable')  # the order of `build`
     try:
       built = captions.build(ids, names, triples)
     except ValueError as error:
@@ -120,7 +123,7 @@ def _namespace(names: list[str]):
 
 
 def _hashed(images: np.ndarray) -> list[int]:
-  """A number for each row; equal rows get different ones, in their order."""
+  """Hashes rows; the copies of a row get different hashes, in their order."""
   seen: Counter[bytes] = Counter()
   ids = []
   for row in np.asarray(images, np.float16):
@@ -136,16 +139,16 @@ def _vsepp(folder: pathlib.Path, split: str, language: str) -> _Rows:
   images = ready_made.load(folder / f'{split}_ims.npy')
   texts = ready_made.load(folder / f'{split}_txts.npy')
   path = folder / f'{split}_caps.txt'
-  said = [text.strip() for text in captions.read_lines(path)]
-  each, rest = divmod(len(said), max(len(images), 1))
-  if rest or not each or len(texts) != len(said):
+  lines = [text.strip() for text in captions.read_lines(path)]
+  each, rest = divmod(len(lines), max(len(images), 1))
+  if rest or not each or len(texts) != len(lines):
     raise ValueError(
-      f'{path} has {len(said)} captions for {len(images)} rows of '
-      f'{split}_ims.npy and {len(texts)} of {split}_txts.npy: expected K for '
-      'each image and one text row for each caption'
+      f'{path} has {len(lines)} captions for {len(images)} rows of '
+      f'{split}_ims.npy and {len(texts)} rows of {split}_txts.npy: it must '
+      'have K captions for each image, and one text row for each caption'
     )
   if each == 1:
-    # Image rows repeated for each caption, as the features of VSE++ are.
+    # Image rows may be repeated for each caption, as in the files of VSE++.
     first = 1
     while first < len(images) and np.array_equal(images[first], images[0]):
       first += 1
@@ -154,8 +157,8 @@ def _vsepp(folder: pathlib.Path, split: str, language: str) -> _Rows:
       for i in range(len(images))
     ):
       images, each = images[::first], first
-  index = np.arange(len(said)) // each
-  return _Rows(images, texts, index, said, [language] * len(said), None)
+  index = np.arange(len(lines)) // each
+  return _Rows(images, texts, index, lines, [language] * len(lines), None)
 
 
 def _clip_retrieval(folder: pathlib.Path, language: str) -> _Rows:
@@ -163,9 +166,10 @@ def _clip_retrieval(folder: pathlib.Path, language: str) -> _Rows:
     from pyarrow import parquet
   except ImportError as error:
     raise ImportError(
-      f'{folder / "metadata"} holds parquet files: pip install pyarrow'
+      f'{folder / "metadata"} holds parquet files, which require pyarrow: pip '
+      'install pyarrow'
     ) from error
-  images, texts, paths, said, languages = [], [], [], [], []
+  images, texts, paths, lines, languages = [], [], [], [], []
   parts = sorted(
     (folder / 'img_emb').glob('img_emb_*.npy'),
     key=lambda path: int(path.stem.rpartition('_')[2]),
@@ -174,65 +178,73 @@ def _clip_retrieval(folder: pathlib.Path, language: str) -> _Rows:
     part = path.stem.removeprefix('img_emb_')
     image = ready_made.load(path)
     text = ready_made.load(folder / 'text_emb' / f'text_emb_{part}.npy')
-    about = folder / 'metadata' / f'metadata_{part}.parquet'
-    if not about.is_file():
-      raise FileNotFoundError(f'{about} is missing')
-    table = parquet.read_table(about)
+    metadata = folder / 'metadata' / f'metadata_{part}.parquet'
+    if not metadata.is_file():
+      raise FileNotFoundError(f'{metadata} is missing')
+    table = parquet.read_table(metadata)
     if not {'image_path', 'caption'} <= set(table.column_names):
       raise ValueError(
-        f'{about} has the columns {table.column_names}, expected image_path '
-        'and caption'
+        f'{metadata} has the columns {table.column_names}; it must have '
+        'image_path and caption'
       )
     if not len(image) == len(text) == table.num_rows:
       raise ValueError(
-        f'{path} has {len(image)} rows, its text_emb {len(text)}, its metadata '
-        f'{table.num_rows}'
+        f'{path} has {len(image)} rows, its text_emb {len(text)} and its '
+        f'metadata {table.num_rows}: they must be as many'
       )
     images.append(image)
     texts.append(text)
     paths += table['image_path'].to_pylist()
-    said += [caption or '' for caption in table['caption'].to_pylist()]
+    lines += [caption or '' for caption in table['caption'].to_pylist()]
     languages += (
       table['language'].to_pylist()
       if 'language' in table.column_names
       else [language] * len(image)
     )
   if not parts:
-    raise FileNotFoundError(f'{folder / "img_emb"} has no img_emb_0.npy')
+    raise FileNotFoundError(f'{folder / "img_emb/img_emb_0.npy"} is missing')
   rows: dict[str, int] = {}
   index = np.array([rows.setdefault(path, len(rows)) for path in paths])
   firsts = np.unique(index, return_index=True)[1]
-  whole = np.concatenate(images)[firsts]
-  return _Rows(whole, np.concatenate(texts), index, said, languages, list(rows))
+  return _Rows(
+    np.concatenate(images)[firsts],
+    np.concatenate(texts),
+    index,
+    lines,
+    languages,
+    list(rows),
+  )
 
 
 def _plain(path: pathlib.Path, language: str) -> _Rows:
   names = ready_made.names(path)
   missing = {'images', 'texts', 'image_index', 'captions'} - names
   if missing:
-    raise ValueError(f'{path} has no array {sorted(missing)}')
+    raise ValueError(f'{path} lacks the arrays {", ".join(sorted(missing))}')
   read = {name: ready_made.load(path, name) for name in names}
-  said = read['captions'].tolist()
+  lines = read['captions'].tolist()
   for name in ('texts', 'image_index', 'languages'):
-    if name in names and len(read[name]) != len(said):
+    if name in names and len(read[name]) != len(lines):
       raise ValueError(
-        f'{path}: {name} has {len(read[name])} rows for {len(said)} captions'
+        f'{path}: {name} has {len(read[name])} rows for {len(lines)} captions'
       )
   index = read['image_index']
   if not np.issubdtype(index.dtype, np.integer):
-    raise ValueError(f'{path}: image_index is {index.dtype}, not integer')
+    raise ValueError(
+      f'{path}: image_index is {index.dtype}; it must be integer'
+    )
   outside = np.flatnonzero((index < 0) | (index >= len(read['images'])))
   if outside.size:
     raise ValueError(
-      f'{path}: image_index of row {outside[0]} is {index[outside[0]]}, there '
-      f'are {len(read["images"])} images'
+      f'{path}: image_index[{outside[0]}]={index[outside[0]]}, but there are '
+      f'{len(read["images"])} images'
     )
   languages = read['languages'].tolist() if 'languages' in names else None
   return _Rows(
     read['images'],
     read['texts'],
     index,
-    said,
-    languages or [language] * len(said),
+    lines,
+    languages or [language] * len(lines),
     read['image_names'].tolist() if 'image_names' in names else None,
   )

@@ -1,7 +1,7 @@
-"""COCO captions of 2014, five English ones an image, from the JSON files.
+"""COCO captions of 2014: five English captions per image, from JSON files.
 
-Mind which images a split is: 'train' is train2014, 82,783 images, 800 of which
-are in XTD10; 'val' is val2014 (40,504), or with Karpathy's file 5,000 of it.
+Split 'train' is train2014 with 82,783 images, 800 of which are in XTD10. Split
+'val' is val2014 (40,504 images), or 5,000 of them with Karpathy's file.
 """
 
 import os
@@ -31,53 +31,55 @@ def read(source: str | os.PathLike[str]) -> dict[str, captions.Captions]:
   """Reads Karpathy's `dataset_coco.json`, else the publisher's files.
 
   Args:
-    source: the folder of the files, or the one around `annotations`.
+    source: the folder of the files, or its parent if that is `annotations`.
 
   Returns:
-    The publisher's: 'train' and 'val', or the one that is there. Karpathy's:
-    'train' (82,783), 'val' (5,000), 'test' (5,000) and 'restval' (30,504).
+    From the publisher's files 'train' and 'val', or the one that exists. From
+    Karpathy's file 'train' (82,783), 'val' (5,000), 'test' (5,000) and
+    'restval' (30,504).
 
   Raises:
-    FileNotFoundError: none of these is there.
-    ValueError: a file is not of that form.
+    FileNotFoundError: none of the files exists.
+    ValueError: a file has another format.
   """
   folder = pathlib.Path(source).expanduser()
   if path := _find(folder, KARPATHY):
     return _karpathy(path)
-  found = {
+  paths = {
     split: path
     for split, name in PUBLISHED.items()
     if (path := _find(folder, name))
   }
-  if not found:
+  if not paths:
     raise FileNotFoundError(
       f'{folder} has none of {KARPATHY}, {", ".join(PUBLISHED.values())}: set '
-      'config.data.source to the folder of them (annotations_trainval2014.zip '
-      'of cocodataset.org)'
+      'config.data.source to their folder (annotations_trainval2014.zip of '
+      'cocodataset.org)'
     )
-  return {split: _published(path) for split, path in found.items()}
+  return {split: _published(path) for split, path in paths.items()}
 
 
 def _find(folder: pathlib.Path, name: str) -> pathlib.Path | None:
-  places = (folder / place / name for place in _FOLDERS)
-  return next((path for path in places if path.is_file()), None)
+  paths = (folder / parent / name for parent in _FOLDERS)
+  return next((path for path in paths if path.is_file()), None)
 
 
 def _published(path: pathlib.Path) -> captions.Captions:
   content = _json(path)
   try:
     names = {image['id']: image['file_name'] for image in content['images']}
-    said = [
-      (note['image_id'], note['caption']) for note in content['annotations']
+    annotations = [
+      (annotation['image_id'], annotation['caption'])
+      for annotation in content['annotations']
     ]
     rows = {image: row for row, image in enumerate(names)}
     for image, name in names.items():
       if captions.coco_id(name) != image:
         raise ValueError(f'image {image} has the file name {name!r}')
-    unknown = [image for image, _ in said if image not in rows]
+    unknown = [image for image, _ in annotations if image not in rows]
     if unknown:
-      raise ValueError(f'a caption is about image {unknown[0]}, not in images')
-    numbered = [(rows[image], text) for image, text in said]
+      raise ValueError(f'a caption has image_id={unknown[0]}, not in images')
+    numbered = [(rows[image], text) for image, text in annotations]
   except (KeyError, TypeError, AttributeError) as error:
     raise ValueError(f'{path} is not a COCO caption file: {error!r}') from error
   except ValueError as error:
@@ -90,8 +92,8 @@ def _karpathy(path: pathlib.Path) -> dict[str, captions.Captions]:
   try:
     splits: dict[str, list[Any]] = {}
     for image in content['images']:
-      said = [sentence['raw'] for sentence in image['sentences']]
-      splits.setdefault(image['split'], []).append((image['filename'], said))
+      texts = [sentence['raw'] for sentence in image['sentences']]
+      splits.setdefault(image['split'], []).append((image['filename'], texts))
     ids = {
       split: [captions.coco_id(name) for name, _ in images]
       for split, images in splits.items()
@@ -105,7 +107,7 @@ def _karpathy(path: pathlib.Path) -> dict[str, captions.Captions]:
       path,
       ids[split],
       [name for name, _ in images],
-      [(row, text) for row, (_, said) in enumerate(images) for text in said],
+      [(row, text) for row, (_, texts) in enumerate(images) for text in texts],
     )
     for split, images in splits.items()
   }
@@ -115,10 +117,10 @@ def _build(
   path: pathlib.Path,
   ids: list[int],
   names: Iterable[str],
-  said: list[tuple[int, str]],
+  numbered: list[tuple[int, str]],
 ) -> captions.Captions:
   try:
-    rows = [(row, 'en', ' '.join(text.split())) for row, text in said]
+    rows = [(row, 'en', ' '.join(text.split())) for row, text in numbered]
     return captions.build(ids, names, rows)
   except ValueError as error:
     raise ValueError(f'{path}: {error}') from error

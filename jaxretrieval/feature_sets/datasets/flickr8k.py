@@ -1,13 +1,13 @@
-"""Flickr8k: five English captions an image; de, fr, cs from Multi30K.
+"""Flickr8k: five English captions per image; de, fr and cs from Multi30K.
 
-Captions and features come in one folder:
+Captions and features are in one folder:
 
-* `captions.json.gz`: {'images': [{'file', 'split', 'en': [...], ...}]}, split
-  being train, dev, test or unused;
-* `image_features.npz`: `features` [images, Di], rows as there;
+* `captions.json.gz`: {'images': [{'file', 'split', 'en': [...], ...}]}, where
+  split is train, dev, test or unused;
+* `image_features.npz`: `features` [images, Di], one row per image;
 * `text_features_<language>.npz`: `features` [captions, Dt] in the order of the
-  captions of that language there, and `image_index` [captions];
-* `encoders.json`, unless the features are the ones that `KNOWN` lists.
+  captions in that language, and `image_index` [captions];
+* `encoders.json`, unless `KNOWN` lists the features.
 """
 
 import os
@@ -27,11 +27,11 @@ LICENCE = (
   'Multi30K, non-commercial research and education only'
 )
 FILES = ('captions.json.gz', 'image_features.npz', 'text_features_*.npz')
-SPLITS = ('train', 'dev', 'test')  # 91 images are in none
+SPLITS = ('train', 'dev', 'test')  # 91 images are unused
 
 _FIELDS = {'file', 'split'}
 
-# What made features that come without an encoders.json, by the sha256 of
+# Encoders of features that come without an encoders.json, by the sha256 of
 # image_features.npz.
 KNOWN = {
   '31078afb9470ca3743493e5f9dfafebf13b0c9583d7a39af5c748439780941a6': Encoders(
@@ -48,10 +48,10 @@ def read(source: str | os.PathLike[str]) -> dict[str, captions.Captions]:
 
   Returns:
     'train' (6,000 images), 'dev' (1,000) and 'test' (1,000): the official
-    split, not that of Multi30K, whose training images hold 871 of `test`.
+    split. The training split of Multi30K contains 871 images of `test`.
 
   Raises:
-    FileNotFoundError, ValueError: it is missing, or not such a file.
+    FileNotFoundError, ValueError: the file is missing or has another format.
   """
   images = _images(pathlib.Path(source).expanduser())
   return {split: _build(images, split)[0] for split in SPLITS}
@@ -61,8 +61,8 @@ def read_splits(source: str | os.PathLike[str]) -> dict[str, Split]:
   """Reads captions and features.
 
   Raises:
-    FileNotFoundError: a file is missing; names it.
-    ValueError: rows of features and captions do not fit together.
+    FileNotFoundError: a file is missing.
+    ValueError: the rows of features and captions do not match.
   """
   folder = pathlib.Path(source).expanduser()
   images = _images(folder)
@@ -76,20 +76,20 @@ def read_splits(source: str | os.PathLike[str]) -> dict[str, Split]:
   texts = {code: _text_features(folder, code, images) for code in languages}
   splits = {}
   for split in SPLITS:
-    built, rows, places = _build(images, split)
+    built, rows, text_rows = _build(images, split)
     splits[split] = Split(
       built,
       features[rows],
-      np.array([texts[code][row] for code, row in places]),
+      np.array([texts[code][row] for code, row in text_rows]),
     )
   return splits
 
 
 def encoders(source: str | os.PathLike[str]) -> Encoders:
-  """What made the features: of `encoders.json`, else known by their sha256.
+  """Returns the encoders from `encoders.json`, else from `KNOWN`.
 
   Raises:
-    FileNotFoundError: neither.
+    FileNotFoundError: `encoders.json` is missing and the features are unknown.
   """
   folder = pathlib.Path(source).expanduser()
   path = folder / 'image_features.npz'
@@ -104,13 +104,13 @@ def _images(folder: pathlib.Path) -> list[dict[str, Any]]:
   path = folder / 'captions.json.gz'
   if not path.is_file():
     raise FileNotFoundError(
-      f'{path} is missing: set config.data.source to the folder of it'
+      f'{path} is missing: set config.data.source to its folder'
     )
   try:
     images = untrusted.parse_json(untrusted.read_gzip(path, 2**26))['images']
     for row, image in enumerate(images):
       if not set(image) >= _FIELDS:
-        raise ValueError(f'image {row} has no {_FIELDS - set(image)}')
+        raise ValueError(f'image {row} lacks {_FIELDS - set(image)}')
   except (OSError, ValueError, KeyError, TypeError) as error:
     raise ValueError(f'{path} is not a caption file: {error!r}') from error
   return images
@@ -119,25 +119,26 @@ def _images(folder: pathlib.Path) -> list[dict[str, Any]]:
 def _build(
   images: list[dict[str, Any]], split: str
 ) -> tuple[captions.Captions, list[int], list[tuple[str, int]]]:
-  """Captions of a split; rows of its images; (language, row) of each caption.
+  """Returns the captions of a split and the rows of its features.
 
-  The latter two index the arrays of features, which have no splits.
+  The arrays of features have no splits: the second result has the rows of the
+  images, the third the (language, row) of each caption.
   """
   languages = sorted({key for image in images for key in image} - _FIELDS)
   seen = dict.fromkeys(languages, 0)
-  rows, said, places = [], [], []
+  rows, triples, text_rows = [], [], []
   for row, image in enumerate(images):
     for code in languages:
       texts = image.get(code, [])
       if image['split'] == split:
-        said += [(len(rows), code, text.strip()) for text in texts]
-        places += [(code, seen[code] + k) for k in range(len(texts))]
+        triples += [(len(rows), code, text.strip()) for text in texts]
+        text_rows += [(code, seen[code] + k) for k in range(len(texts))]
       seen[code] += len(texts)
     if image['split'] == split:
       rows.append(row)
   names = [images[row]['file'] for row in rows]
   ids = [captions.flickr_id(name) for name in names]
-  return captions.build(ids, names, said), rows, places
+  return captions.build(ids, names, triples), rows, text_rows
 
 
 def _text_features(
@@ -150,7 +151,7 @@ def _text_features(
   expected = np.repeat(np.arange(len(images)), counts)
   if len(features) != len(index) or not np.array_equal(index, expected):
     raise ValueError(
-      f'{path} has {len(features)} rows, which are not the {len(expected)} '
-      f'{code} captions of captions.json.gz in their order'
+      f'{path} has {len(features)} rows, which do not match the '
+      f'{len(expected)} captions in {code!r} of captions.json.gz in their order'
     )
   return features

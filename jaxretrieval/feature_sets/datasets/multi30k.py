@@ -1,8 +1,8 @@
 """Multi30K, task 1: Flickr30k images with captions in four languages.
 
 One English caption of each image and its translations into German, French and
-Czech, from github.com/multi30k/dataset. Mind that 871 of the test images of
-Flickr8k are in its training split.
+Czech, from github.com/multi30k/dataset. Its training split contains 871 of the
+test images of Flickr8k.
 """
 
 import os
@@ -35,19 +35,19 @@ def read(source: str | os.PathLike[str]) -> dict[str, captions.Captions]:
 
   Args:
     source: a clone of the repository, its data/task1, or a folder with these
-      files and the lists of images beside them (`train.txt`, `val.txt`,
-      `test_2016_flickr.txt`). Languages other than English may be missing.
+      files and the lists of images (`train.txt`, `val.txt`,
+      `test_2016_flickr.txt`). Languages other than English are optional.
 
   Returns:
     'train' (29,000 images), 'val' (1,014) and 'test' (1,000).
 
   Raises:
     FileNotFoundError: a file is missing.
-    ValueError: one has another number of lines; names it.
+    ValueError: a file has another number of lines.
   """
   folder = pathlib.Path(source).expanduser()
-  there = [code for code in LANGUAGES if _find(folder, f'train.{code}')]
-  languages = there if 'en' in there else ['en', *there]
+  existing = [code for code in LANGUAGES if _find(folder, f'train.{code}')]
+  languages = existing if 'en' in existing else ['en', *existing]
   splits = {}
   for split, stem in SPLITS.items():
     names = _lines(folder, f'{stem}.txt', SIZES[split])
@@ -67,9 +67,9 @@ def read(source: str | os.PathLike[str]) -> dict[str, captions.Captions]:
 
 
 def _find(folder: pathlib.Path, name: str) -> pathlib.Path | None:
-  for place in _FOLDERS:
-    for end in ('', '.gz'):
-      path = folder / place / (name + end)
+  for parent in _FOLDERS:
+    for suffix in ('', '.gz'):
+      path = folder / parent / (name + suffix)
       if path.is_file():
         return path
   return None
@@ -79,16 +79,16 @@ def _lines(folder: pathlib.Path, name: str, expected: int) -> list[str]:
   path = _find(folder, name)
   if path is None:
     raise FileNotFoundError(
-      f'{name} or {name}.gz is not in {folder} (nor in its raw, image_splits, '
-      'data/task1): set config.data.source to a clone of '
+      f'{name} or {name}.gz is missing in {folder}, its raw, image_splits and '
+      'data/task1: set config.data.source to a clone of '
       'github.com/multi30k/dataset'
     )
   try:
     zipped = path.suffix == '.gz'
     content = untrusted.read_gzip(path, 2**26) if zipped else path.read_bytes()
   except (OSError, ValueError) as error:
-    raise ValueError(f'{path} cannot be unzipped: {error}') from error
+    raise ValueError(f'{path} cannot be decompressed: {error}') from error
   lines = captions.split_lines(path, content)
   if len(lines) != expected:
-    raise ValueError(f'{path} has {len(lines)} lines, expected {expected}')
+    raise ValueError(f'{path} has {len(lines)} lines; it must have {expected}')
   return lines

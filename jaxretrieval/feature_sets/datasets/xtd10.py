@@ -1,8 +1,8 @@
-"""XTD10: 1,000 COCO images, a caption of each in eleven languages.
+"""XTD10: 1,000 COCO images with one caption each in eleven languages.
 
-For tests only: 800 of its images are COCO train2014, 200 val2014. German and
-French are those of the MIC set, Japanese those of STAIR; the others, but for
-English, are translations. https://aclanthology.org/ (arXiv 2012.05107),
+A test set: 800 of its images are in COCO train2014, 200 in val2014. The German
+and French captions are from the MIC set, the Japanese ones from STAIR; the
+others, except for English, are translations. See arXiv 2012.05107 and
 github.com/adobe-research/Cross-lingual-Test-Dataset-XTD10.
 """
 
@@ -36,17 +36,17 @@ def read(source: str | os.PathLike[str]) -> dict[str, captions.Captions]:
   """Reads the publisher's folder, or the JSON files of CLIP_benchmark.
 
   Args:
-    source: the folder with XTD10/, MIC/ and STAIR/; or one with
-      `xtd10-<language>.json` (or `multilingual_mscoco_captions-...`) of any of
-      the languages.
+    source: the folder of XTD10/, MIC/ and STAIR/; or one with
+      `xtd10-<language>.json` (or `multilingual_mscoco_captions-...`) for some
+      of the languages.
 
   Returns:
-    {'test': captions}, 1,000 in each language.
+    {'test': captions} with 1,000 captions in each language.
 
   Raises:
-    FileNotFoundError: neither is there.
-    ValueError: a file has not 1,000 rows, or the files are not about the same
-      images; names the file.
+    FileNotFoundError: the files are missing.
+    ValueError: a file does not have 1,000 rows, or files are about different
+      images.
   """
   folder = pathlib.Path(source).expanduser()
   if (folder / 'XTD10').is_dir():
@@ -70,15 +70,15 @@ def _read_text(folder: pathlib.Path) -> tuple[list[str], dict[str, list[str]]]:
   texts = {}
   for language in LANGUAGES:
     code = _THEIR_CODES.get(language, language)
-    place = folder / _FOLDERS.get(language, 'XTD10')
-    texts[language] = _checked(place / f'test_1kcaptions_{code}.txt')
+    parent = folder / _FOLDERS.get(language, 'XTD10')
+    texts[language] = _checked(parent / f'test_1kcaptions_{code}.txt')
   return names, texts
 
 
 def _checked(path: pathlib.Path) -> list[str]:
   lines = captions.read_lines(path)
   if len(lines) != CAPTIONS:
-    raise ValueError(f'{path} has {len(lines)} lines, expected {CAPTIONS}')
+    raise ValueError(f'{path} has {len(lines)} lines; it must have {CAPTIONS}')
   return lines
 
 
@@ -90,13 +90,13 @@ def _read_json(folder: pathlib.Path) -> tuple[list[str], dict[str, list[str]]]:
       path = folder / f'{stem}-{code}.json'
       if language in texts or not path.is_file():
         continue
-      there, texts[language] = _one_json(path)
-      if names and there != names:
+      of_file, texts[language] = _one_json(path)
+      if names and of_file != names:
         raise ValueError(f'{path} is about other images than {first}')
-      names, first = there, first or path
+      names, first = of_file, first or path
   if not texts:
     raise FileNotFoundError(
-      f'{folder} has neither XTD10/test_1kcaptions_en.txt nor xtd10-en.json: '
+      f'{folder} contains neither XTD10 nor xtd10-<language>.json: '
       'set config.data.source to a clone of '
       'github.com/adobe-research/Cross-lingual-Test-Dataset-XTD10'
     )
@@ -117,12 +117,12 @@ def _one_json(path: pathlib.Path) -> tuple[list[str], list[str]]:
       raise ValueError(f'{path}: {key!r} is not a list of strings')
     if len(rows[key]) != CAPTIONS:
       raise ValueError(
-        f'{path}: {key!r} has {len(rows[key])} rows, expected {CAPTIONS} (its '
-        'writer leaves out images that it did not find)'
+        f'{path}: {key!r} has {len(rows[key])} rows; it must have {CAPTIONS} '
+        '(CLIP_benchmark leaves out images that it did not find)'
       )
-  # They write 'indicies'; taken either way, where there is one.
+  # CLIP_benchmark writes 'indicies'; the field is optional.
   indices = content.get('indices', content.get('indicies'))
   if indices is not None and indices != list(range(CAPTIONS)):
-    raise ValueError(f"{path}: 'indices' does not count from 0 to 999")
+    raise ValueError(f"{path}: 'indices' must count from 0 to 999")
   names = [image.rpartition('/')[2] for image in rows['image_paths']]
   return names, rows['annotations']

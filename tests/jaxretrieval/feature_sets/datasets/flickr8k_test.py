@@ -74,11 +74,11 @@ def test_features_go_with_their_captions(tmp_path):
           'image_index': np.array([0, 2, 4], np.int32),
         }
       },
-      'features_de.npz has 3 rows, which are not the 3 de captions',
+      'features_de.npz has 3 rows',
     ),
     (
       {'text_features_en': {'features': np.ones((6, 1)), 'x': np.ones(1)}},
-      "features_en.npz has .*no 'image_index'",
+      "features_en.npz.*'image_index'",
     ),
     (
       {'image_features': {'features': np.array([['x', None]], object)}},
@@ -100,7 +100,7 @@ def test_missing_and_broken_files(tmp_path):
     flickr8k.read_splits(tmp_path)
   for content in b'x', gzip.compress(b'{"images": [{"file": "x"}]}'):
     (tmp_path / 'captions.json.gz').write_bytes(content)
-    with pytest.raises(ValueError, match='is not a caption file'):
+    with pytest.raises(ValueError, match='captions.json.gz'):
       flickr8k.read(tmp_path)
 
 

