@@ -100,6 +100,7 @@ def test_a_prepared_set_is_read_in_both_ways(
     splits.load(data_config(name='fsdd'), 'train')
 
 
+@pytest.mark.slow
 def test_the_real_recordings(tmp_path, data_config):
   unpack = pathlib.Path(__file__).parents[6] / 'shared' / 'data' / 'unpack.py'
   if not unpack.exists():
