@@ -83,7 +83,7 @@ CASES = [
 def test_examples_that_cannot_be_trained(tmp_path, splits, named, feed):
   tiny_tfds.prepare(tmp_path, splits)
   fields = {'data.dir': tmp_path, 'data.feed': feed}
-  done = train(tmp_path / 'w', fields, config=CONFIG, seconds=10)
+  done = train(tmp_path / 'w', fields, config=CONFIG, seconds=60)
   refused(done, 3, *named)
   assert not list((tmp_path / 'w').glob('*')), 'a run was started'
 
@@ -92,7 +92,7 @@ def test_another_number_of_classes_than_the_network(tmp_path):
   label = tfds.features.ClassLabel(num_classes=100)
   tiny_tfds.prepare(tmp_path, label=label)
   fields = {'data.dir': tmp_path}
-  done = train(tmp_path / 'w', fields, config=CONFIG, seconds=10)
+  done = train(tmp_path / 'w', fields, config=CONFIG, seconds=60)
   refused(done, 3, "'label' has 100 classes")
 
 

@@ -42,7 +42,7 @@ def folder_of(root):
 
 def run(tmp_path, root, arg='', **fields):
   fields = {'data.dir': root} | fields
-  return train(tmp_path / 'w', fields, config=CONFIG + arg, seconds=20)
+  return train(tmp_path / 'w', fields, config=CONFIG + arg, seconds=60)
 
 
 # --- Before step 1, in the trainer ---
@@ -222,7 +222,7 @@ def test_a_flip_while_training_names_the_record(copy, tmp_path, trial):
   )
   trainer.wait_for_step(process, tmp_path / 'w', 40)
   spoil(shard, image.tobytes())
-  done = trainer.wait(process, 20)
+  done = trainer.wait(process, 60)
   refused(done, 3, f'record {record} of {shard} (example {record} of')
 
 
@@ -236,5 +236,5 @@ def test_damage_in_the_test_split_names_the_record(imagenet, tmp_path):
   with shard.open('r+b') as file:
     file.seek(20_000)
     file.write(bytes(2000))
-  done = trainer.wait(process, 20)
+  done = trainer.wait(process, 60)
   refused(done, 3, f'of {shard} (example ', "of 'validation')")
