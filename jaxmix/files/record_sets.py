@@ -35,7 +35,7 @@ class Shards(NamedTuple):
   paths: tuple[pathlib.Path, ...]
   lengths: tuple[int, ...]
 
-  def place(self, index: int) -> str:
+  def locate(self, index: int) -> str:
     """Returns the location of an example, for messages."""
     ends = np.cumsum(self.lengths)
     shard = int(np.searchsorted(ends, index, 'right'))

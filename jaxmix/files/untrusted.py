@@ -207,7 +207,8 @@ def load_arrays(
   except (NotImplementedError, RuntimeError) as error:  # e.g. encrypted
     raise ValueError(f'{path} cannot be read: {error}') from error
   except KeyError as error:
-    raise ValueError(f'{path} has no array named {error}') from error
+    name = error.args[0].removesuffix('.npy')
+    raise ValueError(f'{path} has no array {name!r}') from error
   return arrays
 
 
@@ -280,20 +281,20 @@ def open_prepared(folder: pathlib.Path) -> Any:
   import tensorflow_datasets as tfds
 
   try:
-    check_features(read_json(pathlib.Path(folder, 'features.json')))
+    check_feature_classes(read_json(pathlib.Path(folder, 'features.json')))
     return tfds.builder_from_directory(folder)
   except Exception as error:  # errors of protobuf and tfds share no base class
     raise ValueError(f'{folder} is not a TFDS data set: {error}') from error
 
 
-def check_features(described: Any) -> None:
+def check_feature_classes(described: Any) -> None:
   """Raises ValueError if features.json names a class from outside TFDS."""
   if isinstance(described, dict):
     for key, value in described.items():
       if key in ('type', 'pythonClassName', 'python_class_name'):
         if not str(value).startswith('tensorflow_datasets.'):
           raise ValueError(f'features.json names the class {value!r}')
-      check_features(value)
+      check_feature_classes(value)
   elif isinstance(described, list):
     for value in described:
-      check_features(value)
+      check_feature_classes(value)

@@ -116,7 +116,7 @@ class RecordSource:
       return function(argument)
     except Exception as error:  # of array_record, protobuf and decoders
       raise ValueError(
-        f'{self.shards.place(key)} is damaged ({error}): '
+        f'{self.shards.locate(key)} is damaged ({error}): '
         f'{record_sets.prepare_again(self.folder)}'
       ) from error
 

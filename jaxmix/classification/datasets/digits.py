@@ -22,7 +22,9 @@ def load(split: str) -> dict[str, np.ndarray]:
   package = importlib.util.find_spec('sklearn')
   if package is None or package.origin is None:
     raise ModuleNotFoundError(
-      "config.data.name='digits' needs scikit-learn", name='sklearn'
+      "config.data.name='digits' needs scikit-learn: pip install -e "
+      "'.[train]' in a clone, or pip install 'randommix[train]'",
+      name='sklearn',
     )
   path = pathlib.Path(package.origin).parent / 'datasets/data/digits.csv.gz'
   table = np.loadtxt(path, np.int32, delimiter=',')

@@ -98,7 +98,7 @@ class PhotoSource:
         self._decode(data, index, epoch, images[i])
       except Exception as error:  # of array_record, protobuf and the decoders
         raise ValueError(
-          f'{self.shards.place(index)} is damaged: {error}'
+          f'{self.shards.locate(index)} is damaged: {error}'
         ) from error
     return {'image': images, 'label': labels}
 

@@ -17,15 +17,16 @@ def published(tmp_path):
 def test_a_file_is_downloaded_once_and_verified_always(
   published, tmp_path, capfd
 ):
+  url, checksum = published
   target = tmp_path / 'downloads' / 'a'
-  assert download.fetch(*published, target) == target
-  assert published[0] in capfd.readouterr().err, 'no progress bar'
+  assert download.fetch(url, checksum, target) == target
+  assert url in capfd.readouterr().err, 'no progress bar'
   assert target.read_bytes() == b'content'
   (tmp_path / 'published').unlink()
-  assert download.fetch(*published, target) == target
+  assert download.fetch(url, checksum, target) == target
   target.write_bytes(b'other')
   with pytest.raises(ValueError, match='md5'):
-    download.fetch(*published, target)
+    download.fetch(url, checksum, target)
   assert os.listdir(target.parent) == ['a']
 
 

@@ -41,7 +41,7 @@ def test_a_complete_set_passes_and_locates_its_records(folder):
   for path, length in zip(files.paths, files.lengths, strict=True):
     for record in range(length):
       expected = f"record {record} of {path} (example {index} of 'train')"
-      assert files.place(index) == expected
+      assert files.locate(index) == expected
       index += 1
 
 

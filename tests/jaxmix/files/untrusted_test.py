@@ -32,8 +32,8 @@ def test_json_within_its_bounds(tmp_path):
     (b'[NaN]', {}, 'NaN'),
     (b'[-Infinity]', {}, '-Infinity'),
     (b'[1e999]', {}, '1e999'),
-    (b'{"a": 1', {}, ''),
-    (b'\xff', {}, ''),
+    (b'{"a": 1', {}, 'delimiter'),
+    (b'\xff', {}, 'decode'),
   ],
 )
 def test_json_out_of_its_bounds(tmp_path, content, options, match):
@@ -62,7 +62,10 @@ def test_gzip(tmp_path):
 
 
 def test_arrays(tmp_path):
-  arrays = {'a': np.arange(6).reshape(2, 3), 'b': np.float16([[1], [2]]).T}
+  arrays = {
+    'a': np.arange(6).reshape(2, 3),
+    'b': np.array([[1], [2]], np.float16).T,
+  }
   np.save(tmp_path / 'a.npy', arrays['a'])
   np.savez_compressed(tmp_path / 'a.npz', allow_pickle=False, **arrays)
   for mapped in False, True:
@@ -103,7 +106,9 @@ def test_names_within_the_folder():
 
 @pytest.mark.parametrize('key', ['type', 'pythonClassName'])
 def test_features_of_other_packages(tmp_path, key):
-  untrusted.check_features([{key: 'tensorflow_datasets.core.features.Text'}])
+  untrusted.check_feature_classes(
+    [{key: 'tensorflow_datasets.core.features.Text'}]
+  )
   (tmp_path / 'features.json').write_text(f'{{"x": [{{"{key}": "os.path"}}]}}')
   with pytest.raises(ValueError, match=r'os\.path'):
     untrusted.open_prepared(tmp_path)

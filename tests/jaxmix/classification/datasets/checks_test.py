@@ -7,7 +7,7 @@ from jaxmix.classification.datasets import checks
 SHAPE, CLASSES = (32, 32, 3), 4
 
 
-def labels(index=None, value=0, dtype=np.int64):
+def labels(index=None, value=0, dtype='i8'):
   array = np.arange(12) % CLASSES
   if index is not None:
     array[index] = value
@@ -28,7 +28,7 @@ def test_good_labels_pass(dtype):
     (labels(slice(3, 9), 255), 'label 255 of example 3 .*6'),
     (labels([2, 6, 10], 1), 'class 2 has 0'),
     (labels(dtype='f4'), 'float32'),
-    (labels(dtype=bool), 'bool'),
+    (labels(dtype='?'), 'bool'),
   ],
 )
 def test_wrong_labels_are_named(wrong, match):
