@@ -33,24 +33,24 @@ def open_atomic(path: pathlib.Path) -> Iterator[BinaryIO]:
   If the block raises, no file appears. The temporary name is random, because
   machines that share a folder may have equal host names and process ids.
   """
-  beside = path.with_name(f'{path.name}.{secrets.token_hex(8)}')
+  part = path.with_name(f'{path.name}.{secrets.token_hex(8)}')
   try:
-    with beside.open('wb') as file:
+    with part.open('wb') as file:
       yield file
-    beside.replace(path)
+    part.replace(path)
   finally:
-    beside.unlink(missing_ok=True)
+    part.unlink(missing_ok=True)
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
-  """Replaces a file: readers, and who comes after a crash, see old or new.
+  """Replaces a file durably: after a crash it is either the old or the new one.
 
   Raises:
-    OSError: it could not be written; the old file is as it was.
+    OSError: the file could not be written; the old one is unchanged.
   """
   part = path.with_name(path.name + '.part')
   try:
-    # A link of that name, in a folder from somebody else, is not followed.
+    # Unlinked first, so that a symbolic link of that name is not followed.
     part.unlink(missing_ok=True)
     with part.open('x') as file:
       file.write(text)
@@ -63,7 +63,7 @@ def write_text(path: pathlib.Path, text: str) -> None:
 
 
 def sync(path: pathlib.Path) -> None:
-  """Has a file, or the names in a folder, reach the disk."""
+  """Flushes a file, or the entries of a folder, to the disk."""
   descriptor = os.open(path, os.O_RDONLY)
   try:
     os.fsync(descriptor)

@@ -1,59 +1,53 @@
-"""Archives of data sets, fetched from their publishers and checked."""
+"""Downloads of published files, verified by their checksums."""
 
 import pathlib
 import urllib.request
-import uuid
 
 from tqdm import tqdm
 
-from jaxmix.classification.datasets.archives import readers
-from jaxmix.files.atomic import file_fingerprint
+from jaxmix.files.atomic import file_fingerprint, open_atomic
 
 
-def fetch(layout: readers.Layout, folder: pathlib.Path) -> pathlib.Path:
-  """Downloads the publisher's archive into `folder`, once.
+def fetch(url: str, checksum: str, target: pathlib.Path) -> pathlib.Path:
+  """Downloads a file, unless `target` exists already, and verifies it.
+
+  Args:
+    url: of the file.
+    checksum: `'md5:...'` or `'sha256:...'`, in hexadecimal.
+    target: where the file goes. It appears there complete and verified.
+
+  Returns:
+    `target`.
 
   Raises:
-    ConnectionError: no network, or it broke off.
-    ValueError: what arrived does not have the published checksum.
+    OSError: the download failed.
+    ValueError: the file does not have the checksum.
   """
-  target = folder / layout.url.rpartition('/')[2]
   if target.exists():
-    _check_sum(layout, target)
+    _verify(target, url, checksum)
     return target
-  folder.mkdir(parents=True, exist_ok=True)
-  # A name of its own until it is whole and checked.
-  part = folder / f'.{target.name}.{uuid.uuid4().hex}'
-  try:
-    _download(layout.url, part)
-    _check_sum(layout, part)
-    part.rename(target)
-  except OSError as error:
-    raise ConnectionError(
-      f'could not fetch {layout.url}: {error}. Fetch it elsewhere and set '
-      f'config.data.source (or {layout.variable}) to it'
-    ) from error
-  finally:
-    part.unlink(missing_ok=True)
+  target.parent.mkdir(parents=True, exist_ok=True)
+  with open_atomic(target) as file:
+    _download(url, file)
+    file.flush()
+    _verify(pathlib.Path(file.name), url, checksum)
   return target
 
 
-def _download(url: str, path: pathlib.Path):
-  with (
-    path.open('wb') as out,
-    urllib.request.urlopen(url, timeout=60) as stream,
-  ):
+def _download(url: str, file) -> None:
+  with urllib.request.urlopen(url, timeout=60) as stream:
     size = int(stream.headers.get('Content-Length') or 0) or None
     with tqdm(desc=url, total=size, unit='B', unit_scale=True) as progress:
       while chunk := stream.read(1 << 20):
-        out.write(chunk)
+        file.write(chunk)
         progress.update(len(chunk))
 
 
-def _check_sum(layout: readers.Layout, path: pathlib.Path):
-  kind, _, expected = layout.checksum.partition(':')
-  found = file_fingerprint(path, kind)
-  if found != expected:
+def _verify(path: pathlib.Path, url: str, checksum: str) -> None:
+  algorithm, _, expected = checksum.partition(':')
+  actual = file_fingerprint(path, algorithm)
+  if actual != expected:
     raise ValueError(
-      f'{path} (from {layout.url}) has {kind} {found}, expected {expected}'
+      f'{path} (from {url}) has the {algorithm} checksum {actual}, expected '
+      f'{expected}: remove the file and download it again'
     )

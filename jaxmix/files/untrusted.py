@@ -1,107 +1,177 @@
-"""Files from strangers: JSON, gzip, numpy's and TFDS', within bounds.
+"""Readers for untrusted files: JSON, gzip, NumPy arrays and TFDS folders.
 
-None of them runs code, and none takes more memory than its size allows: what a
-file says of itself is compared with what it has before anything is allocated.
+No reader runs code from a file, and none allocates more memory than the size
+of the file allows: sizes that a file declares are compared with the bytes that
+it has before anything is allocated.
 """
 
 import gzip
 import json
+import math
+import os
 import pathlib
+import stat
 import zipfile
 import zlib
 from typing import Any, NoReturn
 
 import numpy as np
 
-MAX_RECORD = 2**24  # bytes of a file that describes others
-MAX_CAPTIONS = 2**28
-# Deflate makes zeros 1,032 times smaller; features, a few times.
+MAX_RECORD = 2**24  # bytes of a file that describes other files
+MAX_CAPTIONS = 2**28  # bytes of a JSON file of captions
+# Deflate shrinks zeros by a factor of 1,032, but features only by a few.
 MAX_RATIO = 100
 _SMALL = 2**26  # bytes that any archive may inflate to
 
 
-def read_json(path: pathlib.Path, limit: int = MAX_RECORD) -> Any:
-  """Reads a JSON file of at most `limit` bytes.
+def read_json(
+  path: pathlib.Path,
+  max_bytes: int = MAX_RECORD,
+  max_depth: int | None = None,
+  *,
+  unique_keys: bool = False,
+) -> Any:
+  """Reads a JSON file.
+
+  Args:
+    path: of the file.
+    max_bytes: the largest size that is read.
+    max_depth: the deepest nesting of arrays and objects; None for the limit of
+      Python's parser.
+    unique_keys: whether a key that occurs twice in an object is an error.
 
   Raises:
-    ValueError: it is larger, nested too deep, has NaN or is not JSON.
-    OSError: it cannot be read.
+    ValueError: the file is larger or nested deeper, has NaN or an infinite
+      number, is not JSON or is not a regular file. The message does not name
+      the file.
+    OSError: the file cannot be read.
   """
-  with path.open('rb') as file:
-    return parse_json(_at_most(limit, file.read(limit + 1)))
+  # Opening a pipe would otherwise wait for a writer.
+  descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+  with open(descriptor, 'rb') as file:
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+      raise ValueError('it is not a regular file')
+    content = _check_size(max_bytes, file.read(max_bytes + 1))
+  return parse_json(content, max_depth, unique_keys=unique_keys)
 
 
-def parse_json(content: bytes | str) -> Any:
-  """Parses JSON.
+def parse_json(
+  content: bytes | str,
+  max_depth: int | None = None,
+  *,
+  unique_keys: bool = False,
+) -> Any:
+  """Parses JSON; arguments and errors as for `read_json`.
 
-  Raises:
-    ValueError: it is nested too deep, has NaN or is not JSON.
+  >>> parse_json('{"a": [1, 2.5]}', max_depth=2)
+  {'a': [1, 2.5]}
   """
   try:
-    return json.loads(content, parse_constant=_no_number)
+    value = json.loads(
+      content,
+      parse_constant=_reject_constant,
+      parse_float=_finite_float,
+      object_pairs_hook=_unique if unique_keys else None,
+    )
   except RecursionError:
     raise ValueError('it is nested too deep') from None
+  if max_depth is not None:
+    _check_depth(value, max_depth)
+  return value
 
 
-def read_gzip(path: pathlib.Path, limit: int) -> bytes:
-  """Inflates a file to at most `limit` bytes.
+def _reject_constant(constant: str) -> NoReturn:
+  raise ValueError(f'{constant} is not a finite number')
+
+
+def _finite_float(text: str) -> float:
+  value = float(text)
+  if not math.isfinite(value):
+    _reject_constant(text)
+  return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+  fields = {}
+  for key, value in pairs:
+    if key in fields:
+      raise ValueError(f'the key {key!r} occurs twice')
+    fields[key] = value
+  return fields
+
+
+def _check_depth(value: Any, max_depth: int) -> None:
+  level = [value]
+  for _ in range(max_depth + 1):
+    containers = [x for x in level if isinstance(x, dict | list)]
+    if not containers:
+      return
+    level = [
+      item
+      for container in containers
+      for item in (
+        container.values() if isinstance(container, dict) else container
+      )
+    ]
+  raise ValueError(f'it is nested deeper than {max_depth} levels')
+
+
+def read_gzip(path: pathlib.Path, max_bytes: int) -> bytes:
+  """Returns the decompressed content of a gzip file.
 
   Raises:
-    ValueError: it is more, or the file is damaged.
-    OSError: it cannot be read.
+    ValueError: it has more than `max_bytes` bytes, or the file is damaged.
+    OSError: the file cannot be read.
   """
   try:
     with gzip.open(path) as file:
-      return _at_most(limit, file.read(limit + 1))
+      return _check_size(max_bytes, file.read(max_bytes + 1))
   except (EOFError, zlib.error) as error:
     raise ValueError(str(error)) from error
 
 
-def _at_most(limit: int, content: bytes) -> bytes:
-  if len(content) > limit:
-    raise ValueError(f'it holds more than {limit} bytes')
+def _check_size(max_bytes: int, content: bytes) -> bytes:
+  if len(content) > max_bytes:
+    raise ValueError(f'it has more than {max_bytes} bytes')
   return content
 
 
-def _no_number(constant: str) -> NoReturn:
-  raise ValueError(f'{constant} is not a finite number')
-
-
 def load_array(path: pathlib.Path, *, mapped: bool = False) -> np.ndarray:
-  """Reads an .npy file; never a pickled object.
+  """Reads an .npy file without unpickling objects.
 
   Args:
     path: of the file.
-    mapped: do not read it, but map it into memory.
+    mapped: whether to map the file into memory instead of reading it.
 
   Raises:
-    FileNotFoundError: it is not there.
-    ValueError: it is broken, smaller than it says, or holds pickled objects.
+    FileNotFoundError: the file is missing.
+    ValueError: the file is damaged, smaller than its header says, or holds
+      pickled objects.
   """
-  _check_there(path)
+  _check_exists(path)
   try:
-    # Mapped, it is refused where the file is smaller than its header says.
+    # Mapping fails where the file is smaller than its header says.
     array = np.load(path, allow_pickle=False, mmap_mode='r')
   except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
-    raise _refused(str(path), error) from error
+    raise _read_error(str(path), error) from error
   if not isinstance(array, np.ndarray):
-    raise ValueError(f'{path} is not what its name ends in')
+    raise ValueError(f'{path} is not an .npy file')
   return array if mapped else np.array(array)
 
 
 def array_names(path: pathlib.Path) -> list[str]:
-  """The names of the arrays of an .npz file.
+  """Returns the names of the arrays of an .npz file.
 
   Raises:
-    FileNotFoundError: it is not there.
-    ValueError: it is not one.
+    FileNotFoundError: the file is missing.
+    ValueError: the file is not an .npz archive.
   """
   _check_zip(path)
   try:
     with zipfile.ZipFile(path) as archive:
       return [name.removesuffix('.npy') for name in archive.namelist()]
   except (zipfile.BadZipFile, OSError, ValueError) as error:
-    raise _refused(str(path), error) from error
+    raise _read_error(str(path), error) from error
 
 
 def load_arrays(
@@ -110,9 +180,9 @@ def load_arrays(
   """Reads arrays of an .npz file by name; None for all.
 
   Raises:
-    FileNotFoundError: it is not there.
-    ValueError: it is broken, lacks a name, would take far more memory than its
-      size or holds pickled objects.
+    FileNotFoundError: the file is missing.
+    ValueError: the file is damaged, lacks a name, would inflate to far more
+      than its size, or holds pickled objects.
   """
   _check_zip(path)
   names = array_names(path) if names is None else names
@@ -131,20 +201,21 @@ def load_arrays(
           try:
             arrays[name] = _read_member(file, size)
           except ValueError as error:
-            raise _refused(f'{path}: {name!r}', error) from error
+            raise _read_error(f'{path}: {name!r}', error) from error
   except (zipfile.BadZipFile, EOFError, OSError, zlib.error) as error:
-    raise _refused(str(path), error) from error
-  except (NotImplementedError, RuntimeError) as error:  # encrypted, and such
+    raise _read_error(str(path), error) from error
+  except (NotImplementedError, RuntimeError) as error:  # e.g. encrypted
     raise ValueError(f'{path} cannot be read: {error}') from error
   except KeyError as error:
-    raise ValueError(f'{path} has no array {error}') from error
+    name = error.args[0].removesuffix('.npy')
+    raise ValueError(f'{path} has no array {name!r}') from error
   return arrays
 
 
 def _read_member(file: Any, size: int) -> np.ndarray:
   version = np.lib.format.read_magic(file)
   if version not in ((1, 0), (2, 0)):
-    raise ValueError(f'an array has the format {version}')
+    raise ValueError(f'the array format {version} is not supported')
   read_header = (
     np.lib.format.read_array_header_1_0
     if version == (1, 0)
@@ -152,69 +223,78 @@ def _read_member(file: Any, size: int) -> np.ndarray:
   )
   shape, fortran, dtype = read_header(file)
   if dtype.hasobject:
-    raise ValueError('an array of objects')
-  # Python's integers: numpy's product would overflow.
+    raise ValueError('it is an array of objects')
+  # Python integers, because NumPy's product could overflow.
   count = 1
   for length in shape:
     count *= length
   if count < 0 or count * dtype.itemsize != size - file.tell():
-    raise ValueError(f'an array of {list(shape)} {dtype} is not {size} bytes')
+    raise ValueError(
+      f'the header declares {dtype} {list(shape)}, which does not fit the '
+      f'{size} bytes'
+    )
   content = bytearray(file.read())
   return np.ndarray(shape, dtype, content, order='F' if fortran else 'C')
 
 
-def _check_there(path: pathlib.Path) -> None:
+def _check_exists(path: pathlib.Path) -> None:
   if not path.is_file():
     raise FileNotFoundError(f'{path} is missing')
 
 
 def _check_zip(path: pathlib.Path) -> None:
-  _check_there(path)
+  _check_exists(path)
   with path.open('rb') as file:
-    if file.read(2) != b'PK':  # what is cut short begins with it all the same
-      raise ValueError(f'{path} is not what its name ends in')
+    if file.read(2) != b'PK':  # a truncated archive still begins with it
+      raise ValueError(f'{path} is not an .npz file')
 
 
-def _refused(what: str, error: Exception) -> ValueError:
+def _read_error(name: str, error: Exception) -> ValueError:
   if 'pickle' in str(error) or 'object' in str(error):
     return ValueError(
-      f'{what} holds pickled objects, which could run any code when read: '
+      f'{name} holds pickled objects, which could run any code when read: '
       'save plain arrays (np.save of an array with a number or string dtype)'
     )
-  return ValueError(f'{what} cannot be read: {error}')
+  return ValueError(f'{name} cannot be read: {error}')
 
 
-def check_file_name(where: pathlib.Path, name: Any) -> None:
-  """Raises ValueError for a name that leads out of its folder."""
+def check_file_name(where: pathlib.Path | str, name: Any) -> None:
+  """Raises ValueError for a file name that leads out of its folder.
+
+  Args:
+    where: the file that names it, for the message.
+    name: a relative path.
+  """
   parts = pathlib.PurePath(name).parts if isinstance(name, str) else ('..',)
   if '..' in parts or not parts or parts[0] == '/' or '\0' in str(name):
     raise ValueError(f'{where} names a file outside of its folder: {name!r}')
 
 
 def open_prepared(folder: pathlib.Path) -> Any:
-  """Opens a TFDS data set.
+  """Opens the folder of a prepared TFDS data set; returns its builder.
 
   Raises:
-    ValueError: it is none, or has features of another package: TFDS would
-      import that.
+    ValueError: the folder is not a TFDS data set, or its features are of
+      another package, which TFDS would import.
   """
-  import tensorflow_datasets as tfds  # Training from arrays needs none.
+  # Imported here, because training from arrays does not need it.
+  import tensorflow_datasets as tfds
 
   try:
-    check_features(read_json(pathlib.Path(folder, 'features.json')))
+    check_feature_classes(read_json(pathlib.Path(folder, 'features.json')))
     return tfds.builder_from_directory(folder)
-  except Exception as error:  # protobuf's and tfds' own have no common base
-    raise ValueError(f'{folder} is no TFDS data set: {error}') from error
+  except Exception as error:  # errors of protobuf and tfds share no base class
+    raise ValueError(f'{folder} is not a TFDS data set: {error}') from error
 
 
-def check_features(described: Any) -> None:
-  """Raises ValueError where features.json names a class that is not TFDS'."""
+def check_feature_classes(described: Any) -> None:
+  """Raises ValueError if features.json names a class from outside TFDS."""
   if isinstance(described, dict):
     for key, value in described.items():
       if key in ('type', 'pythonClassName', 'python_class_name'):
         if not str(value).startswith('tensorflow_datasets.'):
           raise ValueError(f'features.json names the class {value!r}')
-      check_features(value)
+      check_feature_classes(value)
   elif isinstance(described, list):
     for value in described:
-      check_features(value)
+      check_feature_classes(value)

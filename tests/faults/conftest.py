@@ -42,11 +42,7 @@ def cifar(tmp_path_factory):
   root = tmp_path_factory.mktemp('cifar')
   source = tiny_cifar.write_folder(root / 'published', tiny_cifar.rows())
   with pytest.MonkeyPatch.context() as patch:
-    patch.setitem(
-      prepare.readers.READERS['cifar100'].LAYOUTS,
-      'cifar100',
-      tiny_cifar.LAYOUT,
-    )
+    patch.setitem(prepare.DATASETS, 'cifar100', tiny_cifar.SPEC)
     prepare.find(
       'cifar100',
       data_dir=str(root / 'sets'),

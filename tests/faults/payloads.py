@@ -1,8 +1,7 @@
-"""Files that an attacker would send: `python -m tests.faults.payloads FOLDER`.
+"""Malicious files: `python -m tests.faults.payloads FOLDER`.
 
-Each is made in a folder and then read as the trainer reads it. One line of JSON
-for each says how that ended, after how long, and how much memory the process
-has needed.
+Each file is written to a folder and read as the trainer reads it. For each, a
+line of JSON has the outcome, the time, and the peak memory of the process.
 """
 
 import gzip
@@ -21,9 +20,10 @@ import zlib
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxmix.classification.datasets import array_records, inputs
+from jaxmix.classification.datasets import array_records
 from jaxmix.classification.datasets.archives import cifar
-from jaxmix.files import untrusted as retrieval_inputs
+from jaxmix.classification.datasets.specs import DATASETS
+from jaxmix.files import untrusted
 from jaxretrieval.extract import caption_files
 from jaxretrieval.feature_sets import feature_set
 from jaxretrieval.feature_sets.datasets import flickr8k, multi30k, ready_made
@@ -33,13 +33,13 @@ from launch.shell.exit_codes import ExitCode, classify_errors, exit_code
 from launch.workdir import config_file
 
 DEEP = '{"a":' * 10**5
-HUGE = 10 * 2**30
+HUGE = 2 * 2**30
 ABOUT = '{"image": "eye 1", "text": "ear 1"}'
-LAYOUT = cifar.LAYOUTS['cifar100']
+CIFAR = DATASETS['cifar100']
 
 
 class Canary:
-  """Pickled, it makes a file wherever it is unpickled."""
+  """An object whose unpickling creates a file."""
 
   def __init__(self, path):
     self.path = str(path)
@@ -49,7 +49,7 @@ class Canary:
 
 
 def bomb(size, header=b''):
-  """A deflate stream of `header` and so many zeros, made fast."""
+  """Yields a deflate stream of `header` and `size` zeros."""
   squeeze = zlib.compressobj(9, wbits=-15)
   yield squeeze.compress(header) + squeeze.flush(zlib.Z_FULL_FLUSH)
   block = squeeze.compress(bytes(2**20)) + squeeze.flush(zlib.Z_FULL_FLUSH)
@@ -89,7 +89,7 @@ def objects(path):
 
 
 def zip_bomb(path):
-  """An .npz of one array, 10 GiB of zeros, that takes 10 MB."""
+  """Writes an .npz of one array, `HUGE` bytes of zeros, that takes 2 MB."""
   npz(path, {'features.npy': npy((HUGE // 4,))})
   data = b''.join(bomb(HUGE - 2**24, npy((HUGE // 4,))))
   name = b'features.npy'
@@ -152,7 +152,7 @@ def tar(path, *members):
 
 def archive_payloads(here, canary):
   def read(path):
-    return lambda: cifar.read_source(LAYOUT, path)
+    return lambda: cifar.read_source(CIFAR, path)
 
   wanted = 'cifar-100-binary/train.bin'
   for title, name, kind, link in (
@@ -201,26 +201,20 @@ def record_payloads(here, canary):
   yield 'jaxmix.json too deep', read('deep', DEEP)
   yield 'jaxmix.json with NaN', read('nan', '{"shards": NaN}')
   yield 'jaxmix.json of a list', read('list', '[]')
-  for number, opened in enumerate(
-    (inputs.open_prepared, retrieval_inputs.open_prepared)
-  ):
-    folder = here / f'tfds{number}'
-    folder.mkdir()
-    # Beside the current folder, as a data set may lie.
-    (here / 'evil.py').write_text(f'open({str(canary)!r}, "w")')
-    (folder / 'dataset_info.json').write_text('{}')
-    (folder / 'features.json').write_text('{"pythonClassName": "evil.X"}')
-    yield (
-      f'tfds of a class of its own {number}',
-      lambda f=folder, o=opened: (
-        sys.path.insert(0, str(here)),
-        o(f),
-      ),
-    )
+  folder = here / 'tfds'
+  folder.mkdir()
+  # In the current folder, where a data set may be.
+  (here / 'evil.py').write_text(f'open({str(canary)!r}, "w")')
+  (folder / 'dataset_info.json').write_text('{}')
+  (folder / 'features.json').write_text('{"pythonClassName": "evil.X"}')
+  yield (
+    'tfds of a class of its own',
+    lambda: (sys.path.insert(0, str(here)), untrusted.open_prepared(folder)),
+  )
   deep = here / 'tfds_deep'
   deep.mkdir()
   (deep / 'features.json').write_text(DEEP)
-  yield 'tfds too deep', lambda: inputs.open_prepared(deep)
+  yield 'tfds too deep', lambda: untrusted.open_prepared(deep)
 
 
 def feature_payloads(here, canary):
@@ -353,7 +347,7 @@ def config_payloads(here, canary):
     yield f'config: {name}', read(name, content)
 
 
-KINDS = {
+PAYLOADS = {
   ExitCode.DATA: (
     array_payloads,
     archive_payloads,
@@ -366,14 +360,14 @@ KINDS = {
 
 
 def main(folder):
-  # Where a payload may lead, so that only a refusal is an error.
+  # A file that payloads lead to, so that reading it is not an error.
   (folder / 'secret').write_text('')
   canary = folder / 'canary'
-  for code, kinds in KINDS.items():
-    for kind in kinds:
-      here = folder / kind.__name__
+  for code, groups in PAYLOADS.items():
+    for group in groups:
+      here = folder / group.__name__
       here.mkdir()
-      for name, read in kind(here, canary):
+      for name, read in group(here, canary):
         before, begun = list(sys.path), time.process_time()
         os.chdir(here)
         try:

@@ -11,7 +11,6 @@ import jax.numpy as jnp
 
 from jaxmix.classification import task
 from jaxmix.classification.datasets import splits
-from jaxmix.classification.datasets.archives import cifar
 from jaxmix.classification.evaluators import clean, streamed
 from tests.jaxmix.classification import tiny_cifar
 
@@ -24,14 +23,7 @@ def train_data(config):
 
 
 def shrink():
-  layout = tiny_cifar.LAYOUT
-  cifar.LAYOUTS['cifar100'] = layout
-  splits.DATASETS['cifar100'] = dataclasses.replace(
-    splits.DATASETS['cifar100'],
-    num_classes=layout.labels[-1],
-    train_examples=layout.examples('train'),
-    test_examples=layout.examples('test'),
-  )
+  splits.DATASETS['cifar100'] = tiny_cifar.SPEC
   splits.DATASETS['imagenet'] = dataclasses.replace(
     splits.DATASETS['imagenet'], image_shape=(32, 32, 3)
   )

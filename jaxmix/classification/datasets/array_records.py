@@ -1,7 +1,7 @@
-"""Reading a prepared data set: a split at random, or all of it into RAM.
+"""Splits of a prepared data set: random access on disk, or arrays in memory.
 
-The sets are those of `prepared`, whose `jaxmix.json` says what must
-be in them, and tfds' own where they are stored as ArrayRecord.
+The sets are those of `prepare`, whose `jaxmix.json` has the fingerprints of
+their content, and tfds' own if they are stored as ArrayRecord.
 """
 
 import dataclasses
@@ -14,19 +14,19 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.proto import tf_example_pb2
 
-from jaxmix.classification.datasets import checks, inputs
-from jaxmix.classification.datasets.archives import readers
-from jaxmix.files import atomic, record_sets
+from jaxmix.classification.datasets import checks
+from jaxmix.classification.datasets.specs import DATASETS, DatasetSpec
+from jaxmix.files import atomic, record_sets, untrusted
 
 RECORD = 'jaxmix.json'
-_BLOCK = 5000  # records at a time: keeps their own memory small
+_CHUNK = 5000  # records at a time, which bounds their own memory
 
 
 def read_record(folder: pathlib.Path) -> dict[str, Any]:
   """Reads `jaxmix.json`: `source`, `splits` and `shards`.
 
   Raises:
-    ValueError: it is not there, or not whole.
+    ValueError: it is missing or damaged.
   """
   path = folder / RECORD
   try:
@@ -35,44 +35,45 @@ def read_record(folder: pathlib.Path) -> dict[str, Any]:
     for split in kept['splits'].values():
       _ = split['sha256']
     for name, shard in kept['shards'].items():
-      inputs.check_file_name(path, name)
+      untrusted.check_file_name(path, name)
       _ = shard['bytes'], shard['sha256']
     return kept
   except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
     raise ValueError(
-      f'{path} is missing or broken ({error!r}): {record_sets.again(folder)}'
+      f'{path} is missing or damaged ({error!r}): '
+      f'{record_sets.prepare_again(folder)}'
     ) from error
 
 
 @dataclasses.dataclass(frozen=True)
 class RecordSource:
-  """Random access to one split on disk; `open_split` makes it.
+  """Random access to one split on disk; made by `open_split`.
 
   Attributes:
     folder: of the prepared data set.
     records: random access to serialised examples.
     features: decodes tfds' own records; None for ours.
     shards: the files of the split.
-    layout: what is known of the data set.
-    content: a sha256 of what is in the split; empty if that was not read.
-    indices: the examples to show, ascending; None for all.
+    spec: of the data set.
+    fingerprint: sha256 of the whole split; empty if it was not read.
+    indices: of the subset, ascending; None for all examples.
   """
 
   folder: pathlib.Path
   records: Any
   features: Any
   shards: record_sets.Shards
-  layout: readers.Layout
-  content: str
+  spec: DatasetSpec
+  fingerprint: str
   indices: np.ndarray | None = None
 
   @property
   def digest(self) -> str:
-    """A sha256 of the examples that are shown."""
+    """Fingerprint (sha256) of the examples of the subset."""
     if self.indices is None:
-      return self.content
-    chosen = self.indices.astype('<i8').tobytes()
-    return hashlib.sha256(self.content.encode() + chosen).hexdigest()
+      return self.fingerprint
+    subset = self.indices.astype('<i8').tobytes()
+    return hashlib.sha256(self.fingerprint.encode() + subset).hexdigest()
 
   def __len__(self) -> int:
     return len(self.records if self.indices is None else self.indices)
@@ -81,7 +82,7 @@ class RecordSource:
     return self.__getitems__([index])[0]
 
   def __getitems__(self, indices: Any, /) -> list[dict[str, Any]]:
-    # The range counts negative indices from the end and knows its bounds.
+    # Indexing a range resolves negative indices and checks the bounds.
     keys = [range(len(self))[operator.index(index)] for index in indices]
     if not keys:
       return []
@@ -91,21 +92,21 @@ class RecordSource:
     return [self._checked(key, self._decode, record) for key, record in decoded]
 
   def read_records(self, keys: list[int]) -> list[bytes]:
-    """Reads serialised examples by their place in the split.
+    """Reads serialised examples by their index in the split.
 
     Raises:
       ValueError: a record is damaged; names its file.
     """
     try:
       return self.records.__getitems__(keys)
-    except RuntimeError:  # array_record's; seldom names the file, or the record
+    except RuntimeError:  # of array_record, which seldom names the file
       return [self._checked(key, self.records.__getitem__, key) for key in keys]
 
   def read_labels(self) -> np.ndarray:
-    """All labels of the split, int64 [N]; no image is decoded."""
+    """Returns all labels of the split, int64 [N]; decodes no image."""
     labels = np.empty(len(self.records), np.int64)
-    for start in range(0, len(labels), _BLOCK):
-      keys = list(range(start, min(start + _BLOCK, len(labels))))
+    for start in range(0, len(labels), _CHUNK):
+      keys = list(range(start, min(start + _CHUNK, len(labels))))
       for key, record in zip(keys, self.read_records(keys), strict=True):
         labels[key] = self._checked(key, _read_label, record)
     return labels
@@ -115,24 +116,24 @@ class RecordSource:
       return function(argument)
     except Exception as error:  # of array_record, protobuf and decoders
       raise ValueError(
-        f'{self.shards.place(key)} is damaged: {error}; '
-        f'{record_sets.again(self.folder)}'
+        f'{self.shards.locate(key)} is damaged ({error}): '
+        f'{record_sets.prepare_again(self.folder)}'
       ) from error
 
   def _decode(self, record: bytes) -> dict[str, Any]:
-    layout = self.layout
+    spec = self.spec
     if self.features is not None:
       example = self.features.deserialize_example_np(record)
-      value, label = example[layout.feature], example['label']
+      value, label = example[spec.feature], example['label']
     else:
-      # By hand: tfds' own way takes 4 s for 50,000 examples, this .5 s.
+      # Not by tfds, which takes 4 s for 50,000 examples instead of 0.5 s.
       example = tf_example_pb2.Example()  # pyright: ignore
       feature = example.FromString(record).features.feature
-      value = feature[layout.feature].bytes_list.value[0]
-      value = np.frombuffer(value, layout.dtype).reshape(layout.shape)
+      value = feature[spec.feature].bytes_list.value[0]
+      value = np.frombuffer(value, spec.dtype).reshape(spec.shape)
       (label,) = feature['label'].int64_list.value
-    checks.check_label(label, layout.classes)
-    return {layout.feature: value, 'label': np.int32(label)}
+    checks.check_label(label, spec.num_classes)
+    return {spec.feature: value, 'label': np.int32(label)}
 
 
 def _read_label(record: bytes) -> int:
@@ -142,17 +143,17 @@ def _read_label(record: bytes) -> int:
 
 
 def open_split(
-  folder: pathlib.Path, name: str, split: str, *, whole: bool = True
+  folder: pathlib.Path, name: str, split: str, *, verify: bool = True
 ) -> RecordSource:
-  """Opens a split of a folder that `find` returned.
+  """Opens a split of a prepared data set.
 
   Args:
-    folder: of the data set.
-    name: of the data set, one of `published`.
+    folder: of the data set, as returned by `prepare.find`.
+    name: of the data set, a key of `DATASETS`.
     split: 'train', 'test' or another that it has.
-    whole: whether its files are read once now: of a set that we prepared the
-      sha256 (.15 s), of tfds' own the labels (a second); else their sizes and
-      descriptions are checked alone.
+    verify: whether its files are read once: for a set that we prepared to
+      verify the fingerprints (0.15 s), for tfds' own to check the labels (a
+      second). Else only sizes and descriptions are checked.
 
   Raises:
     FileNotFoundError: a file is missing.
@@ -160,95 +161,97 @@ def open_split(
       not those of the data set: their number, dtypes, shapes or labels.
   """
   builder = record_sets.open_set(folder)
-  layout = readers.layout(name)
-  ours = builder.name == layout.store
+  spec = DATASETS[name]
+  ours = builder.name == spec.builder
   if ours:
-    _check_shards(folder, sums=whole)
+    _check_shards(folder, fingerprints=verify)
   checks.check_features(
     folder,
     builder.info.features,
-    layout.shape,
-    layout.classes,
-    feature=layout.feature,
-    dtype=layout.dtype,
+    spec.shape,
+    spec.num_classes,
+    feature=spec.feature,
+    dtype=spec.dtype,
   )
-  files = record_sets.check_shards(builder, split)
+  shards = record_sets.check_shards(builder, split)
   records = builder.as_data_source(
     split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
   )
-  if len(records) != (expected := layout.examples(split)):
+  if len(records) != (expected := spec.examples(split)):
     raise ValueError(
       f'{folder} has {len(records)} {split} examples, expected {expected}'
     )
   features = None if ours else builder.info.features
-  source = RecordSource(folder, records, features, files, layout, '')
+  source = RecordSource(folder, records, features, shards, spec, '')
   if ours:
-    content = read_record(folder)['splits'][split]['sha256']
-    return dataclasses.replace(source, content=content)
-  if not whole:
+    fingerprint = read_record(folder)['splits'][split]['sha256']
+    return dataclasses.replace(source, fingerprint=fingerprint)
+  if not verify:
     return source
   _check_labels(source, split, source.read_labels())
-  sums = [atomic.file_fingerprint(path) for path in files.paths]
-  content = hashlib.sha256(' '.join(sums).encode()).hexdigest()
-  return dataclasses.replace(source, content=content)
+  fingerprints = [atomic.file_fingerprint(path) for path in shards.paths]
+  fingerprint = hashlib.sha256(' '.join(fingerprints).encode()).hexdigest()
+  return dataclasses.replace(source, fingerprint=fingerprint)
 
 
 def load_split(
   folder: pathlib.Path, name: str, split: str
 ) -> dict[str, np.ndarray]:
-  """Reads a split into RAM: {'image' or 'audio': [N, ...], 'label': [N]}.
+  """Reads a split into memory: {'image' or 'audio': [N, ...], 'label': [N]}.
 
   Raises:
-    ValueError: as `open_split`; or, for a set that we prepared, the arrays are
-      not those that were prepared.
+    FileNotFoundError, ValueError: see `open_split`; or the arrays of a set that
+      we prepared are not those that were prepared.
   """
-  source = open_split(folder, name, split, whole=False)
+  source = open_split(folder, name, split, verify=False)
   arrays = read_all(source)
   if source.features is None:
-    if arrays_sha256(arrays) != source.content:
+    if arrays_fingerprint(arrays) != source.fingerprint:
       _check_shards(folder)
-      raise ValueError(f'{folder}: {split} is not what {RECORD} says of it')
+      raise ValueError(
+        f'{folder}: the {split} split does not have the fingerprint of '
+        f'{RECORD}: {record_sets.prepare_again(folder)}'
+      )
   else:
     _check_labels(source, split, arrays['label'])
   return arrays
 
 
 def _check_labels(source: RecordSource, split: str, labels: np.ndarray) -> None:
-  layout = source.layout
-  each = None if layout.per_class is None else layout.per_class[split]
-  place = f'{source.folder} {split}'
-  checks.check_labels(place, labels, layout.classes, each)
+  spec = source.spec
+  label = f'{source.folder} {split}'
+  checks.check_labels(label, labels, spec.num_classes, spec.per_class(split))
 
 
 def read_all(source: Any) -> dict[str, np.ndarray]:
-  """Reads all that a `RecordSource` shows: {'image' or 'audio', 'label'}."""
-  layout = source.layout
-  values = np.empty((len(source), *layout.shape), layout.dtype)
+  """Reads all examples of a `RecordSource`: {'image' or 'audio', 'label'}."""
+  spec = source.spec
+  values = np.empty((len(source), *spec.shape), spec.dtype)
   labels = np.empty(len(source), np.int32)
-  for start in range(0, len(source), _BLOCK):
-    keys = range(start, min(start + _BLOCK, len(source)))
+  for start in range(0, len(source), _CHUNK):
+    keys = range(start, min(start + _CHUNK, len(source)))
     for i, example in zip(keys, source.__getitems__(keys), strict=True):
-      values[i], labels[i] = example[layout.feature], example['label']
-  return {layout.feature: values, 'label': labels}
+      values[i], labels[i] = example[spec.feature], example['label']
+  return {spec.feature: values, 'label': labels}
 
 
-def _check_shards(folder: pathlib.Path, sums: bool = True):
+def _check_shards(folder: pathlib.Path, fingerprints: bool = True) -> None:
   """Raises ValueError naming the first shard that is not as prepared."""
-  for name, wanted in read_record(folder)['shards'].items():
+  for name, expected in read_record(folder)['shards'].items():
     path = folder / name
     size = record_sets.check_file(path)
-    if size != wanted['bytes'] or (
-      sums and atomic.file_fingerprint(path) != wanted['sha256']
+    if size != expected['bytes'] or (
+      fingerprints and atomic.file_fingerprint(path) != expected['sha256']
     ):
       raise ValueError(
-        f'{path} ({size} bytes, expected {wanted["bytes"]}) is not the file '
-        f'that was prepared: {record_sets.again(folder)}'
+        f'{path} ({size} bytes, expected {expected["bytes"]}) is not the file '
+        f'that was prepared: {record_sets.prepare_again(folder)}'
       )
 
 
-def arrays_sha256(arrays: dict[str, np.ndarray]) -> str:
-  """The sha256 of a split: all images or sounds, then all labels."""
+def arrays_fingerprint(arrays: dict[str, np.ndarray]) -> str:
+  """Returns the sha256 of a split: all images or audio, then all labels."""
   (values,) = (array for name, array in arrays.items() if name != 'label')
-  digest = hashlib.sha256(values.data)
-  digest.update(arrays['label'].astype('<i4').data)
-  return digest.hexdigest()
+  fingerprint = hashlib.sha256(values.data)
+  fingerprint.update(arrays['label'].astype('<i4').data)
+  return fingerprint.hexdigest()

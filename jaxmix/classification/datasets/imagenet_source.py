@@ -1,8 +1,8 @@
-"""ImageNet from a prepared TFDS data set: photographs decoded as they are read.
+"""Source of ImageNet: JPEG images of a TFDS data set, decoded as they are read.
 
-The set is what `imagenet_tars` makes of the publisher's archives, or tfds' own
-`imagenet2012` stored as ArrayRecord: JPEG files and labels. Nothing of it is
-kept in memory. How a crop is drawn and decoded is told in `jpeg`.
+The set is prepared by `imagenet_tars` from the publisher's archives, or is
+tfds' own `imagenet2012` stored as ArrayRecord: JPEG files and labels. Nothing
+of it is kept in memory. `jpeg` draws and decodes the crops.
 """
 
 import dataclasses
@@ -15,28 +15,29 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.proto import tf_example_pb2
 
-from jaxmix.classification.datasets import checks, jpeg, prepare
+from jaxmix.classification.datasets import checks, jpeg
+from jaxmix.classification.datasets.specs import DatasetSpec
 from jaxmix.files import record_sets
 
-NAME = 'imagenet2012'
 SPLITS = {'train': 'train', 'test': 'validation'}
 
 
 @dataclasses.dataclass(frozen=True)
 class PhotoSource:
-  """A split whose photographs are cropped to one size; `open_split` makes it.
+  """A split whose images are cropped to one size; made by `open_split`.
 
   Attributes:
     shards: the files of the split.
     records: random access to serialised examples.
-    examples: how many of them are shown, the first ones.
+    examples: length of the source, which has the first ones of the split.
     shape: `(H, W, 3)` of the crops.
-    workers: threads that should read at once.
-    random: random crops, drawn anew in every epoch; else the middle.
+    workers: number of threads that should read at once.
+    random: whether crops are random, other ones in each epoch; else the center
+      crop is read.
     seed: of the crops.
     flip: whether half of the random crops are mirrored.
     classes: labels are 0..classes-1.
-    digest: a sha256 of what the files are called and how large they are.
+    digest: fingerprint (sha256) of the names and sizes of the files.
   """
 
   shards: record_sets.Shards
@@ -54,11 +55,11 @@ class PhotoSource:
     return self.examples
 
   def __getitem__(self, index: int, /) -> dict[str, Any]:
-    """The example at `index`, as it is seen in epoch 0."""
+    """Returns the example at `index` with its crop of epoch 0."""
     return self.__getitems__([index])[0]
 
   def __getitems__(self, indices: Any, /) -> list[dict[str, Any]]:
-    # The range counts negative indices from the end and knows its bounds.
+    # Indexing a range resolves negative indices and checks the bounds.
     keys = [range(len(self))[operator.index(index)] for index in indices]
     batch = self.read(np.array(keys, int), np.zeros(len(keys), int))
     return [
@@ -69,14 +70,14 @@ class PhotoSource:
   def read(
     self, indices: np.ndarray, epochs: np.ndarray
   ) -> dict[str, np.ndarray]:
-    """Reads examples as they are seen in some epochs.
+    """Reads examples with their crops of some epochs.
 
-    In epoch 0 every photograph is decoded whole, so that damage anywhere in it
+    In epoch 0 every image is decoded completely, so that damage anywhere in it
     is found; it changes no pixel.
 
     Args:
       indices: `[n]`, from 0.
-      epochs: `[n]`.
+      epochs: `[n]`, the epoch of each.
 
     Returns:
       {'image': uint8 `[n, H, W, 3]`, 'label': int32 `[n]`}.
@@ -97,7 +98,7 @@ class PhotoSource:
         self._decode(data, index, epoch, images[i])
       except Exception as error:  # of array_record, protobuf and the decoders
         raise ValueError(
-          f'{self.shards.place(index)} is damaged: {error}'
+          f'{self.shards.locate(index)} is damaged: {error}'
         ) from error
     return {'image': images, 'label': labels}
 
@@ -112,79 +113,80 @@ class PhotoSource:
     jpeg.read_crop(data, frame, crop, out, whole=epoch == 0)
 
 
-def find(data_dir: str) -> pathlib.Path:
+def find(data_dir: str, name: str) -> pathlib.Path:
   """Returns the folder of the newest prepared version.
+
+  Args:
+    data_dir: `config.data.dir`.
+    name: of the TFDS builder, 'imagenet2012'.
 
   Raises:
     FileNotFoundError: there is none; says what is expected.
-    ValueError: its description is broken.
+    ValueError: its description is damaged.
   """
-  root = prepare.find_root(data_dir)
-  folder, remark = record_sets.find_newest(root, NAME)
+  root = record_sets.find_root(data_dir)
+  folder, remark = record_sets.find_newest(root, name)
   if folder:
     return folder
   raise FileNotFoundError(
-    f'there is no {root}/{NAME}/<version> with a TFDS data set stored as '
-    "ArrayRecord: features 'image' (JPEG files) and 'label', splits 'train' "
-    "and 'validation'. Set config.data.dir to the folder around "
-    f'{NAME}/; python -m jaxmix.classification.datasets.imagenet_tars writes '
-    f"one from the publisher's archives (see docs/imagenet.md).{remark}"
+    f'{root}/{name}/<version> does not exist. It must be a TFDS data set '
+    "stored as ArrayRecord, with the features 'image' (JPEG files) and 'label' "
+    "and the splits 'train' and 'validation'. Set config.data.dir to the "
+    f'folder around {name}/; python -m '
+    'jaxmix.classification.datasets.imagenet_tars prepares it from '
+    f"the publisher's archives (see docs/imagenet.md).{remark}"
   )
 
 
 def open_split(
-  data_config: Any,
-  split: str,
-  shape: tuple[int, int, int],
-  num_classes: int,
-  *,
-  seed: int,
-  flip: bool,
+  data_config: Any, split: str, spec: DatasetSpec, *, seed: int, flip: bool
 ) -> PhotoSource:
-  """Opens a split: 'train' shows random crops, 'test' the middle.
+  """Opens a split: 'train' has random crops, 'test' center crops.
 
   Args:
-    data_config: `config.data`, see `data`.
+    data_config: `config.data`, see `splits`.
     split: 'train' or 'test'.
-    shape: `(H, W, 3)` of the crops.
-    num_classes: labels are 0..num_classes-1.
+    spec: of the data set; `image_shape` is that of the crops.
     seed: of the crops.
     flip: whether half of the random crops are mirrored.
 
   Raises:
     FileNotFoundError: there is no prepared data set, or it lacks a file.
-    ValueError: it is not the data set, a file of it is not whole, or it has
-      fewer examples than asked for.
+    ValueError: it is not the data set, a file is damaged, or it has fewer
+      examples than the config asks for.
   """
   if type(data_config.workers) is not int or data_config.workers < 0:
     raise ValueError(
       f'config.data.workers={data_config.workers!r} must be an integer: 1 or '
-      'more threads, or 0 for one on each core'
+      'more threads, or 0 for one per core'
     )
-  folder, name = find(data_config.dir), SPLITS[split]
+  folder, name = find(data_config.dir, spec.builder), SPLITS[split]
   builder = record_sets.open_set(folder)
   checks.check_features(
-    folder, builder.info.features, (None, None, shape[2]), num_classes
+    folder,
+    builder.info.features,
+    (None, None, spec.image_shape[2]),
+    spec.num_classes,
   )
-  files = record_sets.check_shards(builder, name)
+  shards = record_sets.check_shards(builder, name)
   records = builder.as_data_source(
     name, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
   )
   wanted = data_config[f'{split}_examples']
   if wanted > len(records):
     raise ValueError(
-      f'config.data.{split}_examples={wanted}: {folder} has {len(records)} '
-      f'in {name!r} (0 takes all)'
+      f'config.data.{split}_examples={wanted} exceeds the {len(records)} '
+      f'examples of {name!r} in {folder}: use fewer, or 0 for all'
     )
   return PhotoSource(
-    shards=files,
+    shards=shards,
     records=records,
     examples=wanted or len(records),
-    shape=shape,
+    shape=spec.image_shape,
     workers=data_config.workers or len(os.sched_getaffinity(0)),
     random=split == 'train',
     seed=seed,
     flip=flip,
-    classes=num_classes,
-    digest=record_sets.names_digest(folder, files),
+    classes=spec.num_classes,
+    digest=record_sets.files_fingerprint(folder, shards),
   )

@@ -1,119 +1,44 @@
-"""ImageNet of 2012 from its publisher's two archives, without TensorFlow.
+"""Command that prepares ImageNet 2012 from its publisher's archives.
 
   python -m jaxmix.classification.datasets.imagenet_tars SOURCE DIR
 
 SOURCE is a folder with ILSVRC2012_img_train.tar (a tar of a thousand tars),
-ILSVRC2012_img_val.tar, and the classes of its 50,000 photographs:
+ILSVRC2012_img_val.tar, and the classes of its 50,000 images:
 imagenet_2012_validation_synset_labels.txt, one a line, in the order of their
-numbers. What `imagenet` reads is written to DIR/imagenet2012/1.0.0: the files
-as they are, shuffled by a key that never changes, so that the first N are a
-random sample. A class is the place of its name among all, sorted.
+numbers. The set that `imagenet_source` reads is written to
+DIR/imagenet2012/1.0.0: the JPEG files unchanged, shuffled by a fixed key, so
+that the first N are a random sample. A label is the index of a class in the
+sorted names of all classes.
 
-The archives are not unpacked: they are looked through once, and then each
-photograph is read where it lies, a file of records at a time (256 MB of
-memory). Until all is written, nothing is there; what was interrupted begins
-anew.
+The archives are not unpacked, and TensorFlow is not needed: the archives are
+indexed once, and then each JPEG file is read where it lies, one file of records
+at a time (256 MB of memory). The set appears when it is complete; an
+interrupted preparation restarts from the beginning.
 """
 
 import argparse
-import contextlib
 import hashlib
 import io
 import pathlib
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
-from PIL import Image
 
-from jaxmix.classification.datasets import imagenet_source, jpeg, writer
 from jaxmix.classification.datasets.archives import imagenet_index
+from jaxmix.classification.datasets.specs import DATASETS, DatasetSpec
+from jaxmix.files import record_writer
 
 VERSION = '1.0.0'
-_PNG = b'\x89PNG\r\n\x1a\n'
-_SLACK = 2**26  # bytes that the set may be larger than its photographs
-
-
-class PhotoSet(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-  """Writes photographs in a fixed random order, with tfds' own features."""
-
-  VERSION = tfds.core.Version(VERSION)
-
-  def __init__(
-    self, splits: dict[str, imagenet_index.Photos], classes, **kwargs
-  ):
-    """Takes where the photographs lie, and the names of the classes."""
-    self.name = imagenet_source.NAME  # pyright: ignore
-    self._splits, self._classes = splits, classes
-    super().__init__(**kwargs)
-
-  def _info(self) -> tfds.core.DatasetInfo:
-    return tfds.core.DatasetInfo(
-      builder=self,
-      features=tfds.features.FeaturesDict(
-        {
-          'image': tfds.features.Image(encoding_format='jpeg'),
-          'label': tfds.features.ClassLabel(names=self._classes),
-          'file_name': tfds.features.Text(),
-        }
-      ),
-      disable_shuffling=True,
-    )
-
-  def _split_generators(self, dl_manager):
-    del dl_manager
-    return {
-      split: self._generate_examples(photos)
-      for split, photos in self._splits.items()
-    }
-
-  def _generate_examples(self, photos: imagenet_index.Photos):
-    order = shuffle(photos.names)
-    with photos.path.open('rb') as stream:
-      end = 0
-      for length in file_lengths(photos):
-        start, end = end, end + length
-        shard = order[start:end]
-        # In the order in which they lie: disks that turn want no jumping back.
-        near = shard[np.argsort(photos.offsets[shard])]
-        contents = {i: photos.read(stream, i) for i in near.tolist()}
-        for i in shard.tolist():
-          name = photos.names[i]
-          try:
-            content = as_jpeg(contents.pop(i))
-          except ValueError as error:
-            raise ValueError(f'{photos.path}: {name}: {error}') from error
-          yield {
-            'image': io.BytesIO(content),
-            'label': int(photos.labels[i]),
-            'file_name': name,
-          }
-
-  def _download_and_prepare(self, dl_manager, download_config):
-    del download_config
-    infos = []
-    for split, examples in self._split_generators(dl_manager).items():
-      lengths = file_lengths(self._splits[split])
-      infos.append(
-        writer.write_split(self, split, examples, lengths, packed=False)
-      )
-    splits = tfds.core.splits.SplitDict(infos)  # pyright: ignore
-    self.info.set_splits(splits)
-
-
-def file_lengths(photos: imagenet_index.Photos) -> list[int]:
-  """How many photographs go into each file."""
-  count = len(photos.names)
-  files = -(-int(photos.sizes.sum()) // writer.FILE)
-  return writer.even(count, min(files, count))
+_OVERHEAD = 2**26  # bytes by which the set may be larger than its images
 
 
 def shuffle(names: Sequence[str]) -> np.ndarray:
-  """A random order that depends on the names alone, int64 `[N]`.
+  """Returns a random order that depends on the names alone, int64 `[N]`.
 
   >>> shuffle(['a', 'b', 'c', 'd']).tolist()
   [3, 2, 1, 0]
@@ -122,68 +47,98 @@ def shuffle(names: Sequence[str]) -> np.ndarray:
   return np.array(sorted(range(len(keys)), key=keys.__getitem__), np.int64)
 
 
-def as_jpeg(content: bytes) -> bytes:
-  """A file as it is if it is a JPEG; one of ImageNet's is a PNG by that name.
-
-  Raises:
-    ValueError: it is neither, or broken.
-  """
-  if not content.startswith(_PNG):
-    jpeg.read_frame(content)
-    return content
-  made = io.BytesIO()
-  try:
-    image = Image.open(io.BytesIO(content), formats=['PNG']).convert('RGB')
-    image.save(made, 'JPEG', quality=100, subsampling='4:4:4')
-  except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-    raise ValueError(f'a PNG that is broken: {error}') from error
-  return made.getvalue()
+def _examples(
+  index: imagenet_index.JpegIndex, lengths: list[int]
+) -> Iterator[dict[str, Any]]:
+  """Yields the examples of a split in shuffled order."""
+  order = shuffle(index.names)
+  with index.path.open('rb') as stream:
+    end = 0
+    for length in lengths:
+      start, end = end, end + length
+      shard = order[start:end]
+      # In the order of the archive, because hard disks are slow to seek.
+      by_offset = shard[np.argsort(index.offsets[shard])]
+      contents = {i: index.read(stream, i) for i in by_offset.tolist()}
+      for i in shard.tolist():
+        name = index.names[i]
+        try:
+          content = imagenet_index.as_jpeg(contents.pop(i))
+        except ValueError as error:
+          raise ValueError(f'{index.path}: {name}: {error}') from error
+        yield {
+          'image': io.BytesIO(content),
+          'label': int(index.labels[i]),
+          'file_name': name,
+        }
 
 
 def prepare(
   source: pathlib.Path,
   data_dir: pathlib.Path,
-  layout: imagenet_index.Layout = imagenet_index.LAYOUT,
+  spec: DatasetSpec = DATASETS['imagenet'],
 ) -> pathlib.Path:
-  """Writes the data set; returns its folder.
+  """Writes the data set.
+
+  Args:
+    source: folder of the archives.
+    data_dir: folder of prepared sets.
+    spec: of ImageNet.
+
+  Returns:
+    The folder of the set.
 
   Raises:
-    FileNotFoundError: an archive, or the list of classes, is not there.
-    FileExistsError: the set is there.
-    ValueError: what is there is not as published.
-    OSError: there is no room.
+    FileExistsError: the set exists already.
+    FileNotFoundError: an archive is missing.
+    ValueError: an archive is not as published.
+    OSError: the disk has not enough space.
   """
-  folder = data_dir / imagenet_source.NAME / VERSION
+  folder = data_dir / spec.builder / VERSION
   if folder.exists():
-    raise FileExistsError(f'{folder} is there: remove it to have it made again')
-  train_path, test_path, labels_path = paths = [
-    source / name for name in (layout.train, layout.validation, layout.labels)
-  ]
+    raise FileExistsError(f'{folder} exists: remove it to prepare it again')
+  names = (*spec.files['train'], *spec.files['validation'])
+  train_path, test_path, labels_path = paths = [source / name for name in names]
   for path in paths:
     if not path.is_file():
       raise FileNotFoundError(
-        f'{path} does not exist (docs/imagenet.md says where it comes from)'
+        f'{path} does not exist (docs/imagenet.md says where to get it)'
       )
-  train, classes = imagenet_index.index_train(train_path, layout)
+  train, classes = imagenet_index.index_train(train_path, spec)
   validation = imagenet_index.index_validation(
-    test_path, labels_path, classes, layout
+    test_path, labels_path, classes, spec
   )
   data_dir.mkdir(parents=True, exist_ok=True)
-  wanted = int(train.sizes.sum() + validation.sizes.sum()) + _SLACK
+  needed = int(train.sizes.sum() + validation.sizes.sum()) + _OVERHEAD
   free = shutil.disk_usage(data_dir).free
-  if free < wanted:
-    raise OSError(f'{data_dir} has {free} bytes left, {wanted} are needed')
-  with tempfile.TemporaryDirectory(
-    prefix=f'.{imagenet_source.NAME}_', dir=data_dir
-  ) as work:
-    splits = {'train': train, 'validation': validation}
-    builder: Any = PhotoSet(
-      splits, classes, data_dir=work, file_format='array_record'
+  if free < needed:
+    raise OSError(f'{data_dir} has {free} bytes free, but {needed} are needed')
+  features = tfds.features.FeaturesDict(
+    {
+      'image': tfds.features.Image(encoding_format='jpeg'),
+      'label': tfds.features.ClassLabel(names=classes),
+      'file_name': tfds.features.Text(),
+    }
+  )
+  splits = {}
+  for name, index in ('train', train), ('validation', validation):
+    lengths = record_writer.even_lengths(
+      len(index.names), int(index.sizes.sum())
     )
-    with contextlib.redirect_stdout(None):  # it tells of the work folder
-      builder.download_and_prepare()
+    splits[name] = record_writer.Split(_examples(index, lengths), lengths)
+  with tempfile.TemporaryDirectory(
+    prefix=f'.{spec.builder}_', dir=data_dir
+  ) as work:
+    written = record_writer.write_set(
+      pathlib.Path(work),
+      spec.builder,
+      VERSION,
+      features,
+      splits,
+      compressed=False,
+    )
     folder.parent.mkdir(parents=True, exist_ok=True)
-    pathlib.Path(builder.data_dir).rename(folder)
+    written.rename(folder)
   return folder
 
 

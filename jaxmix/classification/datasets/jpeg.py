@@ -1,13 +1,13 @@
-"""Photographs as JPEG, random crops of them, and pixels of one size.
+"""JPEG decoder: random resized crops and center crops of image files.
 
-As elsewhere, draw and apply are two functions: `draw_crop` says which part of a
-photograph is seen, a pure function of the seed, the epoch and the example;
-`read_crop` decodes and resizes that part.
+Draw and apply are two functions: `random_resized_crop` draws a crop, a pure
+function of the seed, the epoch and the example; `read_crop` decodes and resizes
+it.
 
-Nearly all of the time goes into decoding, and most of that into entropy codes,
-which have to be read one after the other. So the crop is drawn from the size in
-the header, and what it does not need is left out: the rows below it, and, where
-it is twice as large as wanted, the high frequencies.
+Nearly all of the time is decoding, and most of that is entropy decoding, which
+is sequential. So the crop is drawn from the size in the header, and only what
+it needs is decoded: not the rows below it, and not the high frequencies if it
+is at least twice as large as the output.
 """
 
 import io
@@ -22,19 +22,19 @@ import simplejpeg
 from PIL import Image
 
 # What torchvision's RandomResizedCrop and the ImageNet recipes use.
-SCALE = (0.08, 1.0)  # part of the area
+SCALE = (0.08, 1.0)  # fraction of the area
 RATIO = (3 / 4, 4 / 3)  # width over height
 _TRIES = 10
 
-# Bytes after the last pixel that are no sign of damage.
-_FILLING = 16
+# Extra bytes after the last pixel that are not a sign of damage.
+_PADDING = 16
 
-# Images are small and threads many: OpenCV's own threads would only wait.
+# Many threads decode small images: OpenCV's own threads would only wait.
 cv2.setNumThreads(0)
 
 
 class Crop(NamedTuple):
-  """A part of a photograph, in pixels, and whether it is mirrored."""
+  """A part of an image in pixels, and whether it is mirrored."""
 
   top: int
   left: int
@@ -44,15 +44,15 @@ class Crop(NamedTuple):
 
 
 class Frame(NamedTuple):
-  """What the header of a JPEG says.
+  """The header of a JPEG file.
 
   Attributes:
     height: in pixels.
     width: in pixels.
     components: 1 grey, 3 colour, 4 CMYK.
-    offset: where the two bytes of the height are.
-    sequential: the rows are stored from top to bottom, without marks between
-      them.
+    offset: of the two bytes of the height in the file.
+    sequential: whether rows are stored from top to bottom, without restart
+      markers.
   """
 
   height: int
@@ -63,22 +63,22 @@ class Frame(NamedTuple):
 
 
 def read_frame(data: bytes) -> Frame:
-  """Reads the header of a JPEG, no pixels.
+  """Reads the header of a JPEG file, no pixels.
 
   Raises:
-    ValueError: there is none.
+    ValueError: it is not a JPEG file, or its header is damaged.
   """
   if data[:2] != b'\xff\xd8':
-    raise ValueError(f'not a JPEG: it begins with {data[:8]!r}')
+    raise ValueError(f'it is not a JPEG file: it begins with {data[:8]!r}')
   at, size, restarts = 2, None, False
   while at + 9 < len(data) and data[at] == 0xFF:
     marker = data[at + 1]
-    if marker == 0xFF:  # fills up
+    if marker == 0xFF:  # padding
       at += 1
       continue
-    if marker == 0xDA and size:  # the pixels begin
-      kind, offset, height, width, components = size
-      sequential = kind in (0xC0, 0xC1) and not restarts
+    if marker == 0xDA and size:  # start of scan
+      frame_type, offset, height, width, components = size
+      sequential = frame_type in (0xC0, 0xC1) and not restarts
       return Frame(height, width, components, offset, sequential)
     if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
       height, width = data[at + 5] << 8 | data[at + 6], data[at + 7] << 8
@@ -87,38 +87,39 @@ def read_frame(data: bytes) -> Frame:
         size = marker, at + 5, height, width, data[at + 9]
     restarts |= marker == 0xDD
     at += 2 + (data[at + 2] << 8 | data[at + 3])
-  raise ValueError('a JPEG whose header is broken')
+  raise ValueError('it is a JPEG file with a damaged header')
 
 
 def random_resized_crop(
   seed: int, epoch: int, index: int, height: int, width: int, *, flip: bool
 ) -> Crop:
-  """Draws what is seen of a photograph: the law of RandomResizedCrop.
+  """Draws a crop with the distribution of torchvision's RandomResizedCrop.
 
-  The area is uniform over `SCALE` of the whole, the logarithm of the ratio over
-  `RATIO`, the place over all where it fits. What does not fit is drawn again,
-  ten times; then it is the largest crop in the middle.
+  The area is uniform over `SCALE` of the image, the logarithm of the aspect
+  ratio over `RATIO`, the position over all where the crop fits. A crop that
+  does not fit is drawn again, up to ten times; then it is the largest center
+  crop within `RATIO`.
 
   Args:
     seed: of the run.
-    epoch: the visit.
+    epoch: another crop is drawn in each.
     index: of the example.
-    height: of the photograph.
-    width: of the photograph.
+    height: of the image.
+    width: of the image.
     flip: whether half of the crops are mirrored.
 
-  >>> draw_crop(0, 3, 7, 375, 500, flip=True)
+  >>> random_resized_crop(0, 3, 7, 375, 500, flip=True)
   Crop(top=60, left=105, height=199, width=216, flip=False)
   """
   seeds = np.random.SeedSequence(seed, spawn_key=(epoch, index))
   rng = np.random.Generator(np.random.Philox(seeds))
-  # All at once: each call of numpy costs as much as all of the numbers.
+  # In one call, because each call of NumPy costs as much as all the numbers.
   mirror, top, left, *tries = rng.random(3 + 2 * _TRIES).tolist()
   flip = flip and mirror < 0.5
   low, high = (math.log(ratio) for ratio in RATIO)
-  for part, tilt in zip(tries[::2], tries[1::2], strict=True):
-    area = height * width * (SCALE[0] + part * (SCALE[1] - SCALE[0]))
-    ratio = math.exp(low + tilt * (high - low))
+  for u, v in zip(tries[::2], tries[1::2], strict=True):
+    area = height * width * (SCALE[0] + u * (SCALE[1] - SCALE[0]))
+    ratio = math.exp(low + v * (high - low))
     w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
     if 0 < w <= width and 0 < h <= height:
       break
@@ -133,15 +134,15 @@ def random_resized_crop(
 def read_crop(
   data: bytes, frame: Frame, crop: Crop, out: np.ndarray, *, whole: bool
 ) -> None:
-  """Decodes a part of a photograph and resizes it into `out`.
+  """Decodes a part of an image and resizes it into `out`.
 
   Args:
     data: the file.
     frame: its header.
     crop: the part.
     out: uint8 `[H, W, 3]`, contiguous; is filled with RGB.
-    whole: decodes what is below the crop too. It changes no pixel, but damage
-      there is found; without, only that the end is missing.
+    whole: whether to decode the rows below the crop too. It changes no pixel,
+      but finds damage there; otherwise only a missing end is found.
 
   Raises:
     ValueError: the file is damaged.
@@ -163,10 +164,10 @@ def read_crop(
 
 
 def center_crop(data: bytes, frame: Frame, out: np.ndarray) -> None:
-  """Decodes the middle of a photograph into `out`, as it is evaluated.
+  """Decodes the center crop of an image into `out`, for evaluation.
 
-  The shorter side becomes 8/7 of the output's, 256 for 224; then the middle is
-  cut out.
+  The shorter side is resized to 8/7 of the output, 256 for 224, and the center
+  is cropped.
 
   Args:
     data: the file.
@@ -190,19 +191,19 @@ def center_crop(data: bytes, frame: Frame, out: np.ndarray) -> None:
 def _decode(
   data: bytes | bytearray, frame: Frame, rows: int, scale: float
 ) -> tuple[np.ndarray, int]:
-  """Decodes the upper rows, smaller by 2, 4 or 8 if `scale` allows.
+  """Decodes the upper rows, downscaled by 2, 4 or 8 if `scale` allows.
 
   Returns:
     uint8 `[h, w, 3]`, valid until this thread decodes again, and the factor
-    by which it is smaller.
+    of the downscaling.
   """
-  if frame.components == 4:  # CMYK, of which libjpeg makes no RGB
+  if frame.components == 4:  # CMYK, which libjpeg does not convert to RGB
     return _decode_slowly(data), 1
   factor = max(f for f in (1, 2, 4, 8) if f <= max(1, scale))
-  # One more: colours are interpolated between rows.
+  # One row more, because colours are interpolated between rows.
   height = min(frame.height, (-(-rows // factor) + 1) * factor)
   if frame.sequential and height < frame.height:
-    # A decoder that is told of fewer rows stops after them.
+    # With a smaller height in the header the decoder stops after it.
     data = bytearray(data)
     data[frame.offset : frame.offset + 2] = height.to_bytes(2)
   else:
@@ -219,13 +220,13 @@ def _decode(
       buffer=image,
     )
   except ValueError as error:
-    if 'JFIF revision' in str(error):  # harmless, but may hide what is not
+    if 'JFIF revision' in str(error):  # harmless, but may hide other errors
       return _decode_slowly(data), 1
-    # libjpeg's first complaint. All rows are there if it is about what is left
-    # after them: the rows not wanted, or a few bytes that fill up. (A decoder
-    # that lost its way leaves, or lacks, many.)
+    # The first error of libjpeg. All rows are decoded if it is about the bytes
+    # after them: the rows that were not wanted, or a few bytes of padding. (A
+    # decoder that lost synchronisation leaves, or lacks, many bytes.)
     left = re.search(r'(\d+) extraneous bytes before marker 0xd9', str(error))
-    if not left or height == frame.height and int(left[1]) > _FILLING:
+    if not left or height == frame.height and int(left[1]) > _PADDING:
       raise
   return image, factor
 
@@ -238,19 +239,19 @@ def _decode_slowly(data: bytes | bytearray) -> np.ndarray:
 
 
 def _resize(image: np.ndarray, out: np.ndarray) -> None:
-  """Resizes `[h, w, 3]` to fill `out`, nearly as Pillow's antialiased bilinear.
+  """Resizes `[h, w, 3]` to `out`, close to Pillow's antialiased bilinear.
 
-  Its filter is a triangle as wide as the scale s, whose variance is s^2 / 6.
-  Linear interpolation has 1 / 6 whatever the scale, so it follows a blur with
-  the rest: weights a, 1 - 2a, a of variance 2a. At a scale of 2 that is the
-  triangle itself. Several times as fast as averaging over areas.
+  Pillow's filter is a triangle as wide as the scale s, with variance s^2 / 6.
+  Linear interpolation has variance 1 / 6 at any scale, so it is preceded by a
+  blur with the difference: weights a, 1 - 2a, a of variance 2a. At a scale of 2
+  that is the triangle itself. Several times as fast as averaging over areas.
   """
   scales = [a / b for a, b in zip(image.shape[:2], out.shape[:2], strict=True)]
   method = cv2.INTER_LINEAR
   if max(scales) > 2.2:  # too wide for three weights
     method = cv2.INTER_AREA
   elif max(scales) > 1.1:
-    # OpenCV wants sigma, where exp(-1 / (2 sigma^2)) = a / (1 - 2a).
+    # OpenCV takes sigma, with exp(-1 / (2 sigma^2)) = a / (1 - 2a).
     weights = [(max(scale, 1.1) ** 2 - 1) / 12 for scale in scales]
     y, x = [math.sqrt(0.5 / math.log((1 - 2 * a) / a)) for a in weights]
     image = cv2.GaussianBlur(
@@ -268,7 +269,7 @@ _scratches = threading.local()
 
 
 def _scratch(name: str, shape: tuple[int, ...]) -> np.ndarray:
-  """Memory of this thread, used again: fresh pages cost as much as a resize."""
+  """Returns a buffer of this thread: new pages would be as slow as a resize."""
   size = math.prod(shape)
   memory = getattr(_scratches, name, None)
   if memory is None or memory.size < size:

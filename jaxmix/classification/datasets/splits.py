@@ -1,118 +1,157 @@
-"""The data sets of the trainer: pictures, and sounds of one second.
+"""Splits of the trainer's data sets: images, and audio of one second.
 
-Everything hangs on one block of the config:
+A data set is described by one block of the config:
 
     config.data = {
-      name: 'digits',      # or another of the names below
+      name: 'digits',      # a key of specs.DATASETS
       source: '',          # the publisher's archive or folder
-      dir: '',             # prepared sets; default $TFDS_DATA_DIR, else
-                           # ~/tensorflow_datasets
-      download: False,     # may the publisher's archive be fetched?
-      feed: 'resident' | 'streamed',  # load() or source(); the caller's choice
+      dir: '',             # folder of prepared sets; default $TFDS_DATA_DIR,
+                           # else ~/tensorflow_datasets
+      download: False,     # whether to download the publisher's archive
+      feed: 'resident' | 'streamed',  # whether the caller uses load or source
       train_examples: 0,   # 0: all, N: a class-balanced subset (of ImageNet
-      test_examples: 0,    # the first N, in the order that tfds shuffled)
-      workers: 0,          # ImageNet alone: threads that read and decode; 0:
-                           # one on each core
+      test_examples: 0,    # the first N, in the shuffled order of the set)
+      workers: 0,          # ImageNet only: threads that read and decode; 0:
+                           # one per core
     }
 
-`load` gives a split as arrays in RAM, `source` the same examples in the same
-order one at a time, and `info` what a model must know before any is read.
-Images are uint8 [H, W, C], sounds int16 [T], labels int32. Of the modules in
-`datasets`, `prepared` tells where a set is looked for, those that `published`
-names and `records` what is checked; ImageNet, which is only streamed, has
-`imagenet`.
+`load` returns a split as arrays in memory, `source` gives random access to the
+same examples in the same order, and `dataset_spec` returns what a model must
+know before any example is read. Images are uint8 [H, W, C], audio is int16 [T],
+labels are int32.
 """
 
 import dataclasses
-from typing import Any
+import hashlib
+import operator
+import pathlib
+from typing import Any, Protocol
 
 import numpy as np
 
-from jaxmix.classification.datasets import checks, digits
-from jaxmix.classification.datasets.source import ArraySource, Source
+from jaxmix.classification.datasets import digits
 from jaxmix.classification.datasets.specs import DATASETS, DatasetSpec
 
 
-def dataset_spec(data_config: Any) -> DatasetSpec:
-  """Describes the data set of `config.data`, its subsets taken into account.
+class Source(Protocol):
+  """Random access to `{'image': uint8 [H, W, C], 'label': int32 []}`."""
 
-  Touches no files.
+  @property
+  def digest(self) -> str | None:
+    """Fingerprint (sha256) of the examples."""
+    ...
+
+  def __len__(self) -> int:
+    """Number of examples."""
+    ...
+
+  def __getitem__(self, index: int, /) -> dict[str, Any]:
+    """Returns one example; negative indices count from the end."""
+    ...
+
+  def __getitems__(self, indices: Any, /) -> list[dict[str, Any]]:
+    """Returns several examples, in the order of `indices`."""
+    ...
+
+
+@dataclasses.dataclass(frozen=True)
+class ArraySource:
+  """A `Source` over arrays in memory, such as `load` returns."""
+
+  arrays: dict[str, np.ndarray]
+
+  @property
+  def digest(self) -> str:
+    """Fingerprint (sha256) of the examples."""
+    total = hashlib.sha256()
+    for name, array in sorted(self.arrays.items()):
+      total.update(f'{name} {array.dtype} {array.shape}'.encode())
+      total.update(np.ascontiguousarray(array).data)
+    return total.hexdigest()
+
+  def __len__(self) -> int:
+    return len(self.arrays['label'])
+
+  def __getitem__(self, index: int, /) -> dict[str, Any]:
+    index = operator.index(index)
+    return {name: array[index] for name, array in self.arrays.items()}
+
+  def __getitems__(self, indices: Any, /) -> list[dict[str, Any]]:
+    return [self[i] for i in indices]
+
+
+def dataset_spec(data_config: Any) -> DatasetSpec:
+  """Returns the spec of `config.data`, with the sizes of its subsets.
+
+  Reads no files.
 
   Raises:
-    ValueError: unknown name, or an impossible number of examples.
+    ValueError: the name is unknown, or a number of examples is impossible.
   """
   if data_config.name not in DATASETS:
     raise ValueError(
-      f'config.data.name={data_config.name!r} is not one of {sorted(DATASETS)}'
+      f'config.data.name={data_config.name!r} must be one of {sorted(DATASETS)}'
     )
   if data_config.name == 'digits' and data_config.source:
     raise ValueError(
-      f'config.data.source={data_config.source!r}: the digits come with '
-      'scikit-learn and are read from nowhere else; leave it empty'
+      f"config.data.source={data_config.source!r} must be '' for digits, which "
+      'are read from scikit-learn'
     )
   full = DATASETS[data_config.name]
-  if full.photographs and (data_config.source or data_config.download):
+  if full.is_jpeg and (data_config.source or data_config.download):
     raise ValueError(
-      f'config.data.source={data_config.source!r}, config.data.download='
-      f'{data_config.download}: {full.name} is read from a prepared set in '
-      "config.data.dir; leave them '' and False (python -m "
-      'jaxmix.classification.datasets.imagenet_tars makes one of the archives)'
+      f'config.data.source={data_config.source!r} and config.data.download='
+      f"{data_config.download} must be '' and False for {full.name}, which is "
+      'read from a prepared set in config.data.dir (python -m '
+      'jaxmix.classification.datasets.imagenet_tars prepares it)'
     )
   return dataclasses.replace(
     full,
-    train_examples=_wanted(data_config, 'train', full.train_examples),
-    test_examples=_wanted(data_config, 'test', full.test_examples),
+    train_examples=_subset_size(data_config, 'train', full.train_examples),
+    test_examples=_subset_size(data_config, 'test', full.test_examples),
   )
 
 
 def load(data_config: Any, split: str) -> dict[str, np.ndarray]:
-  """Reads a split into RAM.
+  """Reads a split into memory.
 
   Args:
-    data_config: `config.data`, see the top of this file.
+    data_config: `config.data`, see the module docstring.
     split: 'train', 'test' or, where there is one, 'validation'.
 
   Returns:
     {'image': uint8 [N, H, W, C] or 'audio': int16 [N, T],
-    'label': int32 [N]}. The order is the
-    publisher's (tfds' own where tfds prepared the set). With
-    `train_examples=N` or `test_examples=N`, each class keeps its first
-    N / num_classes examples, the first N % num_classes classes one more.
+    'label': int32 [N]} in the publisher's order (in that of tfds if tfds
+    prepared the set). With `train_examples=N` or `test_examples=N`, each class
+    keeps its first N / num_classes examples, the first N % num_classes classes
+    one more.
 
   Raises:
-    ValueError: a bad config, or data that is not what it should be.
-    FileNotFoundError: the data set is nowhere; says what to do.
+    ValueError: the config is invalid, or the data are not as expected.
+    FileNotFoundError: the data set was found nowhere; says what to do.
   """
-  described = dataset_spec(data_config)
-  if described.photographs:
+  spec = dataset_spec(data_config)
+  _check_split(spec, split)
+  if spec.is_jpeg:
     raise ValueError(
-      f'config.data.feed={data_config.feed!r}: {described.name} does not fit '
-      "into memory; it must be 'streamed'"
+      f"config.data.feed='resident': {spec.name} does not fit into memory; "
+      "set config.data.feed='streamed'"
     )
-  expected = _examples(described, split)
-  whole = expected == _examples(DATASETS[data_config.name], split)
+  all_examples = DATASETS[spec.name].examples(split)
   if data_config.name == 'digits':
     arrays = digits.load(split)
   else:
-    # Here, so that the digits run where tfds and array-record are missing.
+    # Imported here, so that the digits need neither tfds nor array_record.
     from jaxmix.classification.datasets import array_records
 
-    if not whole:  # what else there is need not be decoded
+    if spec.examples(split) != all_examples:
+      # Only the examples of the subset are decoded.
       return array_records.read_all(source(data_config, split))
     arrays = array_records.load_split(
       _find(data_config), data_config.name, split
     )
-  sounds = described.sample_rate > 0
-  checks.check_arrays(
-    f'{described.name} {split}',
-    arrays,
-    (described.sample_rate,) if sounds else described.image_shape,
-    described.num_classes,
-    feature=described.feature,
-    dtype='int16' if sounds else 'uint8',
-  )
-  if not whole:
-    keep = _balanced(data_config, split, arrays['label'])
+  if spec.examples(split) != all_examples:
+    keep = _balanced_subset(data_config, split, arrays['label'])
     arrays = {name: array[keep] for name, array in arrays.items()}
   return arrays
 
@@ -122,45 +161,40 @@ def source(
 ) -> Source:
   """Opens a split for random access: `source(c, s)[i]` is `load(c, s)` at i.
 
-  Prepared sets stay on disk in ArrayRecord files; to choose a subset the labels
-  are read once. The digits are in memory anyway. May be pickled, and read from
-  several threads.
+  Prepared sets stay on disk in ArrayRecord files; to choose a subset, the
+  labels are read once. The digits are in memory anyway. A source can be
+  pickled, and read by several threads.
 
   Args:
-    data_config: `config.data`, see the top of this file.
+    data_config: `config.data`, see the module docstring.
     split: 'train' or 'test'.
-    seed: of ImageNet's random crops, which the train split alone has.
+    seed: of ImageNet's random crops, which only the train split has.
     flip: whether half of those are mirrored.
 
   Raises:
-    ValueError: a bad config, or data that is not what it should be.
-    FileNotFoundError: the data set is nowhere; says what to do.
+    ValueError: the config is invalid, or the data are not as expected.
+    FileNotFoundError: the data set was found nowhere; says what to do.
   """
-  described = dataset_spec(data_config)
-  expected = _examples(described, split)
-  if described.photographs:
+  spec = dataset_spec(data_config)
+  _check_split(spec, split)
+  if spec.is_jpeg:
     from jaxmix.classification.datasets import imagenet_source
 
     return imagenet_source.open_split(
-      data_config,
-      split,
-      described.image_shape,
-      described.num_classes,
-      seed=seed,
-      flip=flip,
+      data_config, split, spec, seed=seed, flip=flip
     )
   if data_config.name == 'digits':
     return ArraySource(load(data_config, split))
   from jaxmix.classification.datasets import array_records
 
   opened = array_records.open_split(_find(data_config), data_config.name, split)
-  if expected != len(opened):
-    keep = _balanced(data_config, split, opened.read_labels())
+  if len(opened) != spec.examples(split):
+    keep = _balanced_subset(data_config, split, opened.read_labels())
     opened = dataclasses.replace(opened, indices=keep)
   return opened
 
 
-def _find(data_config: Any):
+def _find(data_config: Any) -> pathlib.Path:
   from jaxmix.classification.datasets import prepare
 
   return prepare.find(
@@ -171,30 +205,28 @@ def _find(data_config: Any):
   )
 
 
-def _examples(described: DatasetSpec, split: str) -> int:
-  splits = (
-    'train',
-    'test',
-    *['validation'] * bool(described.validation_examples),
-  )
-  if split not in splits:
-    raise ValueError(f'split={split!r} of {described.name} is not in {splits}')
-  return getattr(described, f'{split}_examples')
+def _check_split(spec: DatasetSpec, split: str) -> None:
+  if split not in spec.splits:
+    raise ValueError(
+      f'split={split!r} of {spec.name} must be one of {spec.splits}'
+    )
 
 
-def _wanted(data_config: Any, split: str, available: int) -> int:
+def _subset_size(data_config: Any, split: str, available: int) -> int:
   field = f'{split}_examples'
   wanted = data_config[field]
   if not 0 <= wanted <= available:
     raise ValueError(
-      f'config.data.{field}={wanted}: {data_config.name} has {available} '
-      f'{split} examples (0 takes all)'
+      f'config.data.{field}={wanted} must be from 0 (all) to {available}, the '
+      f'number of {split} examples of {data_config.name}'
     )
   return wanted or available
 
 
-def _balanced(data_config: Any, split: str, labels: np.ndarray) -> np.ndarray:
-  """Indices of the class-balanced subset, ascending."""
+def _balanced_subset(
+  data_config: Any, split: str, labels: np.ndarray
+) -> np.ndarray:
+  """Returns the indices of the class-balanced subset, ascending."""
   wanted = data_config[f'{split}_examples']
   classes = DATASETS[data_config.name].num_classes
   each, more = divmod(wanted, classes)
@@ -203,9 +235,9 @@ def _balanced(data_config: Any, split: str, labels: np.ndarray) -> np.ndarray:
   short = np.flatnonzero(counts < quota)
   if short.size:
     raise ValueError(
-      f'config.data.{split}_examples={wanted} asks for {quota[short[0]]} of '
-      f'class {short[0]}, which has {counts[short[0]]}; at most '
-      f'{classes * counts.min()} can be balanced (0 takes all)'
+      f'config.data.{split}_examples={wanted} needs {quota[short[0]]} examples '
+      f'of class {short[0]}, which has {counts[short[0]]}: use at most '
+      f'{classes * counts.min()}, or 0 for all'
     )
   # The rank of an example among those of its class, in file order.
   order = np.argsort(labels, kind='stable')

@@ -1,4 +1,4 @@
-"""What it means for examples to be the same."""
+"""Comparison of examples."""
 
 import pickle
 
@@ -7,16 +7,16 @@ import pytest
 
 
 def assert_same(left, right):
-  """The same arrays by name, bits and dtypes."""
+  """Asserts equal names, bits and dtypes of arrays."""
   assert left.keys() == right.keys()
   for key in left:
-    # Not numpy.testing: ten seconds for CIFAR.
+    # Not numpy.testing, which takes ten seconds for CIFAR.
     assert np.array_equal(left[key], right[key]), f'{key} differs'
     assert left[key].dtype == right[key].dtype, f'the dtype of {key} differs'
 
 
 def check_source(source, arrays, indices):
-  """A source shows what the arrays hold, one by one and many at once."""
+  """Asserts that a source gives the examples of the arrays."""
   assert len(source) == len(arrays['label'])
   examples = [source[i] for i in indices]
   for example, bulk in zip(examples, source.__getitems__(indices), strict=True):

@@ -5,7 +5,7 @@ import ml_collections
 import pytest
 
 from jaxmix.classification.datasets import splits
-from jaxmix.classification.datasets.archives import cifar
+from jaxmix.classification.datasets.specs import DATASETS
 from tests.jaxmix.classification import tiny_cifar
 
 
@@ -20,10 +20,10 @@ def clean_environment(monkeypatch, tmp_path):
 
 @pytest.fixture(scope='session')
 def data_config():
-  """Makes the block `config.data`, given what is not as usual."""
+  """Makes the block `config.data` from fields that differ from the default."""
 
   def make(**fields):
-    usual = {
+    default = {
       'name': 'digits',
       'source': '',
       'dir': '',
@@ -32,36 +32,36 @@ def data_config():
       'train_examples': 0,
       'test_examples': 0,
     }
-    return ml_collections.ConfigDict(usual | fields)
+    return ml_collections.ConfigDict(default | fields)
 
   return make
 
 
 @pytest.fixture
 def tiny(monkeypatch):
-  """For this test CIFAR-100 is the tiny one."""
-  monkeypatch.setitem(cifar.LAYOUTS, 'cifar100', tiny_cifar.LAYOUT)
+  """Replaces CIFAR-100 by the tiny one."""
+  monkeypatch.setitem(DATASETS, 'cifar100', tiny_cifar.SPEC)
 
 
 @pytest.fixture
 def published(tmp_path, monkeypatch):
-  """The layout of the tiny archive, published at a file: address."""
+  """The spec of the tiny archive, published at a file: URL."""
   (tmp_path / 'web').mkdir()
   path = tmp_path / 'web' / 'cifar-100-binary.tar.gz'
   tiny_cifar.write_archive(path, tiny_cifar.members(tiny_cifar.rows()))
-  layout = dataclasses.replace(
-    tiny_cifar.LAYOUT,
+  spec = dataclasses.replace(
+    tiny_cifar.SPEC,
     url=path.as_uri(),
     checksum=f'md5:{hashlib.md5(path.read_bytes()).hexdigest()}',
   )
-  monkeypatch.setitem(cifar.LAYOUTS, 'cifar100', layout)
-  return layout
+  monkeypatch.setitem(DATASETS, 'cifar100', spec)
+  return spec
 
 
 @pytest.fixture(scope='session')
 def cifar100_dir(cifar100_archive, made_once):
   """`config.data.dir` with the real CIFAR-100 prepared."""
-  # Here: tests of networks and steps run where tfds is missing.
+  # Imported here: tests of networks and steps run without tfds.
   from jaxmix.classification.datasets import prepare
 
   def make(root):

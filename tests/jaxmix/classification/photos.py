@@ -1,4 +1,4 @@
-"""Real photographs of many sizes, as files: cut from scikit-learn's two."""
+"""JPEG files of many sizes, cropped from scikit-learn's two photographs."""
 
 import functools
 import io
@@ -9,7 +9,7 @@ from PIL import Image
 
 @functools.cache
 def originals() -> list[np.ndarray]:
-  """Two photographs, uint8 `[427, 640, 3]`."""
+  """Returns two photographs, uint8 `[427, 640, 3]`."""
   from sklearn.datasets import load_sample_images
 
   samples = load_sample_images()
@@ -17,7 +17,7 @@ def originals() -> list[np.ndarray]:
 
 
 def cut(index: int, height: int, width: int) -> np.ndarray:
-  """A part of one of the photographs, of both for what is larger."""
+  """Returns a crop of a photograph, or of a mosaic if it is larger."""
   rng = np.random.default_rng(index)
   one, other = originals()[:: 1 if index % 2 else -1]
   wide = np.hstack([one, other[:, ::-1]])
@@ -29,7 +29,7 @@ def cut(index: int, height: int, width: int) -> np.ndarray:
 
 
 def encode(image: np.ndarray, mode: str = 'RGB', **options) -> bytes:
-  """A JPEG file; `options` are Pillow's."""
+  """Returns a JPEG file; `options` are Pillow's."""
   file = io.BytesIO()
   picture = Image.fromarray(image).convert(mode)
   picture.save(file, 'JPEG', **{'quality': 90} | options)
@@ -37,12 +37,12 @@ def encode(image: np.ndarray, mode: str = 'RGB', **options) -> bytes:
 
 
 def decode(data: bytes) -> np.ndarray:
-  """RGB of a file by Pillow, whole."""
+  """Returns the RGB pixels of a file, decoded by Pillow."""
   return np.asarray(Image.open(io.BytesIO(data)).convert('RGB'))
 
 
 def some(count: int, seed: int = 0) -> list[bytes]:
-  """Files whose sizes differ as ImageNet's do."""
+  """Returns files whose sizes differ as ImageNet's do."""
   rng = np.random.default_rng(seed)
   files = []
   for i in range(count):

@@ -1,6 +1,5 @@
 """The trainer on sounds: the loss, its mixing, evaluations, and the command."""
 
-import dataclasses
 import os
 
 import jax
@@ -12,7 +11,6 @@ from jax.sharding import NamedSharding, PartitionSpec
 from configs import table3_speech
 from jaxmix.classification import audio, models, task
 from jaxmix.classification.datasets import specs
-from jaxmix.classification.datasets.archives import fsdd
 from launch.mesh import make_mesh
 from launch.train.loop import fit
 from launch.workdir.metrics import final_metrics
@@ -31,14 +29,7 @@ FIELDS = {
 @pytest.fixture
 def make_config(tmp_path, monkeypatch):
   """A config of the small FSDD, which is prepared at its first use."""
-  monkeypatch.setitem(fsdd.LAYOUTS, 'fsdd', tiny_sounds.FSDD)
-  layout = tiny_sounds.FSDD
-  info = dataclasses.replace(
-    specs.DATASETS['fsdd'],
-    train_examples=layout.examples('train'),
-    test_examples=layout.examples('test'),
-  )
-  monkeypatch.setitem(specs.DATASETS, 'fsdd', info)
+  monkeypatch.setitem(specs.DATASETS, 'fsdd', tiny_sounds.FSDD)
   source = tiny_sounds.write(tmp_path / 'published', tiny_sounds.digits())
 
   def make(method='random_mix', **fields):

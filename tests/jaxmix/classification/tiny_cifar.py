@@ -1,4 +1,4 @@
-"""A CIFAR-100 of twenty records, in the publisher's layout."""
+"""A CIFAR-100 of twenty records, in the publisher's format."""
 
 import dataclasses
 import io
@@ -6,44 +6,44 @@ import tarfile
 
 import numpy as np
 
-from jaxmix.classification.datasets.archives import cifar
+from jaxmix.classification.datasets.specs import DATASETS
 
-LAYOUT = dataclasses.replace(
-  cifar.LAYOUTS['cifar100'], labels=(2, 4), per_class={'train': 3, 'test': 2}
+SPEC = dataclasses.replace(
+  DATASETS['cifar100'], num_classes=4, train_examples=12, test_examples=8
 )
 
 
 def rows(seed=0):
-  """Split to uint8 `[N, 2 + 3072]`, as in the files."""
+  """Returns split to uint8 `[N, 2 + 3072]`, as in the files."""
   rng = np.random.default_rng(seed)
-  rows = {}
+  records = {}
   for split in 'train', 'test':
-    count = LAYOUT.examples(split)
-    rows[split] = rng.integers(0, 256, (count, 2 + 3072), np.uint8)
-    rows[split][:, 0] = 1
-    rows[split][:, 1] = np.arange(count) % 4
-  return rows
+    count = SPEC.examples(split)
+    records[split] = rng.integers(0, 256, (count, 2 + 3072), np.uint8)
+    records[split][:, 0] = 1
+    records[split][:, 1] = np.arange(count) % 4
+  return records
 
 
-def arrays(rows):
-  """What a split of such rows must become."""
-  planes = rows[:, 2:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-  return {'image': planes, 'label': rows[:, 1].astype(np.int32)}
+def arrays(records):
+  """Returns the expected arrays of a split."""
+  planes = records[:, 2:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+  return {'image': planes, 'label': records[:, 1].astype(np.int32)}
 
 
-def write_folder(parent, rows):
+def write_folder(parent, records):
   folder = parent / 'cifar-100-binary'
   folder.mkdir(parents=True)
-  for split, array in rows.items():
+  for split, array in records.items():
     array.tofile(folder / f'{split}.bin')
   return folder
 
 
-def members(rows):
-  """Names and contents of the archive's files."""
+def members(records):
+  """Returns names and contents of the archive's files."""
   return [
     (f'cifar-100-binary/{split}.bin', array.tobytes())
-    for split, array in rows.items()
+    for split, array in records.items()
   ]
 
 

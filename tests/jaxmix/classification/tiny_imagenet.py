@@ -1,4 +1,4 @@
-"""A prepared ImageNet of a few real photographs, in tfds' own layout."""
+"""A prepared ImageNet of a few JPEG images, in tfds' own format."""
 
 import contextlib
 import io
@@ -13,7 +13,7 @@ TRAIN, TEST, CLASSES = 40, 11, 4
 
 
 def files(split):
-  """JPEG files and labels of a split: grey and CMYK ones among them."""
+  """Returns JPEG files and labels of a split, also grey and CMYK ones."""
   count, seed = {'train': (TRAIN, 0), 'validation': (TEST, 1000)}[split]
   made = photos.some(count, seed)
   made[3] = photos.encode(photos.cut(3, 310, 400), 'L')

@@ -1,4 +1,4 @@
-"""Recordings in the publishers' layouts, a few and short."""
+"""A few short recordings in the publishers' formats."""
 
 import dataclasses
 import io
@@ -9,17 +9,24 @@ import zipfile
 import numpy as np
 
 from jaxmix.classification.datasets.archives import fsdd, speech_commands
+from jaxmix.classification.datasets.specs import DATASETS
 
-FSDD = dataclasses.replace(fsdd.LAYOUTS['fsdd'], takes=3, test_takes=1)
+TAKES = 3  # of each digit by each speaker, of which one is tested
+FSDD = dataclasses.replace(
+  DATASETS['fsdd'], train_examples=120, test_examples=60
+)
+RECORDINGS = {'train': 20, 'validation': 10, 'test': 10}
 COMMANDS = dataclasses.replace(
-  speech_commands.LAYOUTS['speech_commands_v1'],
+  DATASETS['speech_commands_v1'],
   recordings={'yes': 14, 'go': 11, 'bed': 15},
-  splits={'train': 20, 'validation': 10, 'test': 10},
+  train_examples=22,
+  validation_examples=11,
+  test_examples=11,
 )
 
 
 def wav(samples, rate, channels=1, width=2):
-  """A WAV file of these samples."""
+  """Returns a WAV file of these samples."""
   out = io.BytesIO()
   with wave.open(out, 'wb') as file:
     file.setparams((channels, width, rate, 0, 'NONE', ''))
@@ -28,20 +35,20 @@ def wav(samples, rate, channels=1, width=2):
 
 
 def digits():
-  """Path to content of a small FSDD; each recording has its own samples."""
+  """Returns the files of a small FSDD; each recording has its own samples."""
   files, number = {}, 0
   for digit in range(10):
     for speaker in fsdd.SPEAKERS:
-      for take in range(FSDD.takes):
+      for take in range(TAKES):
         number += 1
         samples = np.full(20 + take, number)
         name = f'recordings/{digit}_{speaker}_{take}.wav'
-        files[name] = wav(samples, fsdd.RATE)
+        files[name] = wav(samples, FSDD.sample_rate)
   return files
 
 
 def commands():
-  """The same of Speech Commands; the lists are among the files."""
+  """Returns the files of small Speech Commands, with the lists."""
   files, names = {}, []
   for word, count in COMMANDS.recordings.items():
     for take in range(count):
@@ -51,7 +58,7 @@ def commands():
   order = np.random.default_rng(0).permutation(names).tolist()
   files['validation_list.txt'] = '\n'.join(order[:10]).encode()
   files['testing_list.txt'] = '\n'.join(order[10:20]).encode()
-  # Each sample tells its place, less what fits into 16 bits.
+  # Each sample encodes its position, scaled to fit into 16 bits.
   noise = np.arange(30 * speech_commands.RATE) // 16 + 1000
   for name in 'a', 'b':
     path = f'{speech_commands.NOISE}/{name}.wav'

@@ -1,4 +1,4 @@
-"""A cifar100 in tfds' own layout, of whatever examples are asked for."""
+"""A cifar100 in tfds' own format, of given examples."""
 
 import contextlib
 import pathlib
@@ -10,9 +10,10 @@ from tests.jaxmix.classification import tiny_cifar
 
 
 def examples():
-  """Split to the arrays of `tiny_cifar`."""
+  """Returns split to the arrays of `tiny_cifar`."""
   return {
-    split: tiny_cifar.arrays(rows) for split, rows in tiny_cifar.rows(3).items()
+    split: tiny_cifar.arrays(records)
+    for split, records in tiny_cifar.rows(3).items()
   }
 
 
@@ -61,7 +62,7 @@ def prepare(root, splits=None, *, label=None, file_format='array_record'):
 
 
 def changed(index=None, value=0, **arrays):
-  """`examples()` with other train arrays, or another label at `index`."""
+  """Returns `examples()` with other train arrays, or another label."""
   made = examples()
   made['train'] |= arrays
   if index is not None:

@@ -31,15 +31,17 @@ def check(folder, split='train'):
   return record_sets.check_shards(record_sets.open_set(folder), split)
 
 
-def test_a_whole_set_passes_and_knows_its_records(folder):
+def test_a_complete_set_passes_and_locates_its_records(folder):
   files = check(folder)
   assert len(files.paths) == SHARDS and sum(files.lengths) == RECORDS
-  assert len(set(files.lengths)) == 2, 'equal files could be swapped unseen'
+  assert len(set(files.lengths)) == 2, (
+    'files of equal length could be swapped unnoticed'
+  )
   index = 0
   for path, length in zip(files.paths, files.lengths, strict=True):
     for record in range(length):
       expected = f"record {record} of {path} (example {index} of 'train')"
-      assert files.place(index) == expected
+      assert files.locate(index) == expected
       index += 1
 
 
@@ -67,26 +69,26 @@ def damage(folder, how):
 
 
 @pytest.mark.parametrize(
-  'how, error, message',
+  'how, error',
   [
-    ('missing', FileNotFoundError, 'is missing: remove'),
-    ('empty', ValueError, 'is empty: remove'),
-    ('pipe', ValueError, 'is no plain file'),
-    ('folder', ValueError, 'is no plain file'),
-    ('text', ValueError, 'is no whole ArrayRecord file'),
-    ('no index', ValueError, 'is no whole ArrayRecord file'),
-    ('swapped', ValueError, 'has 4 records, dataset_info.json says 3'),
+    ('missing', FileNotFoundError),
+    ('empty', ValueError),
+    ('pipe', ValueError),
+    ('folder', ValueError),
+    ('text', ValueError),
+    ('no index', ValueError),
+    ('swapped', ValueError),
   ],
 )
-def test_a_file_that_is_not_as_it_was_is_named(folder, how, error, message):
+def test_a_damaged_file_is_named(folder, how, error):
   path = damage(folder, how)
-  with pytest.raises(error, match=f'{path.name} {message}'):
+  with pytest.raises(error, match=f'{path.name} .*remove {folder}'):
     check(folder)
 
 
 @pytest.mark.parametrize('name', ['dataset_info.json', 'features.json'])
 @pytest.mark.parametrize('how', ['missing', 'cut', 'pipe', 'list', 'empty'])
-def test_a_description_that_is_not_one(folder, name, how):
+def test_a_damaged_description_is_named(folder, name, how):
   path = folder / name
   text = path.read_text()
   path.unlink()
@@ -100,32 +102,31 @@ def test_a_description_that_is_not_one(folder, name, how):
 
 
 @pytest.mark.parametrize('name', ['dataset_info.json', 'features.json'])
-def test_descriptions_that_say_something_else(folder, name):
-  # Whatever is changed in them, the answer is a ValueError or a whole set.
+def test_any_other_description_is_an_error_or_a_complete_set(folder, name):
   rng = np.random.default_rng(0)
   text = (folder / name).read_text()
-  told = 0
-  for _ in range(150):
+  errors = 0
+  for _ in range(60):
     spot, letter = int(rng.integers(len(text))), chr(rng.integers(32, 127))
     (folder / name).write_text(text[:spot] + letter + text[spot + 1 :])
     try:
       assert sum(check(folder).lengths) == RECORDS
     except (ValueError, FileNotFoundError) as error:
-      told += 1
+      errors += 1
       assert str(folder) in str(error)
-  assert told > 30
+  assert errors > 10
 
 
-def test_another_number_of_records_than_told(folder):
+def test_another_number_of_records_than_declared(folder):
   path = folder / 'dataset_info.json'
   about = json.loads(path.read_text())
   for split in about['splits']:
     if split['name'] == 'train':
       split['shardLengths'][1] = '7'
   path.write_text(json.dumps(about))
-  with pytest.raises(ValueError, match=r'00001-of-00003 has \d records, .* 7'):
+  with pytest.raises(ValueError, match=r'00001-of-00003 has \d records.* 7'):
     check(folder)
-  with pytest.raises(ValueError, match="splits .*'train', .*not 'test'"):
+  with pytest.raises(ValueError, match="'train', .*'test'"):
     check(folder, 'test')
 
 
@@ -140,25 +141,27 @@ def test_the_newest_version_is_found(tmp_path):
   text = path.read_text()
   path.write_text(text.replace('array_record', 'tfrecord'))
   found = record_sets.find_newest(tmp_path, 'cifar100')
-  assert found == (None, f' ({folder} is not ArrayRecord.)')
+  assert found[0] is None and str(folder) in found[1]
   path.write_text(text)
   moved = folder.rename(folder.with_name('3.1.0'))
   found = record_sets.find_newest(tmp_path, 'cifar100')
-  assert found == (None, f' ({moved} holds version 3.0.2.)')
+  assert found[0] is None and f'{moved} holds version 3.0.2' in found[1]
   shutil.rmtree(moved)
   found, remark = record_sets.find_newest(tmp_path, 'cifar100')
-  assert found is None and f'{half} has no dataset_info.json' in remark
+  assert found is None and str(half) in remark
   found, remark = record_sets.find_newest(path, 'cifar100')
   assert found is None
   (tmp_path / 'file').write_text('')
-  assert 'is not a folder' in record_sets.find_newest(tmp_path / 'file', 'x')[1]
+  assert (
+    str(tmp_path / 'file') in record_sets.find_newest(tmp_path / 'file', 'x')[1]
+  )
 
 
-def test_the_digest_is_of_names_and_sizes(folder):
+def test_the_fingerprint_is_of_names_and_sizes(folder):
   files = check(folder)
-  before = record_sets.names_digest(folder, files)
+  before = record_sets.files_fingerprint(folder, files)
   moved = folder.rename(folder.parent.parent / folder.name)
-  assert record_sets.names_digest(moved, check(moved)) == before
+  assert record_sets.files_fingerprint(moved, check(moved)) == before
   path = moved / 'dataset_info.json'
   path.write_text(path.read_text() + '\n')
-  assert record_sets.names_digest(moved, check(moved)) != before
+  assert record_sets.files_fingerprint(moved, check(moved)) != before

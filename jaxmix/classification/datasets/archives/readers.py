@@ -1,8 +1,7 @@
-"""Data sets as their publishers give them, by the module that reads each."""
+"""Readers of published data sets: one module for each publisher's format."""
 
-import os
-from collections.abc import Mapping
-from typing import Any, Protocol
+import pathlib
+from typing import Protocol
 
 import numpy as np
 
@@ -12,91 +11,26 @@ from jaxmix.classification.datasets.archives import (
   speech_commands,
   tiny_imagenet,
 )
-
-
-class Layout(Protocol):
-  """What is known of a data set before it is read.
-
-  A module's own may hold more, for itself.
-  """
-
-  @property
-  def name(self) -> str:
-    """Of the data set."""
-    ...
-
-  @property
-  def url(self) -> str:
-    """Of the publisher's archive."""
-    ...
-
-  @property
-  def checksum(self) -> str:
-    """Of the archive as published, `'md5:...'` or `'sha256:...'`, if at all."""
-    ...
-
-  @property
-  def variable(self) -> str:
-    """Name of the environment variable that may hold the path of the source."""
-    ...
-
-  @property
-  def store(self) -> str:
-    """The folder that prepared sets of this kind go to, `'jaxmix_...'`."""
-    ...
-
-  @property
-  def feature(self) -> str:
-    """What an example is beside its label, `'image'` or `'audio'`."""
-    ...
-
-  @property
-  def shape(self) -> tuple[int, ...]:
-    """Of that."""
-    ...
-
-  @property
-  def dtype(self) -> str:
-    """Of that."""
-    ...
-
-  @property
-  def classes(self) -> int:
-    """Labels are 0..classes-1."""
-    ...
-
-  @property
-  def per_class(self) -> Mapping[str, int] | None:
-    """Split to examples of each class; None if classes differ in that."""
-    ...
-
-  def examples(self, split: str) -> int:
-    """Number of examples of a split."""
-    ...
+from jaxmix.classification.datasets.specs import DatasetSpec
 
 
 class Reader(Protocol):
-  """A module that reads data sets."""
-
-  @property
-  def LAYOUTS(self) -> Mapping[str, Layout]:
-    """By the names of the data sets."""
-    ...
+  """A module that reads data sets as their publisher packs them."""
 
   def read_source(
-    self, layout: Any, source: str | os.PathLike[str]
+    self, spec: DatasetSpec, source: pathlib.Path
   ) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, str]]:
-    """Reads an archive or a folder, and checks it.
+    """Reads and checks an archive or a folder.
 
     Returns:
-      The arrays of each split, and the sha256 of each file by its name.
+      The arrays of each split, and the fingerprints (sha256) of what was read.
     """
     ...
 
-  def source_sha256(
-    self, layout: Any, source: str | os.PathLike[str]
+  def source_fingerprints(
+    self, spec: DatasetSpec, source: pathlib.Path
   ) -> dict[str, str]:
-    """Those sums alone."""
+    """Returns the fingerprints alone."""
     ...
 
 
@@ -109,8 +43,3 @@ READERS: dict[str, Reader] = {
   'speech_commands_v2': speech_commands,
   'tiny_imagenet': tiny_imagenet,
 }
-
-
-def layout(name: str) -> Layout:
-  """The layout of a data set by its name."""
-  return READERS[name].LAYOUTS[name]

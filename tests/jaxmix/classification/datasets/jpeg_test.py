@@ -10,7 +10,7 @@ from PIL import Image
 from jaxmix.classification.datasets import jpeg
 from tests.jaxmix.classification import photos
 
-KINDS = {
+ENCODINGS = {
   '420': {'subsampling': 2},
   '422': {'subsampling': 1},
   '444': {'subsampling': 0},
@@ -19,7 +19,7 @@ KINDS = {
   'grey': {'mode': 'L'},
   'cmyk': {'mode': 'CMYK'},
 }
-every_kind = pytest.mark.parametrize('kind', KINDS)
+every_encoding = pytest.mark.parametrize('encoding', ENCODINGS)
 
 
 def read(data, crop, height=224, width=224, whole=False):
@@ -28,7 +28,7 @@ def read(data, crop, height=224, width=224, whole=False):
   return out
 
 
-def middle(data, size=224):
+def center(data, size=224):
   out = np.full((size, size, 3), 77, np.uint8)
   jpeg.center_crop(data, jpeg.read_frame(data), out)
   return out
@@ -40,7 +40,7 @@ def decibels(a, b):
   return 10 * math.log10(255**2 / max(error, 1e-9))
 
 
-# --- The draw ---
+# --- The crop ---
 
 
 def reference_crop(rng, height, width):
@@ -61,7 +61,7 @@ def reference_crop(rng, height, width):
 
 
 @pytest.mark.parametrize('size', [(375, 500), (500, 333), (224, 224)])
-def test_crops_follow_the_law_of_random_resized_crop(size):
+def test_crops_have_the_distribution_of_random_resized_crop(size):
   rng = np.random.default_rng(0)
   count = 4000
   ours = np.array(
@@ -88,12 +88,12 @@ def test_crops_follow_the_law_of_random_resized_crop(size):
     # Of twelve such tests the smallest has a median of 0.06.
     result: Any = scipy.stats.ks_2samp(values, theirs[name])
     p = result.pvalue
-    assert p > 1e-3, f'{name} is drawn from another law'
+    assert p > 1e-3, f'{name} has another distribution'
   assert abs(np.mean(flip) - 0.5) < 4 * 0.5 / math.sqrt(count)
 
 
 @pytest.mark.parametrize('size', [(20, 400), (400, 20), (300, 300)])
-def test_where_nothing_fits_the_middle_is_taken(size):
+def test_where_nothing_fits_the_center_is_taken(size):
   rng = np.random.default_rng(0)
   ours = [
     jpeg.random_resized_crop(1, 0, i, *size, flip=False) for i in range(2000)
@@ -106,7 +106,7 @@ def test_where_nothing_fits_the_middle_is_taken(size):
 
 
 class _Never:
-  """Draws what never fits."""
+  """Draws areas that never fit."""
 
   def uniform(self, low, high):
     return 10.0
@@ -124,7 +124,7 @@ def test_the_draw_is_pinned():
   )
 
 
-def test_every_visit_sees_something_else():
+def test_crops_differ_by_seed_epoch_and_index():
   crops = {
     jpeg.random_resized_crop(seed, epoch, index, 375, 500, flip=False)
     for seed in range(5)
@@ -137,21 +137,21 @@ def test_every_visit_sees_something_else():
 # --- The pixels ---
 
 
-@every_kind
-def test_the_header_is_read(kind):
-  data = photos.encode(photos.cut(0, 301, 420), **KINDS[kind])
+@every_encoding
+def test_the_header_is_read(encoding):
+  data = photos.encode(photos.cut(0, 301, 420), **ENCODINGS[encoding])
   frame = jpeg.read_frame(data)
   assert (frame.height, frame.width) == (301, 420)
-  assert frame.components == {'grey': 1, 'cmyk': 4}.get(kind, 3)
-  assert frame.sequential == (kind not in ('progressive', 'restarts'))
+  assert frame.components == {'grey': 1, 'cmyk': 4}.get(encoding, 3)
+  assert frame.sequential == (encoding not in ('progressive', 'restarts'))
 
 
-@every_kind
+@every_encoding
 @pytest.mark.parametrize(
   'crop', [(0, 0, 60, 64), (37, 21, 51, 77), (250, 0, 51, 420), (0, 1, 301, 9)]
 )
-def test_what_is_left_out_changes_no_pixel(kind, crop):
-  data = photos.encode(photos.cut(1, 301, 420), **KINDS[kind])
+def test_skipped_rows_change_no_pixel(encoding, crop):
+  data = photos.encode(photos.cut(1, 301, 420), **ENCODINGS[encoding])
   top, left, height, width = crop
   expected = photos.decode(data)[top : top + height, left : left + width]
   got = read(data, jpeg.Crop._make((*crop, False)), height, width)
@@ -162,7 +162,9 @@ def test_what_is_left_out_changes_no_pixel(kind, crop):
   np.testing.assert_array_equal(mirrored, expected[:, ::-1])
 
 
-@pytest.mark.parametrize('kind', ['420', '444', 'progressive', 'grey', 'cmyk'])
+@pytest.mark.parametrize(
+  'encoding', ['420', '444', 'progressive', 'grey', 'cmyk']
+)
 @pytest.mark.parametrize(
   'crop, least',
   [
@@ -175,9 +177,9 @@ def test_what_is_left_out_changes_no_pixel(kind, crop):
     ((60, 30, 380, 500), 36),
   ],
 )
-def test_pixels_are_those_of_an_antialiased_resize(kind, crop, least):
+def test_pixels_are_those_of_an_antialiased_resize(encoding, crop, least):
   top, left, height, width = crop
-  data = photos.encode(photos.cut(3, 600, 620), **KINDS[kind])
+  data = photos.encode(photos.cut(3, 600, 620), **ENCODINGS[encoding])
   expected = Image.fromarray(photos.decode(data)).resize(
     (224, 224),
     Image.Resampling.BILINEAR,
@@ -187,22 +189,22 @@ def test_pixels_are_those_of_an_antialiased_resize(kind, crop, least):
   assert decibels(got, expected) > least
 
 
-@pytest.mark.parametrize('kind', ['420', '444', 'progressive', 'grey'])
+@pytest.mark.parametrize('encoding', ['420', '444', 'progressive', 'grey'])
 @pytest.mark.parametrize('factor, rest', [(2, 1.0), (2, 1.3), (4, 1.7)])
-def test_large_crops_come_from_a_smaller_decoding(kind, factor, rest):
-  """Which Pillow can do as well, before it resizes."""
+def test_large_crops_come_from_a_smaller_decoding(encoding, factor, rest):
+  """Pillow can do the same before it resizes."""
   side = round(224 * rest)
-  data = photos.encode(photos.cut(3, 1702, 1610), **KINDS[kind])
+  data = photos.encode(photos.cut(3, 1702, 1610), **ENCODINGS[encoding])
   picture = Image.open(io.BytesIO(data))
   picture.draft(None, (1610 // factor, 1702 // factor))
   assert picture.size == (-(-1610 // factor), -(-1702 // factor))
   expected = picture.convert('RGB').resize(
     (224, 224), Image.Resampling.BILINEAR, box=(5, 9, 5 + side, 9 + side)
   )
-  place = (factor * x for x in (9, 5, side, side))
-  crop = jpeg.Crop._make((*place, False))
+  box = (factor * x for x in (9, 5, side, side))
+  crop = jpeg.Crop._make((*box, False))
   assert decibels(read(data, crop), expected) > 36
-  # Seen at this size, it is the same picture as by the long way.
+  # At this size it looks as if it had been decoded at full size.
   direct = Image.fromarray(photos.decode(data)).resize(
     (224, 224),
     Image.Resampling.BILINEAR,
@@ -214,28 +216,28 @@ def test_large_crops_come_from_a_smaller_decoding(kind, factor, rest):
 @pytest.mark.parametrize(
   'shape', [(375, 500), (500, 333), (256, 256), (90, 80)]
 )
-@pytest.mark.parametrize('kind', ['420', 'grey', 'cmyk'])
-def test_the_middle_is_that_of_resize_and_centre_crop(shape, kind):
-  data = photos.encode(photos.cut(4, *shape), **KINDS[kind])
+@pytest.mark.parametrize('encoding', ['420', 'grey', 'cmyk'])
+def test_the_center_crop_is_that_of_resize_and_crop(shape, encoding):
+  data = photos.encode(photos.cut(4, *shape), **ENCODINGS[encoding])
   height, width = (256 * side // min(shape) for side in shape)
   resized = Image.fromarray(photos.decode(data)).resize(
     (width, height), Image.Resampling.BILINEAR
   )
   left, top = round((width - 224) / 2), round((height - 224) / 2)
   expected = resized.crop((left, top, left + 224, top + 224))
-  assert decibels(middle(data), expected) > 36
+  assert decibels(center(data), expected) > 36
 
 
-def test_the_middle_of_a_large_photograph():
+def test_the_center_crop_of_a_large_image():
   data = photos.encode(photos.cut(5, 1100, 1300))
   expected = Image.fromarray(photos.decode(data)).resize(
     (256 * 1300 // 1100, 256), Image.Resampling.BILINEAR
   )
   expected = np.asarray(expected)[16:240, 39 : 39 + 224]
-  assert decibels(middle(data), expected) > 34
+  assert decibels(center(data), expected) > 34
 
 
-def test_a_grey_photograph_has_equal_channels():
+def test_a_grey_image_has_equal_channels():
   data = photos.encode(photos.cut(0, 300, 400), 'L')
   image = read(data, jpeg.Crop(5, 5, 280, 300, True))
   assert (image == image[..., :1]).all() and image.std() > 10
@@ -275,7 +277,7 @@ def test_damage_is_an_error(kind):
   with pytest.raises(ValueError):
     read(damaged(kind), jpeg.Crop(0, 0, 100, 200, False), whole=True)
   with pytest.raises(ValueError):
-    middle(damaged(kind))
+    center(damaged(kind))
   if kind not in ('overwritten', 'lost bytes', 'zeros'):
     with pytest.raises(ValueError):
       read(damaged(kind), jpeg.Crop(0, 0, 100, 200, False))
@@ -283,12 +285,12 @@ def test_damage_is_an_error(kind):
 
 def test_a_cmyk_file_that_is_cut_off():
   data = photos.encode(photos.cut(2, 320, 410), 'CMYK')
-  with pytest.raises(ValueError, match='truncated'):
-    middle(data[: len(data) // 2])
+  with pytest.raises(ValueError):
+    center(data[: len(data) // 2])
 
 
 @pytest.mark.parametrize('kind', ['garbage at the end', 'odd JFIF'])
-def test_what_does_no_harm_is_read(kind):
+def test_harmless_irregularities_are_accepted(kind):
   data = photos.encode(photos.cut(2, 320, 410))
   other = data[:-2] + b'\0\1\2' + data[-2:]
   if kind == 'odd JFIF':
@@ -296,4 +298,4 @@ def test_what_does_no_harm_is_read(kind):
     other = data[:11] + b'\0\0' + data[13:]
   crop = jpeg.Crop(0, 0, 300, 400, False)
   np.testing.assert_array_equal(read(other, crop), read(data, crop))
-  np.testing.assert_array_equal(middle(other), middle(data))
+  np.testing.assert_array_equal(center(other), center(data))

