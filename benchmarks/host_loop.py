@@ -33,7 +33,7 @@ from benchmarks.harness.settings import ConfigDict
 from benchmarks.harness.timing import Times
 from launch.mesh import expects_cpu
 from launch.shell.malloc import keep_freed_memory
-from launch.train import setup
+from launch.train import assemble
 from launch.train.loop import fit
 
 EXAMPLES, CLASSES = 50_000, 10
@@ -128,10 +128,12 @@ def make_config(
   once = batch_size / EXAMPLES  # epochs per step
   return ConfigDict(
     {
-      'task': 'one layer',
+      'task': 'benchmarks.host_loop',
       'seed': 0,
       'epochs': steps * once,
       'batch_size': batch_size,
+      'virtual_devices': 1,
+      'device_count_invariant': False,
       'steps_per_dispatch': steps_per_dispatch,
       'log_every': 1 if due.get('log') else 10 * steps_per_dispatch,
       'eval_every': once * due.get('evaluate', False),
@@ -159,11 +161,11 @@ def intervals(task: Any, config: Any) -> Iterator[tuple[float, float]]:
   The first third is left out, because it compiles.
   """
   times: list[tuple[float, float]] = []
-  make_train_steps = setup.make_train_steps
+  make_train_steps = assemble.make_train_steps
 
   def make_timed(*args, **kwargs):
     # As on an accelerator: one call is one dispatch.
-    train_steps = make_train_steps(*args, **kwargs, looped=True)
+    train_steps = make_train_steps(*args, **kwargs | {'looped': True})
 
     def timed(*args):
       times.append((time.perf_counter(), time.thread_time()))
@@ -171,12 +173,12 @@ def intervals(task: Any, config: Any) -> Iterator[tuple[float, float]]:
 
     return timed
 
-  setup.make_train_steps = make_timed
+  assemble.make_train_steps = make_timed
   try:
     with tempfile.TemporaryDirectory() as workdir:
       fit(task, config, pathlib.Path(workdir))
   finally:
-    setup.make_train_steps = make_train_steps
+    assemble.make_train_steps = make_train_steps
   times = times[len(times) // 3 :]
   for (wall, cpu), (wall_after, cpu_after) in zip(
     times, times[1:], strict=False

@@ -97,14 +97,14 @@ def differences(
   config = get_config('coco_m3l')
   config.model.dropout = (0.0, 0.0, 0.0)
   loss = task.make_batch_loss(config, IMAGE_DIM, make_mesh())
-  rows = np.asarray(next(run.feed.blocks(0)))[0]
+  rows = np.asarray(next(run.training.feed.chunks(0)))[0]
   # A cdf of ones: the first caption of each image.
   batch = {name: jnp.asarray(array[rows]) for name, array in arrays.items()}
   batch['cdf'] = jnp.ones_like(batch['cdf'])
   gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))
   with jax.default_matmul_precision('highest'):
     (value, _), grads = gradient(
-      run.state.params, run.state.model_state, batch, run.key
+      run.state.params, run.state.model_state, batch, run.training.key
     )
   head = peers.Head(run.state.params, (0.0, 0.0, 0.0))
   scale = float(run.state.model_state['image_scale'])

@@ -1,6 +1,5 @@
-"""The config of a run: what is allowed, and what makes it this run."""
+"""The config of a run: the allowed values of its fields, and its JSON form."""
 
-import hashlib
 import json
 import pathlib
 from collections.abc import Callable, Mapping
@@ -11,43 +10,6 @@ from jaxmix.files.atomic import write_text
 # A ConfigDict. What its fields are is known once `check_config` has passed; no
 # type checker can see it.
 Config = Any
-
-# What a resumed run may change. All other fields, those of tasks as well, are
-# the run's identity: with others it is another run.
-#
-# None of these touches the numbers computed. (Of where an evaluation finds its
-# examples see `identity`.)
-SAFE_FIELDS = frozenset(
-  {
-    'log_every',
-    'eval_every',
-    'checkpoint_every',
-    'keep_checkpoints',
-    'max_save_failures',
-    'tensorboard',
-    'data.source',
-    'data.dir',
-    'data.download',
-    'data.workers',
-  }
-)
-# How the rest of the run goes on: the state still fits, but no run from the
-# beginning gives these numbers. Only if it is asked for by name.
-RESUMABLE_FIELDS = frozenset(
-  {
-    'epochs',
-    'steps_per_dispatch',
-    'max_skipped_steps',
-    'optimizer.lr',
-    'optimizer.schedule',
-    'optimizer.warmup_epochs',
-    'optimizer.weight_decay',
-    'optimizer.momentum',
-    'optimizer.nesterov',
-    'optimizer.b1',
-    'optimizer.b2',
-  }
-)
 
 
 class _Rule(NamedTuple):
@@ -215,38 +177,6 @@ def flatten(config: Config | Mapping[str, Any]) -> dict[str, Any]:
 def config_json(config: Config) -> str:
   """Returns the config as JSON text, fields in their order."""
   return json.dumps(config.to_dict(), indent=2, default=str) + '\n'
-
-
-def config_fingerprint(config: Config) -> str:
-  """Returns a hash of the identity: the fields in neither list above."""
-  fields = flatten(json.loads(config_json(config)))
-  kept = {
-    name: identity(name, value)
-    for name, value in sorted(fields.items())
-    if name not in SAFE_FIELDS | RESUMABLE_FIELDS
-  }
-  return hashlib.sha256(json.dumps(kept).encode()).hexdigest()[:16]
-
-
-def identity(name: str, value: Any) -> Any:
-  """Returns what the value of a field says of which run it is.
-
-  The examples of an evaluation may lie elsewhere, but in a folder of the same
-  name: published ones are not those that are made if there is none.
-
-  >>> identity('evals.corruption.source', '/data/CIFAR-100-C/')
-  'CIFAR-100-C'
-  >>> identity('model.name', 'a/b')
-  'a/b'
-  """
-  if is_location(name) and isinstance(value, str):
-    return pathlib.PurePath(value).name
-  return value
-
-
-def is_location(name: str) -> bool:
-  """Says whether a field tells where an evaluation finds its examples."""
-  return name.startswith('evals.') and name.endswith(('.source', '.dir'))
 
 
 def write_config(config: Config, workdir: pathlib.Path) -> None:

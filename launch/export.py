@@ -1,9 +1,9 @@
-"""Writes the newest checkpoint as plain arrays, for use without the trainer.
+"""Export: the newest checkpoint as plain arrays, for use without the trainer.
 
 `python -m launch.export WORKDIR [OUT]` writes `OUT` (default `WORKDIR/export`):
-`arrays.npz` with the parameters and the model state under their paths, such as
+`arrays.npz` with the parameters and the model state by path, such as
 `params/block1/kernel`, and `export.json` with the config, the step and the
-versions. Neither orbax nor the optimizer is needed to read it, and no pickle.
+package versions. Reading it needs neither orbax nor the optimizer nor pickle.
 """
 
 import json
@@ -29,35 +29,39 @@ def export(workdir: pathlib.Path, out: pathlib.Path) -> int:
   """Exports the newest checkpoint of a run; returns its step.
 
   Raises:
-    FileNotFoundError: `workdir` holds no run, or none with a checkpoint.
+    FileNotFoundError: `workdir` holds no run, or no checkpoint.
     ValueError: the checkpoint is damaged, or an array has a dtype that npz
-      files lack (bfloat16).
+      files do not support (bfloat16).
   """
   config = workdir / 'config.json'
   if not config.exists():
-    raise FileNotFoundError(f'{workdir} holds no run: it has no config.json')
+    raise FileNotFoundError(
+      f'{workdir} is not the folder of a run: it has no config.json'
+    )
   step, manifest, state = read_newest(workdir / 'checkpoints')
   arrays = {
     path: array
     for part in ('params', 'model_state')
     for path, array in _flatten(part, state[part])
   }
-  strange = {
-    p: a.dtype for p, a in arrays.items() if a.dtype.kind not in 'biuf'
+  unsupported = {
+    p: str(a.dtype) for p, a in arrays.items() if a.dtype.kind not in 'biuf'
   }
-  if strange:
-    raise ValueError(f'npz files cannot hold {strange}')
+  if unsupported:
+    raise ValueError(
+      f'npz files do not support the dtypes of these arrays: {unsupported}'
+    )
   out.mkdir(parents=True, exist_ok=True)
   part = out / 'arrays.npz.part'
   with part.open('wb') as file:
     np.savez(file, allow_pickle=False, **arrays)
   part.replace(out / 'arrays.npz')
-  described = {
+  record = {
     'step': step,
     'versions': manifest['versions'],
     'config': config_file.read(config),
   }
-  write_text(out / 'export.json', json.dumps(described, indent=2) + '\n')
+  write_text(out / 'export.json', json.dumps(record, indent=2) + '\n')
   return step
 
 

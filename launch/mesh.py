@@ -1,4 +1,4 @@
-"""Devices and how arrays lie on them; the one place where meshes are made."""
+"""Mesh of devices, and the shardings of arrays on it."""
 
 import importlib.util
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 
 def expects_cpu() -> bool:
-  """Says whether the devices will be CPUs, without starting them."""
+  """Returns whether jax will use CPUs, without initializing devices."""
   chosen = jax.config.jax_platforms  # pyright: ignore[reportAttributeAccessIssue]
   if chosen:
     return chosen.split(',')[0] == 'cpu'
@@ -21,7 +21,7 @@ def expects_cpu() -> bool:
 def make_mesh(devices: Sequence[Any] | None = None) -> Mesh:
   """Returns a mesh with the one axis 'data' over `devices` (default: all).
 
-  Those of a process lie side by side, and so do its rows of a batch.
+  The devices of a process are adjacent, and so are its examples in a batch.
   """
   devices = jax.devices() if devices is None else devices
   devices = sorted(
@@ -31,12 +31,12 @@ def make_mesh(devices: Sequence[Any] | None = None) -> Mesh:
 
 
 def on_cpu(mesh: Mesh) -> bool:
-  """Says whether the devices of a mesh are CPUs."""
+  """Returns whether the devices of a mesh are CPUs."""
   return mesh.devices.flat[0].platform == 'cpu'
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-  """Returns the sharding of an array that every device holds whole."""
+  """Returns the sharding of an array that is replicated on every device."""
   return NamedSharding(mesh, PartitionSpec())
 
 
@@ -46,20 +46,20 @@ def batch_sharded(mesh: Mesh) -> NamedSharding:
 
 
 def chunk_sharded(mesh: Mesh) -> NamedSharding:
-  """Returns the sharding of K stacked batches `[K, B, ...]`."""
+  """Returns the sharding of a chunk of K batches `[K, B, ...]`."""
   return NamedSharding(mesh, PartitionSpec(None, 'data'))
 
 
 def device_put_global(tree: Any, sharding: NamedSharding) -> Any:
-  """Puts host arrays on the devices; every process has them whole.
+  """Puts host arrays, equal in all processes, on the devices.
 
-  `jax.device_put` would compare those of all processes first.
+  `jax.device_put` would first compare the arrays of all processes.
   """
 
   def put(array):
     if sharding.is_fully_addressable:
       return jax.device_put(array, sharding)
-    with jax.transfer_guard('allow'):  # It does not count as explicit.
+    with jax.transfer_guard('allow'):  # jax counts this as implicit.
       return jax.make_array_from_callback(
         np.shape(array), sharding, lambda part: np.asarray(array)[part]
       )
@@ -68,7 +68,7 @@ def device_put_global(tree: Any, sharding: NamedSharding) -> Any:
 
 
 def check_batch_size(batch_size: int, mesh: Mesh) -> None:
-  """Raises ValueError where the devices cannot share a batch equally."""
+  """Raises ValueError if the devices cannot share a batch equally."""
   if batch_size % mesh.size:
     raise ValueError(
       f'config.batch_size={batch_size} must be a multiple of the number of '

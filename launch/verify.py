@@ -1,8 +1,8 @@
-"""Checks every checkpoint of a run: `python -m launch.verify WORKDIR`.
+"""Verification of all checkpoints: `python -m launch.verify WORKDIR`.
 
-Reads all their files against their manifests, newest first, as a resumed run
-does with those that it needs; changes nothing. Exit code 0: all are as they
-were saved. 4: one is damaged, or there is none.
+Compares all files with their manifests, newest checkpoint first, as a resumed
+run does; changes nothing. The exit code is 0 if all are undamaged, and 4 if one
+is damaged or there is none.
 """
 
 import contextlib
@@ -21,29 +21,29 @@ from launch.shell.exit_codes import (
 
 
 def verify(workdir: pathlib.Path) -> dict[int, str | None]:
-  """Returns what is wrong with each checkpoint, newest first; None: nothing.
+  """Returns the damage of each checkpoint, newest first; None if undamaged.
 
-  One that the run gives up meanwhile is left out.
+  A checkpoint that the run deletes meanwhile is left out.
 
   Raises:
-    FileNotFoundError: there are none.
-    OSError: a file cannot be read now.
+    FileNotFoundError: there are no checkpoints.
+    OSError: a file cannot be read at present.
   """
   if not workdir.is_dir():
-    raise FileNotFoundError(f'{workdir} is no folder of a run')
+    raise FileNotFoundError(f'{workdir} is not a folder')
   folder = workdir / 'checkpoints'
-  while there := manifest.steps(folder):
-    found: dict[int, str | None] = {}
-    for step in reversed(there):
+  while steps := manifest.steps(folder):
+    damage: dict[int, str | None] = {}
+    for step in reversed(steps):
       path = folder / str(step)
       try:
         manifest.check(path, f'checkpoint {step}')
-        found[step] = None
+        damage[step] = None
       except ValueError as error:
         if path.exists():
-          found[step] = str(error)
-    if found:
-      return found
+          damage[step] = str(error)
+    if damage:
+      return damage
   raise FileNotFoundError(f'{folder} holds no checkpoint')
 
 
@@ -53,35 +53,35 @@ def main(argv: Sequence[str]) -> int:
     print('usage: python -m launch.verify WORKDIR', file=sys.stderr)
     return ExitCode.CONFIG
   workdir = pathlib.Path(argv[0])
-  begun = time.perf_counter()
+  start = time.perf_counter()
   try:
     with classify_errors(ExitCode.CHECKPOINT):
-      found = verify(workdir)
+      damage = verify(workdir)
   except EXPECTED as error:
     return report_error(error)
-  seconds = time.perf_counter() - begun
-  for step, wrong in found.items():
-    print(f'step {step}: {"damaged: " + wrong if wrong else "whole"}')
-  good = [step for step, wrong in found.items() if not wrong]
+  seconds = time.perf_counter() - start
+  for step, error in damage.items():
+    print(f'step {step}: {"damaged: " + error if error else "undamaged"}')
+  good = [step for step, error in damage.items() if not error]
   size = 0
   for step in good:
-    with contextlib.suppress(ValueError, OSError):  # given up meanwhile
+    with contextlib.suppress(ValueError, OSError):  # deleted meanwhile
       content = manifest.read(workdir / 'checkpoints' / str(step))
-      size += sum(about['bytes'] for about in content['files'].values())
+      size += sum(record['bytes'] for record in content['files'].values())
   if good:
     print(
-      f'a run goes on from step {good[0]} ({size / 1e6:.1f} MB whole; '
-      f'{size / seconds / 1e9:.2f} GB/s)'
+      f'a run resumes from step {good[0]} ({size / 1e6:.1f} MB undamaged, '
+      f'checked at {size / seconds / 1e9:.2f} GB/s)'
     )
-  bad = [step for step, wrong in found.items() if wrong]
+  bad = [step for step, error in damage.items() if error]
   if bad:
     print(
       f'error: {workdir}: damaged checkpoints {bad}; '
       + (
-        'a run that goes on sets them aside by itself, one that has ended '
-        'does not'
+        'a resumed run moves them to the folder damaged, a finished run does '
+        'not'
         if good
-        else 'no run can go on from here: put back a copy'
+        else 'no run can resume from here: put back a copy'
       ),
       file=sys.stderr,
     )

@@ -14,12 +14,13 @@ import subprocess
 import sys
 import tempfile
 import time
+import types
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import NamedSharding
 
 from benchmarks.compiled.hlo import Collective, collectives
 from benchmarks.harness.rounds import ROOT
@@ -30,10 +31,9 @@ from jaxmix.classification.datasets import splits
 from jaxretrieval import task as retrieval
 from jaxretrieval.training import text_head
 from launch.mesh import chunk_sharded, make_mesh, replicated
-from launch.train.optimizer import make_optimizer, make_schedule
+from launch.train.assemble import assemble
+from launch.train.feeds import Feed
 from launch.train.schedule import StepSchedule
-from launch.train.state import abstract_state, make_init
-from launch.train.step import make_train_steps
 
 # These options skip machine code optimisation; the partitioner runs before it.
 _CHEAP = {
@@ -126,14 +126,8 @@ def compile_here(program: Program) -> Compiled:
   config.virtual_devices = mesh.size
   config.update_from_flattened_dict(program.fields)
   make = _retrieval if 'mining' in config else _classification
-  task, loss, examples = make(config, mesh)
+  task, examples = make(config)
   count = len(jax.tree.leaves(examples)[0])
-  schedule = make_schedule(
-    config.optimizer, StepSchedule(config.epochs, count, config.batch_size, 1)
-  )
-  optimizer = make_optimizer(config.optimizer, schedule)
-  key = _abstract(jax.eval_shape(lambda: jax.random.key(0)), replicated(mesh))
-  state: Any = abstract_state(make_init(task, config, optimizer), key, mesh)
   if resident := config.data.get('feed', 'resident') == 'resident':
     rows = jax.ShapeDtypeStruct((config.batch_size,), jnp.int32)
   else:
@@ -142,7 +136,7 @@ def compile_here(program: Program) -> Compiled:
       for name, x in examples.items()
     }
   resident_data = _abstract(examples, replicated(mesh)) if resident else {}
-  block = _abstract(
+  chunk = _abstract(
     jax.tree.map(lambda x: x.update(shape=(1, *x.shape)), rows),
     chunk_sharded(mesh),
   )
@@ -150,12 +144,14 @@ def compile_here(program: Program) -> Compiled:
   def select(data, item):
     return {name: x[item] for name, x in data.items()} if resident else item
 
-  # A loop of one turn is none; without one there would be no single program.
-  steps: Any = make_train_steps(
-    loss, optimizer, schedule, select, mesh, looped=True
-  )
+  schedule = StepSchedule(config.epochs, count, config.batch_size, 1)
+  feed = Feed(schedule, resident_data, select, lambda step: iter([chunk]))
+  # A loop of one step costs nothing; without it there is no single program.
+  training = assemble(task, config, feed, mesh, looped=True)
+  state: Any = training.abstract_state()
+  steps: Any = training.train_steps
   begin = time.perf_counter()
-  lowered = steps.lower(state, resident_data, block, key)
+  lowered = steps.lower(state, resident_data, chunk, training.key)
   text, partitioned = _compile(lowered)
   metrics = lowered.out_info[1]
   del metrics['learning_rate']
@@ -169,8 +165,8 @@ def compile_here(program: Program) -> Compiled:
   )
 
 
-def _classification(config: Any, mesh: Mesh) -> tuple[Any, Any, Any]:
-  """The task, its loss, and the shapes of the training set."""
+def _classification(config: Any) -> tuple[Any, Any]:
+  """Returns the task, and the shapes of the training set."""
   info = splits.dataset_spec(config.data)
   shapes = {
     'image': jax.ShapeDtypeStruct(
@@ -178,25 +174,31 @@ def _classification(config: Any, mesh: Mesh) -> tuple[Any, Any, Any]:
     ),
     'label': jax.ShapeDtypeStruct((info.train_examples,), jnp.int32),
   }
-  return classification, classification.make_loss(config, mesh), shapes
+  return classification, shapes
 
 
-def _retrieval(config: Any, mesh: Mesh) -> tuple[Any, Any, Any]:
+def _retrieval(config: Any) -> tuple[Any, Any]:
+  """Returns the task, and the shapes of the training set."""
+  del config
   arrays = features(256)
 
-  class Task:
-    @staticmethod
-    def init(config, key):
-      images, texts = arrays['image'], arrays['text'][:, 0]
-      constants = text_head.scale_constants(config.model, images, texts)
-      params = text_head.init(config.model, key, constants, images, texts)
-      return params, jax.tree.map(jnp.asarray, constants)
+  def init(config, key):
+    images, texts = arrays['image'], arrays['text'][:, 0]
+    constants = text_head.scale_constants(config.model, images, texts)
+    params = text_head.init(config.model, key, constants, images, texts)
+    return params, jax.tree.map(jnp.asarray, constants)
 
   shapes = {
     name: jax.ShapeDtypeStruct((COCO_IMAGES, *x.shape[1:]), x.dtype)
     for name, x in arrays.items()
   }
-  return Task, retrieval.make_batch_loss(config, IMAGE_DIM, mesh), shapes
+  head = types.SimpleNamespace(
+    init=init,
+    make_loss=lambda config, mesh: retrieval.make_batch_loss(
+      config, IMAGE_DIM, mesh
+    ),
+  )
+  return head, shapes
 
 
 def _abstract(shapes: Any, sharding: NamedSharding) -> Any:

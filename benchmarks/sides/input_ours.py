@@ -56,7 +56,7 @@ def feed(folder: str, workers: int, batch_size: int, epochs: int) -> Any:
     # epoch, as 99 of the 100 epochs of the recipe.
     seen, visits = 0, dataclasses.replace(source, seed=next(calls))
     stream = streamed_feed(visits, visits.seed, plan, mesh)
-    for block in stream.blocks(len(files) // batch_size):
+    for block in stream.chunks(len(files) // batch_size):
       seen += jax.block_until_ready(block)['label'].shape[1]
     assert seen == steps * batch_size, (seen, steps)
 

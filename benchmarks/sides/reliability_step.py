@@ -19,7 +19,8 @@ from benchmarks.sides.retrieval_data import features
 from benchmarks.sides.workload import Workload
 from launch.mesh import replicated
 from launch.task import PyTree
-from launch.train import step
+from launch.train import assemble, step
+from launch.train.feeds import Feed
 from launch.train.state import TrainState
 
 MODE = 'float32, RandomMix'
@@ -29,21 +30,23 @@ PLAIN, AGAIN = 'without a check', 'without a check, again'
 ALONE = 'the check alone'
 
 
-def make_optimizer(config: Any, schedule: optax.Schedule) -> Any:
+def make_optimizer(config: Any, learning_rate: optax.Schedule) -> Any:
   """The rules of `launch.train.optimizer` as optax has them.
 
   They apply every update.
 
   Args:
     config: `config.optimizer`.
-    schedule: the learning rate by step.
+    learning_rate: the learning rate by step.
   """
   if config.name == 'sgd':
     rule = optax.sgd(
-      schedule, momentum=config.momentum or None, nesterov=config.nesterov
+      learning_rate,
+      momentum=config.momentum or None,
+      nesterov=config.nesterov,
     )
   else:
-    rule = optax.adam(schedule, b1=config.b1, b2=config.b2)
+    rule = optax.adam(learning_rate, b1=config.b1, b2=config.b2)
   rule = optax.chain(optax.add_decayed_weights(config.weight_decay), rule)
 
   def update(updates, state, params=None):
@@ -68,20 +71,22 @@ def _all_at_once(grads: PyTree) -> PyTree:
 def make_train_steps(
   loss: Any,
   optimizer: Any,
-  schedule: optax.Schedule,
-  select: Callable[[PyTree, PyTree], PyTree],
+  learning_rate: optax.Schedule,
+  feed: Feed,
   mesh: jax.sharding.Mesh,
   *,
+  max_skipped: int = 0,
   looped: bool | None = None,
 ) -> step.TrainSteps:
   """`launch.train.step.make_train_steps` without check and without select."""
+  del max_skipped
   gradient = jax.value_and_grad(loss, has_aux=True)
 
   def train_step(state, data, item, key):
     (value, (model_state, metrics)), grads = gradient(
       state.params,
       state.model_state,
-      select(data, item),
+      feed.select(data, item),
       jax.random.fold_in(key, state.step),
     )
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
@@ -92,16 +97,16 @@ def make_train_steps(
       opt_state=opt_state,
       model_state=model_state,
     )
-    rate = jnp.asarray(schedule(state.step), jnp.float32)
+    rate = jnp.asarray(learning_rate(state.step), jnp.float32)
     return new_state, {'loss': value, **metrics, 'learning_rate': rate}
 
-  def in_one_call(state, data, block, key):
+  def scan_steps(state, data, chunk, key):
     return jax.lax.scan(
-      lambda state, item: train_step(state, data, item, key), state, block
+      lambda state, item: train_step(state, data, item, key), state, chunk
     )
 
   on_cpu = mesh.devices.flat[0].platform == 'cpu'
-  placed = functools.partial(
+  jit = functools.partial(
     jax.jit,
     donate_argnums=0,
     out_shardings=replicated(mesh),
@@ -109,7 +114,7 @@ def make_train_steps(
   )
   if looped is None:
     looped = not on_cpu
-  return placed(in_one_call) if looped else step._one_by_one(placed(train_step))
+  return jit(scan_steps) if looped else step._step_by_step(jit(train_step))
 
 
 def _first_elements(arrays: list[jax.Array]) -> jax.Array:
@@ -128,12 +133,8 @@ def _sides() -> dict[str, list[tuple[Any, str, Any]]]:
     return made[0]
 
   plain = [
-    (module, name, mine)
-    for module in (retrieval_ours, step_ours)
-    for name, mine in (
-      ('make_optimizer', make_optimizer),
-      ('make_train_steps', make_once),
-    )
+    (assemble, 'make_optimizer', make_optimizer),
+    (assemble, 'make_train_steps', make_once),
   ]
   firsts = [(step, '_finite', _first_elements)]
   return {CHECKED: [], FIRSTS: firsts, PLAIN: plain, AGAIN: plain}

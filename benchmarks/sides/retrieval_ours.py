@@ -1,5 +1,6 @@
 """Our side of `retrieval_step`: the training step of the text head."""
 
+import types
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,57 +13,50 @@ from benchmarks.sides.retrieval_data import COCO_IMAGES, IMAGE_DIM, features
 from jaxretrieval import task
 from jaxretrieval.training import text_head
 from launch.mesh import make_mesh
-from launch.train.feeds import resident_feed
-from launch.train.optimizer import make_optimizer, make_schedule
-from launch.train.schedule import StepSchedule
-from launch.train.state import initial_state, make_init, make_keys
-from launch.train.step import make_train_steps
+from launch.train.assemble import Training, assemble, build_feed
 
 
 class Run(NamedTuple):
   """The step as `launch` runs it, with its initial state."""
 
   config: Any
-  feed: Any
+  training: Training
   state: Any
-  key: Any
-  make_steps: Callable[..., Any]
 
 
 def start(
-  arrays: dict[str, np.ndarray], batch_size: int, steps_per_dispatch: int = 1
+  arrays: dict[str, np.ndarray],
+  batch_size: int,
+  steps_per_dispatch: int = 1,
+  *,
+  looped: bool | None = None,
 ) -> Run:
-  """Puts together what `launch.train.setup` does, around given arrays."""
+  """Returns the training of `configs/coco_m3l.py` on given arrays."""
   config = get_config('coco_m3l')
+  config.batch_size = batch_size
+  config.steps_per_dispatch = steps_per_dispatch
+  # Enough dispatches for any benchmark, so none is shorter than the others.
+  config.epochs = (
+    100_000.0 * steps_per_dispatch * batch_size / len(arrays['image'])
+  )
+
+  def init(config, key):
+    images, texts = arrays['image'][:256], arrays['text'][:256, 0]
+    constants = text_head.scale_constants(config.model, images, texts)
+    params = text_head.init(config.model, key, constants, images, texts)
+    return params, jax.tree.map(jnp.asarray, constants)
+
+  head: Any = types.SimpleNamespace(
+    init=init,
+    make_loss=lambda config, mesh: task.make_batch_loss(
+      config, IMAGE_DIM, mesh
+    ),
+  )
   mesh = make_mesh()
-  # So many calls that no run ends, and none is shorter than the others.
-  examples = len(arrays['image'])
-  epochs = 100_000 * steps_per_dispatch * batch_size / examples
-  plan = StepSchedule(epochs, examples, batch_size, steps_per_dispatch)
-  feed = resident_feed(arrays, config.seed, plan, mesh)
-  schedule = make_schedule(config.optimizer, plan)
-  optimizer = make_optimizer(config.optimizer, schedule)
-
-  class Task:
-    @staticmethod
-    def init(config, key):
-      images, texts = arrays['image'][:256], arrays['text'][:256, 0]
-      constants = text_head.scale_constants(config.model, images, texts)
-      params = text_head.init(config.model, key, constants, images, texts)
-      return params, jax.tree.map(jnp.asarray, constants)
-
-  init_key, key = make_keys(config.seed, mesh)
-  task_: Any = Task
-  init = make_init(task_, config, optimizer)
-  state: Any = initial_state(init, init_key, mesh)
-  loss = task.make_batch_loss(config, IMAGE_DIM, mesh)
-
-  def make_steps(looped=None):
-    return make_train_steps(
-      loss, optimizer, schedule, feed.select, mesh, looped=looped
-    )
-
-  return Run(config, feed, state, key, make_steps)
+  training = assemble(
+    head, config, build_feed(config, arrays, mesh), mesh, looped=looped
+  )
+  return Run(config, training, training.initial_state())
 
 
 def make(
@@ -85,11 +79,14 @@ def make(
 
 def make_call(run: Run) -> Callable[[], Any]:
   """Returns a function that takes the next steps and waits for them."""
-  steps, blocks, state = run.make_steps(), run.feed.blocks(0), run.state
+  training, state = run.training, run.state
+  chunks = training.feed.chunks(0)
 
   def call():
     nonlocal state
-    state, metrics = steps(state, run.feed.data, next(blocks), run.key)
+    state, metrics = training.train_steps(
+      state, training.feed.data, next(chunks), training.key
+    )
     return jax.block_until_ready((state, metrics))
 
   return call
@@ -131,16 +128,15 @@ def compiled_memory(batch_size: int) -> dict[str, float]:
     temporaries, and how often the program mentions a matrix of batch by batch.
   """
   arrays = features(300)
-  run = start(arrays, batch_size)
+  run = start(arrays, batch_size, looped=True)
   shapes = {
     name: jax.ShapeDtypeStruct((COCO_IMAGES, *array.shape[1:]), array.dtype)
     for name, array in arrays.items()
   }
   block = jax.ShapeDtypeStruct((1, batch_size), jnp.int32)
-  program = run.make_steps(looped=True).lower(  # pyright: ignore[reportFunctionMemberAccess]
-    run.state, shapes, block, run.key
-  )
-  compiled = program.compile()
+  steps: Any = run.training.train_steps
+  lowered = steps.lower(run.state, shapes, block, run.training.key)
+  compiled = lowered.compile()
   memory = compiled.memory_analysis()
   square = f'[{batch_size},{batch_size}]'
   return {

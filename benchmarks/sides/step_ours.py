@@ -1,5 +1,6 @@
 """Our side of `train_step`: the training step of the classifier."""
 
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -12,11 +13,8 @@ from benchmarks.sides.workload import MEAN, STD, Workload
 from jaxmix.classification import models, task
 from jaxmix.classification.datasets import splits
 from launch.mesh import make_mesh
-from launch.train.feeds import Feed, resident_feed
-from launch.train.optimizer import make_optimizer, make_schedule
-from launch.train.schedule import StepSchedule
-from launch.train.state import initial_state, make_init, make_keys
-from launch.train.step import make_train_steps
+from launch.train.assemble import assemble, build_feed
+from launch.train.feeds import Feed
 
 MIXINGS = {'RandomMix': 'random_mix', 'no mixing': 'none'}
 
@@ -26,6 +24,9 @@ def make_config(work: Workload, dtype: str, mixing: str) -> Any:
   argument = f'data=cifar100,model=preact,method={MIXINGS[mixing]}'
   config = get_config('table1_cifar', argument)
   config.batch_size = work.batch_size
+  config.steps_per_dispatch = work.steps_per_dispatch
+  # Enough dispatches for any benchmark, so none is shorter than the others.
+  config.epochs = 100_000.0 * work.steps * work.batch_size / work.examples
   config.model = {**work.model, 'dtype': dtype}
   config.augment.pad = work.pad
   config.optimizer.lr = 0.01  # labels are random: a larger rate would diverge
@@ -42,15 +43,10 @@ def make(
     **fields: fields of the `Workload`.
   """
   work = Workload(**fields)
-  mesh = make_mesh()
-  # So many calls that no run ends, and none is shorter than the others.
-  epochs = 100_000 * work.steps * work.batch_size / work.examples
-  plan = StepSchedule(
-    epochs, work.examples, work.batch_size, work.steps_per_dispatch
-  )
-  feed = resident_feed(work.arrays(), 0, plan, mesh)
+  config = make_config(work, 'float32', 'no mixing')
+  feed = build_feed(config, work.arrays(), make_mesh())  # of all modes
   facts = check(work)
-  calls = {mode: _make_call(work, mode, plan, feed) for mode in modes}
+  calls = {mode: _make_call(work, mode, feed) for mode in modes}
   return calls, facts
 
 
@@ -90,40 +86,31 @@ def check(work: Workload) -> dict[str, Any]:
   return {'parameters': count, 'loss': float(loss), 'jax': jax.__version__}
 
 
-def _make_call(
-  work: Workload, mode: str, plan: StepSchedule, feed: Feed
-) -> Callable[[], Any]:
+def _make_call(work: Workload, mode: str, feed: Feed) -> Callable[[], Any]:
   """Returns a function that takes the next steps and waits for them."""
   dtype, _, mixing = mode.partition(', ')
   config, mesh = make_config(work, dtype, mixing), make_mesh()
-  schedule = make_schedule(config.optimizer, plan)
-  optimizer = make_optimizer(config.optimizer, schedule)
   _, shapes = create(work, dtype)
   started = _start(work, shapes)
-
-  class Task:
-    @staticmethod
-    def init(config, key):
-      del config, key
-      return jax.tree.map(jnp.asarray, started)
-
-  init_key, key = make_keys(config.seed, mesh)
-  task_: Any = Task
-  init = make_init(task_, config, optimizer)
-  state: Any = initial_state(init, init_key, mesh)
   shape = (work.side, work.side, 3)
   info = splits.DatasetSpec(
     'synthetic', work.classes, shape, work.examples, 0, MEAN, STD, not work.pad
   )
-  loss = task.make_batch_loss(config, info, mesh)
-  steps = make_train_steps(loss, optimizer, schedule, feed.select, mesh)
-  blocks = feed.blocks(0)
+  weights: Any = types.SimpleNamespace(
+    init=lambda config, key: jax.tree.map(jnp.asarray, started),
+    make_loss=lambda config, mesh: task.make_batch_loss(config, info, mesh),
+  )
+  training = assemble(weights, config, feed, mesh)
+  state = training.initial_state()
+  chunks = feed.chunks(0)
 
   def call():
     nonlocal state
     taken = []
     for _ in range(work.calls):
-      state, metrics = steps(state, feed.data, next(blocks), key)
+      state, metrics = training.train_steps(
+        state, feed.data, next(chunks), training.key
+      )
       taken.append(metrics)
     jax.block_until_ready(state)
     return jax.device_get(taken)

@@ -1,4 +1,4 @@
-"""The space that checkpoints need, before the first of them is written."""
+"""Disk check: room for the checkpoints, before the first is written."""
 
 import pathlib
 import shutil
@@ -12,16 +12,16 @@ from launch.shell.exit_codes import ExitCode, classify_errors
 
 
 def check_space(folder: pathlib.Path, keep: int, state: Any) -> None:
-  """Checks that the disk takes the checkpoints of a run, and has room for them.
+  """Checks that the disk can be written, and has room for the checkpoints.
 
   Args:
-    folder: of the checkpoints; made in that of the run.
-    keep: how many are kept.
-    state: arrays, or their shapes and dtypes.
+    folder: the folder of the checkpoints; created if needed.
+    keep: number of checkpoints that are kept.
+    state: a state of arrays, or of their shapes and dtypes.
 
   Raises:
-    OSError: nothing can be written there, or there is less room than is needed;
-      says how much of both.
+    OSError: the folder cannot be written, or there is too little room; names
+      the free and the needed bytes.
   """
   with classify_errors(ExitCode.DISK):
     try:
@@ -30,20 +30,20 @@ def check_space(folder: pathlib.Path, keep: int, state: Any) -> None:
         probe.write(b'?')
     except OSError as error:
       raise OSError(
-        f'{folder} takes no files ({error.strerror}): mend that, or choose '
+        f'{folder} cannot be written ({error.strerror}): repair it, or choose '
         'another --workdir'
       ) from error
   size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state))
-  size += 1 << 16  # names and sums
-  # The newest is written before the oldest is given up.
+  size += 1 << 16  # manifest and metadata
+  # The newest is written before the oldest is deleted.
   more = keep + 1 - len(manifest.steps(folder))
   free = shutil.disk_usage(folder).free
   if free < more * size:
     with classify_errors(ExitCode.DISK):
       raise OSError(
-        f'{folder} has {_show(free)} free, and {more} more checkpoints of '
-        f'{_show(size)} need {_show(more * size)}: make room, lower '
-        'config.keep_checkpoints, or choose another --workdir'
+        f'{folder} has {_show(free)} free, but {more} more checkpoints of '
+        f'{_show(size)} need {_show(more * size)}. Make room, lower '
+        f'config.keep_checkpoints={keep}, or choose another --workdir'
       )
 
 

@@ -1,9 +1,9 @@
-"""Checkpoints of a run: saved while it trains, and never believed unchecked.
+"""Checkpoint manager: saves states in the background and restores checked ones.
 
-A checkpoint is a folder `checkpoints/<step>`: `state`, written by orbax, and
-the manifest of `launch.checkpoints.manifest`. It is written under another name,
-read back and compared with what was in memory, and only then gets its name;
-only then an older one is given up.
+A checkpoint is a folder `checkpoints/<step>` with `state`, written by orbax,
+and the manifest of `launch.checkpoints.manifest`. It is written under a
+temporary name, read back and compared with the state in memory; then it is
+renamed, and only then is an older one deleted.
 """
 
 import contextlib
@@ -22,18 +22,19 @@ from jaxmix.files.atomic import sync
 from launch.checkpoints import manifest, storage
 from launch.mesh import device_put_global
 from launch.shell.exit_codes import ExitCode, classify_errors
-from launch.train.state import TrainState
 from launch.workdir.env import versions
 
-# Of folders that are not checkpoints yet, or no longer.
+# A train state: a pytree of arrays.
+State = Any
+# Prefix of folders that are not a checkpoint yet, or not any more.
 _PART = 'part-'
 
 
 class Checkpoints:
-  """The checkpoints of one run, written while training goes on.
+  """The checkpoints of one run, written while it trains.
 
-  Each holds the state and a manifest: what the state belongs to. No key is
-  stored, as all keys follow from the seed and the step.
+  Each holds the state, and a manifest with the identity of the run. No random
+  key is stored, because all keys follow from the seed and the step.
   """
 
   def __init__(
@@ -45,15 +46,14 @@ class Checkpoints:
     max_failures: int = 0,
     tell: Callable[[str], None] = logging.warning,
   ):
-    """Opens the folder and removes what a crash left in it.
+    """Opens the folder and removes incomplete checkpoints.
 
     Args:
-      folder: where the checkpoints lie, one folder per step; created when the
-        first is saved.
-      keep: how many of the newest are kept.
-      belongs_to: JSON values that say which run this is, such as the seed; a
+      folder: holds one folder per checkpoint; created by the first save.
+      keep: number of the newest checkpoints that are kept.
+      belongs_to: the identity of the run as JSON values, such as the seed; a
         checkpoint with other values is refused.
-      max_failures: so many saves in a row may fail without an error.
+      max_failures: number of saves in a row that may fail without an error.
       tell: shows a warning to people.
     """
     self._folder = folder.absolute()
@@ -65,45 +65,46 @@ class Checkpoints:
     self._newest = max(manifest.steps(self._folder), default=None)
     self._saver = ThreadPoolExecutor(1, 'checkpoint')
     self._saving: Future[None] | None = None
-    # What a save that fails is tried again with.
-    self._pending: tuple[int, TrainState, Callable[[], None]] | None = None
-    self._before_it: int | None = None
+    # The last save, repeated if it fails.
+    self._pending: tuple[int, State, Callable[[], None]] | None = None
+    self._previous: int | None = None
     self._clear()
 
   def _clear(self) -> None:
-    for left in self._folder.glob(f'{_PART}*'):
-      if left.is_dir() and not left.is_symlink():
-        shutil.rmtree(left, ignore_errors=True)
+    for path in self._folder.glob(f'{_PART}*'):
+      if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
       else:
-        left.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
 
   def save(
     self,
     step: int,
-    state: TrainState,
+    state: State,
     *,
     before: Callable[[], None] = lambda: None,
   ) -> None:
-    """Saves the state in the background, from its copy to the host on.
+    """Saves the state in the background, including its copy to the host.
 
-    The caller must not donate it: `launch.train.state.make_snapshot` makes a
-    copy that can be given away. While one state is written another waits here.
+    The caller must not donate the state, but can save a copy of it, made by
+    `launch.train.state.make_snapshot`. If the last save is not finished, this
+    waits for it.
 
     Args:
       step: the number of steps done.
-      state: on the devices.
-      before: called in the background; what must be on disk before a checkpoint
-        may say that the run has come this far. If it fails, so does the save.
+      state: arrays on the devices.
+      before: called in the background before the checkpoint is written, to
+        write what must be on disk first. If it fails, the save fails.
 
     Raises:
       RuntimeError: a checkpoint of this step or a later one exists.
       OSError: more than `max_failures` saves in a row have failed.
-      FloatingPointError: the state before was not finite.
+      FloatingPointError: the state of the last save was not finite.
     """
     self._collect()
     if self._newest is not None and step <= self._newest:
       raise RuntimeError(
-        f'step {step} was not saved to {self._folder}: it has step '
+        f'step {step} was not saved to {self._folder}, which already has step '
         f'{self._newest}'
       )
     self._submit(step, state, before)
@@ -113,14 +114,15 @@ class Checkpoints:
     return self._newest
 
   def wait(self, give_up: Callable[[], Any] = lambda: False) -> None:
-    """Waits until the last state is saved; if that fails, tries again.
+    """Waits until the last state is saved; repeats the save if it fails.
 
     Args:
-      give_up: asked from the second failure on.
+      give_up: called from the second failure on; if it returns true, the save
+        is not repeated again.
 
     Raises:
-      OSError: more than `max_failures` saves in a row have failed, or it gave
-        up.
+      OSError: more than `max_failures` saves in a row have failed, or
+        `give_up` returned true.
       FloatingPointError: the state is not finite.
     """
     tries = 0
@@ -133,14 +135,14 @@ class Checkpoints:
         self._submit(step, state, before)
 
   def _submit(
-    self, step: int, state: TrainState, before: Callable[[], None]
+    self, step: int, state: State, before: Callable[[], None]
   ) -> None:
     self._pending = (step, state, before)
-    self._before_it, self._newest = self._newest, step
+    self._previous, self._newest = self._newest, step
     self._saving = self._saver.submit(self._save, step, state, before)
 
   def _collect(self, *, last: bool = False) -> None:
-    """Learns how the last save went; if it failed, there may be no other."""
+    """Waits for the last save; raises if it failed and none may follow."""
     if not self._saving:
       return
     step = self._newest
@@ -150,9 +152,9 @@ class Checkpoints:
       self._failures = 0
     except FloatingPointError:
       raise
-    # Whatever orbax, tensorstore and the disk raise.
+    # Anything that orbax, tensorstore and the disk raise.
     except Exception as error:
-      self._newest = self._before_it
+      self._newest = self._previous
       self._failures += 1
       text = (
         f'step {step} was not saved to {self._folder} '
@@ -161,27 +163,25 @@ class Checkpoints:
       if last or self._failures > self._max_failures:
         with classify_errors(ExitCode.DISK):
           raise OSError(
-            f'{text}; that was failure {self._failures} in a row, '
-            f'config.max_save_failures={self._max_failures} are allowed. The '
-            f'newest checkpoint is {self._newest}: make room or mend the disk, '
-            'and run the same command again'
+            f'{text}; this was failure {self._failures} in a row, and '
+            f'config.max_save_failures={self._max_failures}. The newest '
+            f'checkpoint is {self._newest}. Make room on the disk or repair '
+            'it, then run the same command again'
           ) from error
       self._tell(
-        f'warning: {text}; training goes on, failure {self._failures} of '
-        f'{self._max_failures} allowed in a row'
+        f'warning: {text}; training continues after failure {self._failures} '
+        f'of {self._max_failures} allowed in a row'
       )
 
-  def _save(
-    self, step: int, state: TrainState, before: Callable[[], None]
-  ) -> None:
-    if jax.process_index():  # All hold the same state.
+  def _save(self, step: int, state: State, before: Callable[[], None]) -> None:
+    if jax.process_index():  # All processes hold the same state.
       self._pending = None
       return
     try:
       host = jax.device_get(state)
       storage.check_finite(step, host)
       before()
-      # A folder of the run that is gone is not to be made again.
+      # If the folder of the run is gone, this fails: it is not created again.
       self._folder.mkdir(exist_ok=True)
       self._clear()
       self._write(step, host)
@@ -191,17 +191,17 @@ class Checkpoints:
         self._folder.rmdir()
         self._folder.parent.rmdir()
       raise
-    self._pending = None  # The copy on the devices is free.
-    # What cannot be removed now can be after the next save.
+    self._pending = None  # Frees the copy on the devices.
+    # If a checkpoint cannot be deleted now, the next save tries again.
     with contextlib.suppress(OSError):
       for old in manifest.steps(self._folder)[: -self._keep]:
-        self._give_up(old)
+        self._delete(old)
 
   def _write(self, step: int, host: Any) -> None:
     leaves = storage.describe(host)
     part = self._folder / f'{_PART}{step}'
     part.mkdir()
-    made = part.stat()
+    created = part.stat()
     storage.write(part / 'state', host)
     storage.check_same(host, storage.read(part / 'state', host))
     manifest.write(
@@ -213,73 +213,75 @@ class Checkpoints:
         'leaves': leaves,
       },
     )
-    # tensorstore makes the folders above its own anew, if a disk went away.
-    if not os.path.samestat(made, part.stat()):
-      raise FileNotFoundError(f'No such file or directory any more: {part}')
-    if (self._folder / str(step)).is_dir():  # from a save that failed later
-      self._give_up(step)
+    # tensorstore creates missing parent folders, such as after an unmount.
+    if not os.path.samestat(created, part.stat()):
+      raise FileNotFoundError(
+        f'No such file or directory: {part} was removed while it was written'
+      )
+    if (self._folder / str(step)).is_dir():  # of a save that failed later
+      self._delete(step)
     part.rename(self._folder / str(step))
     sync(self._folder)
 
-  def _give_up(self, step: int) -> None:
-    # Renamed first: half of a checkpoint should not look like one.
-    gone = self._folder / f'{_PART}old-{step}'
-    (self._folder / str(step)).rename(gone)
-    shutil.rmtree(gone, ignore_errors=True)
+  def _delete(self, step: int) -> None:
+    # Renamed first, so that a partly deleted checkpoint is not taken for one.
+    old = self._folder / f'{_PART}old-{step}'
+    (self._folder / str(step)).rename(old)
+    shutil.rmtree(old, ignore_errors=True)
 
-  def restore(self, target: TrainState) -> tuple[int, TrainState] | None:
-    """Restores the newest checkpoint whose every bit is as it was saved.
+  def restore(self, target: State) -> tuple[int, State] | None:
+    """Restores the newest checkpoint that is undamaged, to the bit.
 
-    Newer ones that are not are moved to the folder `damaged` beside this one,
-    with a warning, once an older one is restored: the run computes the same
-    steps again.
+    Newer, damaged ones are moved to the folder `damaged` beside this one, with
+    a warning, once an older one is restored: the run computes their steps
+    again.
 
     Args:
-      target: a state of `jax.ShapeDtypeStruct`s with shardings.
+      target: the state as `jax.ShapeDtypeStruct`s with shardings.
 
     Returns:
       `(step, state)`, or None if there are no checkpoints.
 
     Raises:
       ValueError: the checkpoint belongs to another run or another model, or
-        all are damaged.
-      OSError: it cannot be read now.
+        all checkpoints are damaged.
+      OSError: a checkpoint cannot be read at present.
     """
-    broken = {}
+    damaged = {}
     for step in reversed(manifest.steps(self._folder)):
       path = self._folder / str(step)
       try:
         content = manifest.check(path, f'checkpoint {step}')
       except ValueError as error:
-        broken[step] = error
+        damaged[step] = error
         continue
-      self._check(content)
+      self._check_identity(content)
       with classify_errors(ExitCode.CHECKPOINT):
         try:
           storage.check_shapes(content['leaves'], target)
         except ValueError as error:
           raise ValueError(
             f'{path} belongs to another model: {error}. Choose another '
-            '--workdir, or the code and packages that wrote it'
+            '--workdir, or use the code and packages that wrote it'
           ) from None
         host = storage.read(path / 'state', target)
         storage.compare(content['leaves'], host)
-      for damaged, error in broken.items():
-        aside = self._set_aside(damaged)
+      for newer, error in damaged.items():
+        aside = self._set_aside(newer)
         self._tell(
-          f'warning: checkpoint {damaged} is damaged ({error}); it is now '
-          f'{aside}, going on from step {step}'
+          f'warning: checkpoint {newer} is damaged ({error}) and was moved to '
+          f'{aside}; resuming from step {step}'
         )
       self._newest = step
       return step, jax.tree.map(
         lambda x, like: device_put_global(x, like.sharding), host, target
       )
-    if broken:
-      step, error = next(iter(broken.items()))
+    if damaged:
+      error = next(iter(damaged.values()))
       with classify_errors(ExitCode.CHECKPOINT):
         raise ValueError(
           f'all checkpoints in {self._folder} are damaged: '
-          f'{sorted(broken)}; {error}. Put back a copy, or begin again with '
+          f'{sorted(damaged)}; {error}. Put back a copy, or start again with '
           'another --workdir'
         ) from error
     return None
@@ -290,19 +292,19 @@ class Checkpoints:
     (self._folder / str(step)).rename(aside)
     return aside
 
-  def _check(self, content: Mapping[str, Any]) -> None:
-    there = content['belongs_to']
-    other = [
-      f'{name}: {there.get(name)!r} there, {value!r} here'
+  def _check_identity(self, content: Mapping[str, Any]) -> None:
+    saved = content['belongs_to']
+    differences = [
+      f'{name}: {saved.get(name)!r} saved, {value!r} now'
       for name, value in self._belongs_to.items()
-      if there.get(name) != value
+      if saved.get(name) != value
     ]
-    if other:
+    if differences:
       raise ValueError(
-        f'{self._folder} belongs to another run ({"; ".join(other)}); choose '
-        'another --workdir'
+        f'{self._folder} belongs to another run ({"; ".join(differences)}); '
+        'choose another --workdir'
       )
 
   def close(self) -> None:
-    """Waits until nothing is written any more."""
+    """Waits until the last save has ended."""
     self._saver.shutdown()

@@ -1,7 +1,6 @@
-"""What a checkpoint must hold, to the last bit: its manifest.
+"""Manifest of a checkpoint: the sha256 of every file, array and of itself.
 
-`manifest.json` lies beside the files of a checkpoint and is written last. It
-has the sha256 of every file, of every array that they hold, and of itself.
+`manifest.json` is stored beside the files of a checkpoint and is written last.
 Neither jax nor orbax is needed to check the files.
 """
 
@@ -19,8 +18,8 @@ from tqdm import tqdm
 from jaxmix.files.atomic import sync
 
 NAME = 'manifest.json'
-# Of a damaged file or folder; other errors may go away, such as a disk that is
-# not mounted.
+# Errors of a damaged file or folder. Others may be temporary, such as a disk
+# that is not mounted.
 _DAMAGE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EIO, errno.ELOOP)
 _CHUNK = 1 << 22
 
@@ -43,8 +42,8 @@ def write(folder: pathlib.Path, content: Mapping[str, Any]) -> None:
   """Writes the manifest of the files in `folder`; all is on disk afterwards.
 
   Args:
-    folder: a checkpoint that nobody else reads yet.
-    content: JSON values to keep beside `files` and `sha256`.
+    folder: a checkpoint that no other process reads yet.
+    content: JSON values to store beside `files` and `sha256`.
 
   Raises:
     OSError: something could not be written.
@@ -64,23 +63,23 @@ def read(folder: pathlib.Path) -> dict[str, Any]:
 
   Raises:
     ValueError: it is missing or damaged.
-    OSError: it cannot be read now; that says nothing about it.
+    OSError: it cannot be read at present, and may be undamaged.
   """
   path = folder / NAME
   try:
     if not path.is_file() or path.is_symlink():
-      raise ValueError(f'{path} is missing: the checkpoint is not whole')
+      raise ValueError(f'{path} is missing: the checkpoint is incomplete')
     text = path.read_bytes()
     content = json.loads(text)
-    found = content.pop('sha256')
-    whole = found == json.loads(_encode(content))['sha256']
-    whole &= text == _encode(content)
+    digest = content.pop('sha256')
+    undamaged = digest == json.loads(_encode(content))['sha256']
+    undamaged &= text == _encode(content)
   except OSError as error:
-    raise _judge(error) from error
+    raise _classify(error) from error
   except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-    whole = False
+    undamaged = False
     content = {}
-  if not whole:
+  if not undamaged:
     raise ValueError(f'{path} is damaged')
   return content
 
@@ -90,38 +89,38 @@ def check(folder: pathlib.Path, label: str = '') -> dict[str, Any]:
 
   Args:
     folder: of the checkpoint.
-    label: names it beside the progress, which is shown after 5 s.
+    label: its name in the progress bar, which is shown after 5 s.
 
   Returns:
     The manifest.
 
   Raises:
-    ValueError: a file is damaged, missing or one too many; names it.
-    OSError: a file cannot be read now.
+    ValueError: a file is damaged, missing or unknown; names it.
+    OSError: a file cannot be read at present.
   """
   content = read(folder)
   try:
-    there, wanted = set(_names(folder)), content['files']
-    odd = sorted(there ^ wanted.keys())
-    if odd:
-      what = 'is missing' if odd[0] in wanted else 'does not belong there'
-      raise ValueError(f'{folder / odd[0]} {what}')
-    for name, about in sorted(wanted.items()):
+    expected = content['files']
+    if unequal := sorted(set(_names(folder)) ^ expected.keys()):
+      name = unequal[0]
+      problem = 'is missing' if name in expected else 'is not in the manifest'
+      raise ValueError(f'{folder / name} {problem}')
+    for name, record in sorted(expected.items()):
       size = (folder / name).stat().st_size
-      if size != about['bytes']:
+      if size != record['bytes']:
         raise ValueError(
-          f'{folder / name} has {size} bytes, expected {about["bytes"]}'
+          f'{folder / name} has {size} bytes, expected {record["bytes"]}'
         )
-    for name, _, digest in _digests(folder, list(wanted), label):
-      if digest != wanted[name]['sha256']:
-        raise ValueError(f'{folder / name} is damaged: its sha256 is another')
+    for name, _, digest in _digests(folder, list(expected), label):
+      if digest != expected[name]['sha256']:
+        raise ValueError(f'{folder / name} is damaged: its sha256 differs')
   except OSError as error:
-    raise _judge(error) from error
+    raise _classify(error) from error
   return content
 
 
 def _encode(content: Mapping[str, Any]) -> bytes:
-  """The one text of a manifest, so that no bit of it is free."""
+  """Returns the only valid text of a manifest, so that every bit is checked."""
   body = json.dumps(content, sort_keys=True)
   digest = hashlib.sha256(body.encode()).hexdigest()
   text = json.dumps({**content, 'sha256': digest}, sort_keys=True, indent=1)
@@ -129,7 +128,7 @@ def _encode(content: Mapping[str, Any]) -> bytes:
 
 
 def _names(folder: pathlib.Path) -> list[str]:
-  """The files below `folder`; whatever else is not a folder, too."""
+  """Returns all paths below `folder` that are not folders."""
   return sorted(
     path.relative_to(folder).as_posix()
     for path in folder.rglob('*')
@@ -140,11 +139,11 @@ def _names(folder: pathlib.Path) -> list[str]:
 def _digests(
   folder: pathlib.Path, names: list[str], label: str = ''
 ) -> Iterator[tuple[str, int, str]]:
-  """Name, size and sha256 of files, in any order; one thread for each core."""
+  """Yields name, size and sha256 of files, in any order; a thread per core."""
   paths = {name: folder / name for name in names}
-  strange = [n for n, p in paths.items() if p.is_symlink() or not p.is_file()]
-  if strange:
-    raise ValueError(f'{folder / strange[0]} is not a regular file')
+  irregular = [n for n, p in paths.items() if p.is_symlink() or not p.is_file()]
+  if irregular:
+    raise ValueError(f'{folder / irregular[0]} is not a regular file')
   sizes = {name: path.stat().st_size for name, path in paths.items()}
   bar = tqdm(
     total=sum(sizes.values()),
@@ -156,21 +155,22 @@ def _digests(
   )
 
   def digest(name: str) -> tuple[str, int, str]:
-    found, size = hashlib.sha256(), 0
+    sha256, size = hashlib.sha256(), 0
     with paths[name].open('rb') as file:
       while chunk := file.read(_CHUNK):
-        found.update(chunk)
+        sha256.update(chunk)
         size += len(chunk)
         bar.update(len(chunk))
-    return name, size, found.hexdigest()
+    return name, size, sha256.hexdigest()
 
   cores = len(os.sched_getaffinity(0))
   with bar, ThreadPoolExecutor(cores, 'sha256') as pool:
-    # The largest first, or the last one to begin decides how long it takes.
+    # The largest first, so that none is left over for one thread at the end.
     yield from pool.map(digest, sorted(names, key=lambda n: -sizes[n]))
 
 
-def _judge(error: OSError) -> Exception:
+def _classify(error: OSError) -> Exception:
+  """Returns a ValueError for a damaged file, else the error itself."""
   if error.errno in _DAMAGE:
     return ValueError(f'{error.filename} cannot be read: {error.strerror}')
   return error

@@ -1,4 +1,4 @@
-"""A state on disk and back, every bit compared; the one place of orbax."""
+"""Checkpoint storage: states on disk, written and read with orbax."""
 
 import contextlib
 import hashlib
@@ -16,7 +16,7 @@ import orbax.checkpoint as ocp
 
 from launch.checkpoints import manifest
 
-# Files of this size are written and hashed at the same time.
+# Files of this size are written and hashed in parallel.
 _FILE_BYTES = 1 << 26
 
 
@@ -30,7 +30,7 @@ def write(folder: pathlib.Path, state: Any) -> None:
 
 
 def read(folder: pathlib.Path, like: Any) -> Any:
-  """Reads it as numpy arrays in the structure of `like`."""
+  """Returns a stored tree as numpy arrays, in the structure of `like`."""
   with contextlib.closing(_make_checkpointer()) as checkpointer:
     return checkpointer.restore(
       folder,
@@ -39,22 +39,22 @@ def read(folder: pathlib.Path, like: Any) -> Any:
 
 
 def read_dicts(folder: pathlib.Path) -> dict[str, Any]:
-  """Reads it as nested dicts of numpy arrays."""
+  """Returns a stored tree as nested dicts of numpy arrays."""
   with contextlib.closing(_make_checkpointer()) as checkpointer:
-    about: Any = checkpointer.metadata(folder)
+    metadata: Any = checkpointer.metadata(folder)
     return checkpointer.restore(
       folder,
       args=ocp.args.PyTreeRestore(
-        restore_args=_as_numpy(about.item_metadata.tree)
+        restore_args=_as_numpy(metadata.item_metadata.tree)
       ),
     )
 
 
 def silence_orbax() -> None:
-  """Has errors of orbax said once: by whoever catches them.
+  """Silences orbax, whose errors are reported by the code that catches them.
 
-  It logs what it does and what it raises; and what is still under way when it
-  raises prints that nobody is there to hear of it, as does asyncio for it.
+  Otherwise orbax logs its progress and the errors that it raises, and its
+  unfinished coroutines and asyncio print further errors after them.
   """
   absl = logging.getLogger('absl')
   absl.addFilter(lambda record: '/orbax/' not in record.pathname)
@@ -71,10 +71,10 @@ def silence_orbax() -> None:
 def read_newest(
   folder: pathlib.Path,
 ) -> tuple[int, dict[str, Any], dict[str, Any]]:
-  """Reads the newest checkpoint without knowing what it holds.
+  """Reads the newest checkpoint without knowing its structure.
 
   Args:
-    folder: of all checkpoints of a run.
+    folder: the folder of all checkpoints of a run.
 
   Returns:
     `(step, manifest, state)`; the state as nested dicts of numpy arrays.
@@ -88,7 +88,7 @@ def read_newest(
     try:
       content = manifest.check(newest)
       return steps[-1], content, read_dicts(newest / 'state')
-    # Whatever orbax raises where a run gives the checkpoint up meanwhile.
+    # Anything that orbax raises if the run deletes the checkpoint meanwhile.
     except Exception:
       if newest.exists():
         raise
@@ -100,8 +100,8 @@ def _as_numpy(tree: Any) -> Any:
 
 
 def _make_checkpointer() -> ocp.Checkpointer:
-  # Floats hardly compress, and it takes three times as long. The state is the
-  # same in every process: each reads it, and one saves it, by itself.
+  # Floats hardly compress, and compression takes three times as long. The state
+  # is the same in every process: each reads it by itself, and one saves it.
   alone = ocp.options.MultiprocessingOptions(
     primary_host=jax.process_index(), active_processes={jax.process_index()}
   )
@@ -114,7 +114,7 @@ def _make_checkpointer() -> ocp.Checkpointer:
 
 
 def _leaves(tree: Any) -> list[tuple[str, Any]]:
-  """The leaves by path: `params/block1/kernel`."""
+  """Returns the leaves with their paths, such as `params/block1/kernel`."""
   flat, _ = jax.tree_util.tree_flatten_with_path(tree)
   return [
     (jax.tree_util.keystr(path, simple=True, separator='/'), leaf)
@@ -131,46 +131,48 @@ def _describe(leaf: Any) -> dict[str, Any]:
 
 
 def describe(host: Any) -> dict[str, dict[str, Any]]:
-  """Shape, dtype and sha256 of every leaf, by its path `params/w/kernel`."""
+  """Returns shape, dtype and sha256 of every leaf, by its path."""
   paths, leaves = zip(*_leaves(host), strict=True)
   with ThreadPoolExecutor(len(os.sched_getaffinity(0)), 'sha256') as pool:
     return dict(zip(paths, pool.map(_describe, leaves), strict=True))
 
 
-def compare(wanted: Mapping[str, Any], host: Any) -> None:
-  """Raises ValueError naming a leaf that is not what `describe` said of it."""
-  for path, found in describe(host).items():
-    if found != wanted[path]:
-      raise ValueError(f'{path} was read as {found}, expected {wanted[path]}')
+def compare(expected: Mapping[str, Any], host: Any) -> None:
+  """Raises ValueError naming a leaf that differs from its description."""
+  for path, actual in describe(host).items():
+    if actual != expected[path]:
+      raise ValueError(
+        f'{path} was read as {actual}, expected {expected[path]}'
+      )
 
 
-def check_same(wanted: Any, found: Any) -> None:
+def check_same(expected: Any, actual: Any) -> None:
   """Raises ValueError naming a leaf that differs in a bit, or in its dtype."""
-  pairs = zip(_leaves(wanted), _leaves(found), strict=True)
+  pairs = zip(_leaves(expected), _leaves(actual), strict=True)
   for (path, one), (_, other) in pairs:
     same = one.shape == other.shape and one.dtype == other.dtype
     if not same or not np.array_equal(_bytes(one), _bytes(other)):
-      raise ValueError(f'{path} was not read as it was written')
+      raise ValueError(f'{path} was read back with other values than written')
 
 
 def _bytes(leaf: Any) -> np.ndarray:
   return np.ascontiguousarray(leaf).reshape(-1).view(np.uint8)
 
 
-def check_shapes(wanted: Mapping[str, Any], target: Any) -> None:
+def check_shapes(saved: Mapping[str, Any], target: Any) -> None:
   """Raises ValueError naming a leaf of another shape or dtype than saved."""
-  here = {name: (list(x.shape), str(x.dtype)) for name, x in _leaves(target)}
-  for name in sorted(wanted.keys() | here.keys()):
-    about = wanted.get(name)
-    saved = about and (about['shape'], about['dtype'])
-    if saved != here.get(name):
+  old = {name: (x['shape'], x['dtype']) for name, x in saved.items()}
+  new = {name: (list(x.shape), str(x.dtype)) for name, x in _leaves(target)}
+  for name in sorted(old.keys() | new.keys()):
+    if old.get(name) != new.get(name):
       raise ValueError(
-        f'{name} is {_kind(saved)} there, {_kind(here.get(name))} here'
+        f'{name} is {_show(old.get(name))} in the checkpoint, but '
+        f'{_show(new.get(name))} now'
       )
 
 
-def _kind(about: tuple[Collection[int], str] | None) -> str:
-  return f'{about[1]}{list(about[0])}' if about else 'absent'
+def _show(array: tuple[Collection[int], str] | None) -> str:
+  return f'{array[1]}{list(array[0])}' if array else 'absent'
 
 
 def check_finite(step: int, host: Any) -> None:
@@ -178,11 +180,12 @@ def check_finite(step: int, host: Any) -> None:
   for path, leaf in _leaves(host):
     if not jax.numpy.issubdtype(leaf.dtype, np.inexact):
       continue
-    # A sum is fast and seldom overflows; who wants to know looks again.
+    # The sum is a fast first check; it rarely overflows for finite elements.
     with np.errstate(all='ignore'):
       total = np.sum(leaf, dtype=np.promote_types(leaf.dtype, np.float32))
     if not np.isfinite(total) and not np.isfinite(leaf).all():
       raise FloatingPointError(
-        f'{path} is not finite after step {step}, though the loss and all '
-        'gradients were: nothing of it is saved. Lower config.optimizer.lr'
+        f'{path} is not finite after step {step}, although the loss and all '
+        'gradients were finite. This state is not saved; lower '
+        'config.optimizer.lr'
       )

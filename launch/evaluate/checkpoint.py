@@ -16,11 +16,11 @@ from launch.processes import cluster
 from launch.shell.console import log_line
 from launch.shell.exit_codes import ExitCode, classify_errors
 from launch.task import Task, load_task
-from launch.train.evaluation import Results, begin
+from launch.train.evaluation import Results, queue_evaluation
 from launch.train.progress import show_metrics
-from launch.train.resume import check_resume
 from launch.workdir import config_file
 from launch.workdir.evaluations import add_evaluations, by_evaluator
+from launch.workdir.identity import check_resume
 
 
 def evaluate(argv: Sequence[str]) -> None:
@@ -71,7 +71,9 @@ def evaluate_saved(
     {name: saved[name] for name in ('params', 'model_state')}, replicated(mesh)
   )
   log_line(f'{workdir}: step {step}')
-  results = begin(evaluators, state['params'], state['model_state'])()
+  results = queue_evaluation(
+    evaluators, state['params'], state['model_state']
+  )()
   run = about['belongs_to']
   epoch = step * run['batch_size'] / run['examples']
   evals = config.to_dict().get('evals', {})

@@ -6,10 +6,11 @@ import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from launch.config import SAFE_FIELDS, flatten, identity
+from launch.config import flatten
 from launch.report.sweep_plan import without_seed
 from launch.workdir import config_file
 from launch.workdir.evaluations import read_evaluations, with_evaluations
+from launch.workdir.identity import SAFE_FIELDS, field_identity
 from launch.workdir.metrics import Row, final_metrics, read_metrics
 
 
@@ -96,7 +97,7 @@ def read_run(workdir: pathlib.Path) -> RunFolder:
     without_seed(workdir.name or workdir.resolve().name),
     fields.get('seed'),
     {
-      name: identity(name, value)
+      name: field_identity(name, value)
       for name, value in fields.items()
       if name != 'seed' and name not in SAFE_FIELDS
     },

@@ -38,13 +38,7 @@ from ml_collections import config_flags
 
 from jaxmix.files.atomic import write_text
 from launch import cli
-from launch.config import (
-  SAFE_FIELDS,
-  Config,
-  check_config,
-  flatten,
-  is_location,
-)
+from launch.config import Config, check_config, flatten
 from launch.shell.console import log_line
 from launch.shell.exit_codes import ExitCode, exit_code
 from launch.sweep.slurm import Slurm, check_cluster, parse_slurm, submit
@@ -52,6 +46,7 @@ from launch.task import load_task
 from launch.train.loop import fit
 from launch.train.progress import show_metrics
 from launch.train.resume import check_workdir
+from launch.workdir.identity import SAFE_FIELDS, is_location
 from launch.workdir.lock import hold_lock
 from launch.workdir.metrics import final_metrics
 

@@ -1,4 +1,4 @@
-"""Evaluations: begun while the device is busy, read when it has more to do."""
+"""Evaluation of a state: queued on the device, read when it has more work."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,36 +11,36 @@ from launch.task import Evaluate
 Results = dict[str, float]
 
 
-def begin(
+def queue_evaluation(
   evaluators: Mapping[str, Evaluate], params: Any, model_state: Any
 ) -> Callable[[], Results]:
-  """Begins all evaluations of a state, which may be donated afterwards.
+  """Queues all evaluations of a state, which may be donated afterwards.
 
   Returns:
-    A function that waits for the metrics, by `evaluator/metric`. What an
-    evaluator raises is raised there: by then the state is saved.
+    A function that waits for the metrics and returns them by
+    `evaluator/metric`. It also raises what an evaluator raised, so that the
+    state can be saved first.
   """
-  begun: dict[str, Any] = {}
-  failed = None
+  queued: dict[str, Any] = {}
+  failure = None
   with jax.transfer_guard('allow'):
     try:
       for name, evaluate in evaluators.items():
-        with classify_errors(
-          ExitCode.DATA
-        ):  # An evaluation may read its examples.
-          begun[name] = evaluate(params, model_state)
+        # An evaluator may read its examples here.
+        with classify_errors(ExitCode.DATA):
+          queued[name] = evaluate(params, model_state)
     except Exception as error:
-      failed = error
+      failure = error
 
-  def finish() -> Results:
-    if failed is not None:
-      raise failed
-    metrics: Results = {}
+  def read() -> Results:
+    if failure is not None:
+      raise failure
+    results: Results = {}
     with jax.transfer_guard('allow'):
-      for name, results in begun.items():
-        found: Any = results() if callable(results) else results
-        for metric, value in found.items():
-          metrics[f'{name}/{metric}'] = float(value)
-    return metrics
+      for name, value in queued.items():
+        metrics: Any = value() if callable(value) else value
+        for metric, number in metrics.items():
+          results[f'{name}/{metric}'] = float(number)
+    return results
 
-  return finish
+  return read

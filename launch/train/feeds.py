@@ -1,9 +1,9 @@
-"""Feeds: blocks of K batches in an order fixed by the seed and the step.
+"""Feeds: chunks of K batches in an order fixed by the seed and the step.
 
 The order has no state: the j-th example of step s has the position
 p = s * batch + j, which is entry p % n of the permutation of epoch p // n. So a
-feed starts at any step, no example is dropped, and a batch may hold the end of
-one epoch and the start of the next.
+feed can start at any step, no example is dropped, and a batch may hold the end
+of one epoch and the start of the next.
 """
 
 import functools
@@ -23,43 +23,44 @@ from launch.shell.exit_codes import ExitCode, classify_errors
 from launch.task import PyTree, RandomAccess
 from launch.train.schedule import StepSchedule
 
-# Threads that read, unless the source says how many; examples that one reads at
-# a time; and blocks on their way to the device.
+# Reader threads, unless the data source sets their number; examples that one
+# reads at a time; and chunks on their way to the device.
 _WORKERS = 16
 _PIECE = 32
-_BLOCKS_AHEAD = 2
-# Blocks of the resident feed that go to the device together.
-_CALLS_AT_ONCE = 32
+_CHUNKS_AHEAD = 2
+# Chunks of the resident feed that go to the device in one transfer.
+_CHUNKS_PER_TRANSFER = 32
 
 
 class Feed(NamedTuple):
-  """Where batches come from, whichever side of the device they lie on.
+  """The batches of a run, from arrays on the device or streamed from the host.
 
   Attributes:
-    data: what every call of the compiled step reads besides its block.
-    select: `select(data, item)` is the batch of one step, where `item` is the
-      block at that step; runs inside the compiled step.
-    blocks: `blocks(step)` yields the blocks of all calls from `step` on, on the
-      device.
+    schedule: the steps of the run, and how they are cut into chunks.
+    data: arrays on the device that every dispatch reads besides its chunk.
+    select: `select(data, item)` returns the batch of one step, where `item` is
+      the chunk at that step; runs inside the compiled step.
+    chunks: `chunks(step)` yields all chunks from `step` on, on the device.
   """
 
+  schedule: StepSchedule
   data: PyTree
   select: Callable[[PyTree, PyTree], PyTree]
-  blocks: Callable[[int], Iterator[PyTree]]
+  chunks: Callable[[int], Iterator[PyTree]]
 
 
 def make_feed(
   source: Mapping[str, np.ndarray] | RandomAccess,
   seed: int,
-  plan: StepSchedule,
+  schedule: StepSchedule,
   mesh: Mesh,
   *,
   everywhere: bool = False,
 ) -> Feed:
   """Returns the resident feed for a dict of arrays, else the streamed one."""
   if isinstance(source, Mapping):
-    return resident_feed(source, seed, plan, mesh, everywhere=everywhere)
-  return streamed_feed(source, seed, plan, mesh)
+    return resident_feed(source, seed, schedule, mesh, everywhere=everywhere)
+  return streamed_feed(source, seed, schedule, mesh)
 
 
 def count_examples(source: Mapping[str, np.ndarray] | RandomAccess) -> int:
@@ -72,25 +73,26 @@ def count_examples(source: Mapping[str, np.ndarray] | RandomAccess) -> int:
     sizes = {name: len(array) for name, array in source.items()}
     if len(set(sizes.values())) != 1:
       raise ValueError(
-        f'the training arrays must have one leading axis N: got {sizes}'
+        'the training arrays must all have the same number of examples (their '
+        f'leading axis); they have {sizes}'
       )
     n = next(iter(sizes.values()))
   else:
     n = len(source)
   if n < 1:
-    raise ValueError('the training data have no examples')
+    raise ValueError('the training data have no examples; at least 1 is needed')
   return n
 
 
 def batch_indices(
   seed: int, n: int, batch: int, step: int, count: int
 ) -> np.ndarray:
-  """Returns the examples of `count` steps from `step` on.
+  """Returns the indices of the examples of `count` steps from `step` on.
 
   Args:
     seed: seed of the order.
     n: number of examples.
-    batch: examples of one step.
+    batch: number of examples in a batch.
     step: the first step, 0 or more.
     count: number of steps.
 
@@ -130,65 +132,69 @@ def _permutation(seed: int, epoch: int, n: int) -> np.ndarray:
 def resident_feed(
   arrays: Mapping[str, np.ndarray],
   seed: int,
-  plan: StepSchedule,
+  schedule: StepSchedule,
   mesh: Mesh,
   *,
   everywhere: bool = False,
 ) -> Feed:
-  """Returns a feed whose data lie on the device; blocks are int32 `[K, B]`.
+  """Returns a feed of arrays on the device; its chunks are int32 `[K, B]`.
 
   Args:
     arrays: host arrays `[N, ...]`, copied to every device once.
     seed: seed of the order.
-    plan: gives N, the batch size and the calls.
+    schedule: gives N, the batch size and the chunks.
     mesh: the devices.
-    everywhere: whether every device has all rows of the blocks.
+    everywhere: whether every device gets the indices of the whole batch.
   """
-  rows_of = functools.partial(batch_indices, seed, plan.examples)
-  placed = replicated(mesh) if everywhere else chunk_sharded(mesh)
-  # A transfer costs the host as much as a dispatch: many calls share one.
+  indices = functools.partial(batch_indices, seed, schedule.examples)
+  sharding = replicated(mesh) if everywhere else chunk_sharded(mesh)
+  # A transfer costs the host as much as a dispatch: many chunks share one.
   split = jax.jit(
-    lambda rows: jnp.split(rows, _CALLS_AT_ONCE), out_shardings=placed
+    lambda rows: jnp.split(rows, _CHUNKS_PER_TRANSFER), out_shardings=sharding
   )
 
-  def blocks(step):
-    count = plan.call_size(step)
-    yield device_put_global(rows_of(plan.batch_size, step, count), placed)
-    step, count = step + count, plan.steps_per_dispatch * _CALLS_AT_ONCE
-    while step < plan.total_steps:
+  def chunks(step):
+    count = schedule.chunk_size(step)
+    yield device_put_global(indices(schedule.batch_size, step, count), sharding)
+    step += count
+    count = schedule.steps_per_dispatch * _CHUNKS_PER_TRANSFER
+    while step < schedule.total_steps:
       # Past the end of the run too: another shape would be another program.
-      rows = rows_of(plan.batch_size, step, count)
-      calls = (plan.total_steps - step) // plan.steps_per_dispatch
-      yield from split(device_put_global(rows, placed))[:calls]
+      rows = indices(schedule.batch_size, step, count)
+      left = (schedule.total_steps - step) // schedule.steps_per_dispatch
+      yield from split(device_put_global(rows, sharding))[:left]
       step += count
 
   return Feed(
+    schedule=schedule,
     data=device_put_global(dict(arrays), replicated(mesh)),
     select=lambda data, rows: {name: x[rows] for name, x in data.items()},
-    blocks=blocks,
+    chunks=chunks,
   )
 
 
 def streamed_feed(
-  source: RandomAccess, seed: int, plan: StepSchedule, mesh: Mesh
+  source: RandomAccess, seed: int, schedule: StepSchedule, mesh: Mesh
 ) -> Feed:
-  """Returns a feed that reads ahead; blocks are the batches, `[K, B, ...]`.
+  """Returns a feed that reads ahead; its chunks are batches, `[K, B, ...]`.
 
-  Threads read pieces of batches, in the order of the resident feed, one block
-  ahead of those on their way to the device. Every process reads only the rows
-  of its own devices. How many threads there are changes no example.
+  Threads read pieces of batches, in the order of the resident feed, one chunk
+  ahead of those on their way to the device. Every process reads only the
+  examples of its own devices. The number of threads changes no example.
 
   Args:
     source: the examples, read by index.
     seed: seed of the order.
-    plan: gives N, the batch size and the calls.
+    schedule: gives N, the batch size and the chunks.
     mesh: the devices.
   """
-  local = plan.batch_size // jax.process_count()
+  local = schedule.batch_size // jax.process_count()
   pieces = -(-local // _PIECE)  # of a batch, of nearly equal lengths
   workers = getattr(source, 'workers', _WORKERS)
   if workers < 1:
-    raise ValueError(f'the source has workers={workers}: must be 1 or more')
+    raise ValueError(
+      f'the data source has workers={workers}; it must be 1 or more'
+    )
 
   def read(piece):
     step, part = divmod(piece, pieces)
@@ -196,9 +202,10 @@ def streamed_feed(
     rows = slice(
       first + part * local // pieces, first + (part + 1) * local // pieces
     )
-    order = batch_indices(seed, plan.examples, plan.batch_size, step, 1)[0]
-    positions = step * plan.batch_size + np.arange(rows.start, rows.stop)
-    return read_examples(source, order[rows], positions // plan.examples)
+    n, batch = schedule.examples, schedule.batch_size
+    order = batch_indices(seed, n, batch, step, 1)[0]
+    positions = step * batch + np.arange(rows.start, rows.stop)
+    return read_examples(source, order[rows], positions // n)
 
   def put(local_rows):
     with jax.transfer_guard('allow'):
@@ -206,43 +213,43 @@ def streamed_feed(
         chunk_sharded(mesh), local_rows
       )
 
-  def blocks(step):
-    import grain  # A machine that trains from arrays need not have it.
+  def chunks(step):
+    import grain  # A machine that trains from arrays may lack it.
 
-    read_ahead = max(workers, plan.steps_per_dispatch * pieces)
+    read_ahead = max(workers, schedule.steps_per_dispatch * pieces)
     parts = iter(
-      grain.MapDataset.range(step * pieces, plan.total_steps * pieces)
+      grain.MapDataset.range(step * pieces, schedule.total_steps * pieces)
       .map(read)
       .to_iter_dataset(
         grain.ReadOptions(num_threads=workers, prefetch_buffer_size=read_ahead)
       )
     )
-    while step < plan.total_steps:
-      count = plan.call_size(step)
-      with classify_errors(
-        ExitCode.DATA
-      ):  # What cannot be read is told where it is used.
+    while step < schedule.total_steps:
+      count = schedule.chunk_size(step)
+      # Errors of the reader threads are raised here.
+      with classify_errors(ExitCode.DATA):
         some = list(itertools.islice(parts, count * pieces))
-      block = jax.tree.map(
+      chunk = jax.tree.map(
         lambda *x, k=count: np.concatenate(x).reshape(
           k, local, *x[0].shape[1:]
         ),
         *some,
       )
-      yield jax.tree.map(put, block)
+      yield jax.tree.map(put, chunk)
       step += count
 
   return Feed(
+    schedule=schedule,
     data={},
     select=lambda data, batch: batch,
-    blocks=lambda step: _ahead(blocks(step)),
+    chunks=lambda step: _ahead(chunks(step)),
   )
 
 
 def read_examples(
   source: RandomAccess, indices: np.ndarray, epochs: np.ndarray
 ) -> PyTree:
-  """Reads examples `[n]` as the epochs `[n]` see them; stacked, `[n, ...]`."""
+  """Returns the examples at `indices` in `epochs`, stacked: `[n, ...]`."""
   if read := getattr(source, 'read', None):
     return read(indices, epochs)
   rows = indices.tolist()
@@ -254,15 +261,15 @@ def _stack(trees: Sequence[PyTree]) -> PyTree:
   return jax.tree.map(lambda *x: np.stack(x), *trees)
 
 
-def _ahead(blocks: Iterable[PyTree]) -> Iterator[PyTree]:
-  blocks = iter(blocks)
+def _ahead(chunks: Iterable[PyTree]) -> Iterator[PyTree]:
+  chunks = iter(chunks)
   ready = deque()
   while True:
-    # Transfers are asynchronous: what waits here is on its way.
-    while len(ready) < _BLOCKS_AHEAD:
-      block = next(blocks, None)
-      if block is None:
+    # Transfers are asynchronous: the chunks in `ready` are on their way.
+    while len(ready) < _CHUNKS_AHEAD:
+      chunk = next(chunks, None)
+      if chunk is None:
         yield from ready
         return
-      ready.append(block)
+      ready.append(chunk)
     yield ready.popleft()

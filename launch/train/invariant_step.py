@@ -1,12 +1,13 @@
-"""Training steps of the same bits on any number of devices.
+"""Invariant training step: the same bits on any number of devices.
 
-XLA compiles a step for its number of devices, and sums of floating point come
-out otherwise in each. Here a batch is V virtual devices. One program, compiled
-for one device, gives the gradient of a shard, whichever device has it; the V
-gradients are added two by two in a tree that depends on V alone; and one
-program for one device makes the update, on each of them.
+XLA compiles a step for its number of devices, and floating-point sums differ
+between these programs. Here a batch is split over V virtual devices; the part
+of one is a shard. One program, compiled for a single device, computes the
+gradient of a shard, on whichever device holds it. The V gradients are added in
+pairs, in a tree that depends on V alone. One more program for a single device
+computes the update, on every device.
 
-The price is V smaller programs for a step in place of one large: docs/pods.md.
+The price is V smaller programs in a step instead of a large one: docs/pods.md.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -22,161 +23,180 @@ from launch.mesh import batch_sharded, on_cpu, replicated
 from launch.task import Loss, PyTree
 from launch.train.feeds import Feed
 from launch.train.state import TrainState
-from launch.train.step import TrainSteps, cpu_options, make_update
+from launch.train.step import (
+  TrainSteps,
+  cpu_options,
+  make_update,
+  stack_metrics,
+  unstack_chunk,
+)
 
 
-def check_virtual_devices(shards: int, mesh: Mesh) -> None:
-  """Raises ValueError where the devices cannot share the shards."""
-  if shards & (shards - 1) or shards % mesh.size:
+def check_virtual_devices(virtual_devices: int, mesh: Mesh) -> None:
+  """Raises ValueError if the devices cannot share the virtual devices."""
+  if virtual_devices & (virtual_devices - 1) or virtual_devices % mesh.size:
     raise ValueError(
-      f'config.virtual_devices={shards}: with config.device_count_invariant=True it '
-      f'must be a power of two and a multiple of the number of devices '
-      f'({mesh.size})'
+      f'config.virtual_devices={virtual_devices} must be a power of two and a '
+      f'multiple of the number of devices ({mesh.size}), because '
+      'config.device_count_invariant=True'
     )
 
 
 def make_invariant_steps(
   loss: Loss,
   optimizer: optax.GradientTransformationExtraArgs,
-  schedule: optax.Schedule,
+  learning_rate: optax.Schedule,
   feed: Feed,
   mesh: Mesh,
   *,
-  batch_size: int,
-  shards: int,
+  virtual_devices: int,
   max_skipped: int = 0,
 ) -> TrainSteps:
-  """Returns `launch.train.step.make_train_steps`, with the same bits anywhere.
+  """Returns `train_steps` like `launch.train.step.make_train_steps`.
+
+  Its results have the same bits on any number of devices.
 
   Args:
-    loss: that of one shard, made with the mesh None. Its batch has under
-      'shard' the number of the shard, an int32 scalar, and, where the data lie
-      on the devices, all rows of the step under 'whole'.
-    optimizer: as there.
-    schedule: as there.
-    feed: gives the batches; blocks of the resident one lie everywhere.
-    mesh: the devices; each takes shards that lie side by side.
-    batch_size: B; a shard has B / V examples.
-    shards: V, a power of two, see `check_shards`.
-    max_skipped: as there.
+    loss: the task's loss of one shard, made for the mesh None. Its batch has
+      the index of the shard, an int32 scalar, under 'shard', and, if the
+      examples are arrays on the device, the whole batch under 'whole'.
+    optimizer: see `make_train_steps`.
+    learning_rate: see `make_train_steps`.
+    feed: the batches; the chunks of a resident feed must be replicated.
+    mesh: the devices; each computes adjacent shards.
+    virtual_devices: V, a power of two and a multiple of the number of devices;
+      a shard has B / V examples.
+    max_skipped: see `make_train_steps`.
 
   Raises:
-    ValueError: the devices cannot share the shards.
+    ValueError: the devices cannot share the virtual devices.
   """
-  check_virtual_devices(shards, mesh)
-  each, rows = shards // mesh.size, batch_size // shards
-  places = [
+  check_virtual_devices(virtual_devices, mesh)
+  shards_per_device = virtual_devices // mesh.size
+  shard_size = feed.schedule.batch_size // virtual_devices
+  local = [
     (position, device)
     for position, device in enumerate(mesh.devices.flat)
     if device.process_index == jax.process_index()
   ]
-  devices = [device for _, device in places]
+  devices = [device for _, device in local]
   gradient = jax.value_and_grad(loss, has_aux=True)
-  update = make_update(optimizer, schedule, max_skipped=max_skipped)
+  update = make_update(optimizer, learning_rate, max_skipped=max_skipped)
   options: Any = cpu_options() if on_cpu(mesh) else None
-  # Which leaves of what a shard gives are added, known once it is traced.
-  form: dict[str, Any] = {}
+  # The structure of a shard's results, known once the program is traced.
+  structure: dict[str, Any] = {}
 
-  def of_shard(state, data, item, key, first, number):
+  def shard_gradient(state, data, item, key, first, shard):
     own = jax.tree.map(
-      lambda x: jax.lax.dynamic_slice_in_dim(x, first, rows), item
+      lambda x: jax.lax.dynamic_slice_in_dim(x, first, shard_size), item
     )
-    batch = {**feed.select(data, own), 'shard': number}
+    batch = {**feed.select(data, own), 'shard': shard}
     if data:
       batch |= {'resident': data, 'whole': feed.select(data, item)}
     key = jax.random.fold_in(jax.random.wrap_key_data(key), state.step)
-    found = gradient(state.params, state.model_state, batch, key)
-    (_, (_, metrics)), _ = found
+    results = gradient(state.params, state.model_state, batch, key)
+    (_, (_, metrics)), _ = results
     for name, value in metrics.items():
       if not jnp.issubdtype(value.dtype, jnp.floating):
         raise ValueError(
-          f'the metric {name!r} of config.task is {value.dtype}: with '
-          'config.device_count_invariant=True it must be the mean of floating point '
-          'numbers over the rows, of which the mean over shards is taken'
+          f'the loss of config.task returns the metric {name!r} as '
+          f'{value.dtype}. With config.device_count_invariant=True it must be '
+          'the mean of floating-point numbers over the examples, because the '
+          'mean over the shards is taken'
         )
-    return _pack(found, form)
+    return _pack(results, structure)
 
   def apply(state, total, rest):
-    found = _unpack(total / shards, rest, form)
-    return update(state, *found)
+    return update(state, *_unpack(total / virtual_devices, rest, structure))
 
-  def over_devices(total):
-    # The upper levels of the tree: at each, devices add up what two have.
+  def add_over_devices(total):
+    # The upper levels of the tree: at each, pairs of devices add their sums.
     for level in range(mesh.size.bit_length() - 1):
       pairs = [(i, i ^ (1 << level)) for i in range(mesh.size)]
       total = total + jax.lax.ppermute(total, 'data', pairs)
     return total
 
   by_device = PartitionSpec('data')
-  exchange = jax.jit(
+  all_reduce = jax.jit(
     jax.shard_map(
-      over_devices, mesh=mesh, in_specs=by_device, out_specs=by_device
+      add_over_devices, mesh=mesh, in_specs=by_device, out_specs=by_device
     ),
     donate_argnums=0,
   )
-  of_shard = jax.jit(of_shard, compiler_options=options)
+  shard_gradient = jax.jit(shard_gradient, compiler_options=options)
   add = jax.jit(jnp.add, donate_argnums=0)
   apply = jax.jit(apply, donate_argnums=0, compiler_options=options)
-  unstack = jax.jit(_unstack)
-  stack = jax.jit(lambda rows: jax.tree.map(lambda *x: jnp.stack(x), *rows))
-  numbers = [_numbers(p, device, each, rows, feed) for p, device in places]
+  unstack, stack = jax.jit(unstack_chunk), jax.jit(stack_metrics)
+  # Indices are those of the whole batch; a streamed chunk has the examples of
+  # its own device alone.
+  shards = [
+    _shards(position, device, shards_per_device, shard_size, bool(feed.data))
+    for position, device in local
+  ]
 
   def train_step(states, data, items, keys):
     parts, rests = [], []
     for state, datum, item, key, own in zip(
-      states, data, items, keys, numbers, strict=True
+      states, data, items, keys, shards, strict=True
     ):
-      found = [of_shard(state, datum, item, key, *pair) for pair in own]
-      parts.append([part for part, _ in found])
-      rests.append(found[0][1])
-    totals = [_add_up(add, part) for part in parts]
+      results = [shard_gradient(state, datum, item, key, *pair) for pair in own]
+      parts.append([packed for packed, _ in results])
+      rests.append(results[0][1])
+    sums = [_add_pairwise(add, part) for part in parts]
     if mesh.size > 1:
-      totals = _each(exchange(_joined(totals, mesh)), devices)
+      sums = _per_device(all_reduce(_join(sums, mesh)), devices)
     stepped = [
-      apply(*arguments) for arguments in zip(states, totals, rests, strict=True)
+      apply(*arguments) for arguments in zip(states, sums, rests, strict=True)
     ]
     return [state for state, _ in stepped], stepped[0][1]
 
-  def train_steps(state, data, block, key):
-    states, data = _each(state, devices), _each(data, devices)
-    keys = _each(jax.random.key_data(key), devices)
-    items = [unstack(part) for part in _each(block, devices)]
+  def train_steps(state, data, chunk, key):
+    states, data = _per_device(state, devices), _per_device(data, devices)
+    keys = _per_device(jax.random.key_data(key), devices)
+    items = [unstack(part) for part in _per_device(chunk, devices)]
     metrics = []
     for step in zip(*items, strict=True):
-      states, row = train_step(states, data, step, keys)
-      metrics.append(row)
-    return _everywhere(states, mesh), stack(metrics)
+      states, step_metrics = train_step(states, data, step, keys)
+      metrics.append(step_metrics)
+    return _replicate(states, mesh), stack(metrics)
 
   return train_steps
 
 
-def _pack(tree: PyTree, form: dict[str, Any]) -> tuple[jax.Array, list[Any]]:
-  """Numbers to be added, as one float32 vector; and the other leaves.
+def _pack(
+  tree: PyTree, structure: dict[str, Any]
+) -> tuple[jax.Array, list[Any]]:
+  """Returns the floating-point leaves as one float32 vector, and the others.
 
-  What of the model state is no floating point, such as a count of steps, must
-  be the same of every shard.
+  Other leaves of the model state, such as a count of steps, must be the same in
+  every shard.
   """
-  leaves, form['tree'] = jax.tree.flatten(tree)
-  form['leaves'] = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in leaves]
+  leaves, structure['tree'] = jax.tree.flatten(tree)
+  structure['leaves'] = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in leaves]
   added = [x for x in leaves if jnp.issubdtype(x.dtype, jnp.floating)]
   rest = [x for x in leaves if not jnp.issubdtype(x.dtype, jnp.floating)]
   return jnp.concatenate([x.ravel().astype(jnp.float32) for x in added]), rest
 
 
-def _unpack(vector: jax.Array, rest: list[Any], form: Mapping[str, Any]) -> Any:
+def _unpack(
+  vector: jax.Array, rest: list[Any], structure: Mapping[str, Any]
+) -> Any:
+  """Returns the tree that `_pack` took apart."""
   others, start, leaves = iter(rest), 0, []
-  for like in form['leaves']:
+  for like in structure['leaves']:
     if jnp.issubdtype(like.dtype, jnp.floating):
       part = vector[start : start + like.size]
       leaves.append(part.reshape(like.shape).astype(like.dtype))
       start += like.size
     else:
       leaves.append(next(others))
-  return jax.tree.unflatten(form['tree'], leaves)
+  return jax.tree.unflatten(structure['tree'], leaves)
 
 
-def _add_up(add: Callable[..., jax.Array], parts: list[jax.Array]) -> jax.Array:
-  """Adds two by two; neighbours first."""
+def _add_pairwise(
+  add: Callable[..., jax.Array], parts: list[jax.Array]
+) -> jax.Array:
+  """Returns the sum of 2^n parts, added in a binary tree, neighbours first."""
   while len(parts) > 1:
     parts = [
       add(one, other)
@@ -185,41 +205,35 @@ def _add_up(add: Callable[..., jax.Array], parts: list[jax.Array]) -> jax.Array:
   return parts[0]
 
 
-def _numbers(
-  position: int, device: Any, each: int, rows: int, feed: Feed
+def _shards(
+  position: int, device: Any, per_device: int, size: int, resident: bool
 ) -> list[tuple[jax.Array, jax.Array]]:
-  """Of each shard of a device its first row in the block, and its number."""
-  shards = range(position * each, (position + 1) * each)
-  # Indices are of the whole batch; what is streamed is of this device alone.
-  origin = 0 if feed.data else position * each
-  pairs = [
-    (np.int32((shard - origin) * rows), np.int32(shard)) for shard in shards
-  ]
+  """Returns `(first example in the item, index)` of each shard of a device."""
+  indices = range(position * per_device, (position + 1) * per_device)
+  origin = 0 if resident else indices.start
+  pairs = [(np.int32((i - origin) * size), np.int32(i)) for i in indices]
   return jax.device_put(pairs, device)
 
 
-def _unstack(block: PyTree) -> list[PyTree]:
-  count = len(jax.tree.leaves(block)[0])
-  return [jax.tree.map(lambda x, i=i: x[i], block) for i in range(count)]
-
-
-def _each(tree: PyTree, devices: Sequence[Any]) -> list[PyTree]:
-  """What each of these devices has of global arrays."""
-  leaves, form = jax.tree.flatten(tree)
+def _per_device(tree: PyTree, devices: Sequence[Any]) -> list[PyTree]:
+  """Returns for each device its part of a tree of global arrays."""
+  leaves, treedef = jax.tree.flatten(tree)
   parts = [
     {x.device: x.data for x in leaf.addressable_shards} for leaf in leaves
   ]
-  return [form.unflatten([part[x] for part in parts]) for x in devices]
+  return [treedef.unflatten([part[x] for part in parts]) for x in devices]
 
 
-def _joined(totals: list[jax.Array], mesh: Mesh) -> jax.Array:
-  shape = (mesh.size * len(totals[0]),)
+def _join(sums: list[jax.Array], mesh: Mesh) -> jax.Array:
+  """Returns the sums of all devices as one global array."""
+  shape = (mesh.size * len(sums[0]),)
   return jax.make_array_from_single_device_arrays(
-    shape, batch_sharded(mesh), totals
+    shape, batch_sharded(mesh), sums
   )
 
 
-def _everywhere(states: list[TrainState], mesh: Mesh) -> TrainState:
+def _replicate(states: list[TrainState], mesh: Mesh) -> TrainState:
+  """Returns the equal states of all devices as one replicated state."""
   return jax.tree.map(
     lambda *x: jax.make_array_from_single_device_arrays(
       x[0].shape, replicated(mesh), list(x)

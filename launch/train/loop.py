@@ -1,24 +1,19 @@
-"""The training loop."""
+"""Training loop."""
 
 import pathlib
-import sys
 from collections.abc import Collection
 from functools import partial
-from typing import NoReturn
 
 import jax
 
-from launch.checkpoints import manifest
 from launch.config import Config, check_config
-from launch.processes.sync import StopConsensus, of_rank_0
-from launch.shell.console import log_line
+from launch.processes.sync import StopConsensus
 from launch.shell.signals import resume_hint, stop_requests
-from launch.task import Task
-from launch.train.evaluation import begin
-from launch.train.progress import show_metrics
-from launch.train.resume import check_workdir
-from launch.train.setup import open_run
-from launch.workdir.metrics import final_metrics
+from launch.task import PyTree, Task
+from launch.train.evaluation import queue_evaluation
+from launch.train.resume import check_workdir, finished_metrics
+from launch.train.setup import RunContext, open_run
+from launch.train.state import TrainState
 
 
 def fit(
@@ -28,132 +23,118 @@ def fit(
   *,
   allow_resume_change: Collection[str] = (),
 ) -> dict[str, float]:
-  """Trains to the end of the run, from wherever `workdir` has got to.
+  """Trains to the end of the run, from step 0 or the newest checkpoint.
 
-  The device never waits for the host: at the boundary between two calls it gets
-  the work of the next before anything of the last is waited for.
+  The device never waits for the host: between two dispatches it gets the work
+  of the next before the host waits for a result of the last.
 
-    1. Queue what is due of the state that the last call leaves: its evaluation,
-       and a copy of it to keep.
-    2. Draw the next K batches and queue the next call; it takes the state away.
-    3. Read the metrics of the last call. What has diverged is not saved.
-    4. Save the copy in the background. Before 5, so that an evaluator that
-       fails costs no training.
-    5. Read the evaluation and write its row.
+    1. Queue the evaluation of the current state, if it is due.
+    2. Copy the state if it is needed later, draw the next K batches and
+       dispatch their steps. The dispatch consumes the state.
+    3. Read the metrics of the last dispatch. A state that has diverged is not
+       saved.
+    4. Save the copy in the background, if a checkpoint is due. This comes
+       before 5, so that an evaluator that fails costs no training.
+    5. Read the evaluation and write its record.
 
-  At the end of the run, or if SIGTERM or SIGINT came, there is no next call:
-  the state itself is saved, and only when it is safe the row that ends a run is
-  written, or the process left. A signal that comes while 1 or 5 evaluates does
-  not wait for it: the copy is saved, and the resumed run begins at 1, with the
-  evaluation.
+  At the end of the run, or after SIGTERM or SIGINT, nothing is dispatched and
+  the state itself is saved. The final record is written after that checkpoint
+  is on disk. A signal does not wait for the evaluation in 1 or 5: the state is
+  saved, and the resumed run starts with 1.
 
   Args:
     task: the four functions of `launch.task.Task`.
-    config: the config; `check_config` says what is read here.
-    workdir: the folder of the run, created if need be. A run that has ended
-      is not touched.
-    allow_resume_change: fields of `launch.config.RESUMABLE_FIELDS` in which the config
-      may differ from the one that the run began with.
+    config: the config, see `launch.config.check_config`.
+    workdir: the folder of the run, created if needed. The files of a finished
+      run are not changed.
+    allow_resume_change: fields of `launch.workdir.identity.RESUMABLE_FIELDS`
+      whose value may differ from that of the run in `workdir`.
 
   Returns:
     The metrics of the last evaluation, by `evaluator/metric`.
 
   Raises:
-    ValueError, OSError: a config, data or a workdir that cannot be trained, or
-      a disk that takes no checkpoints; see `launch.shell.exit_codes`.
-    FloatingPointError: a loss or a gradient is not finite; names both and the
+    ValueError, OSError: the config, the data or the workdir do not fit, or the
+      disk takes no checkpoints; see `launch.shell.exit_codes`.
+    FloatingPointError: a loss or a gradient is not finite; names it and the
       step.
-    SystemExit: a signal came and the state is saved; the code is 128 + signal.
+    SystemExit: a signal arrived and the state is saved; the code is
+      128 + signal.
   """
   check_config(config)
   changes = check_workdir(config, workdir, allow_resume_change)
-  before = final_metrics(workdir)
-  if of_rank_0(before is not None and 'epochs' not in changes):
-    log_line(f'{workdir}: finished before', sys.stdout)
-    _warn_of_damage(workdir)
-    return before or {}
+  finished = finished_metrics(workdir, extended='epochs' in changes)
+  if finished is not None:
+    return finished
   with stop_requests() as stop, open_run(task, config, workdir) as run:
-    plan, log, checkpoints = run.plan, run.log, run.checkpoints
     for change in changes.values():
-      run.progress.note(change)
-    votes = StopConsensus(stop, run.mesh)
-    step, state, blocks = run.step, run.state, run.feed.blocks(run.step)
-
-    def save(step, state):
-      # No checkpoint says that rows are written which are not on disk.
-      checkpoints.save(step, state, before=run.writer.sync)
-
-    def leave(signal) -> NoReturn:
-      checkpoints.wait(stop)
-      stop.ignore()
-      run.progress.note(
-        f'stopped by {signal.name}; step {checkpoints.latest_step()} of '
-        f'{plan.total_steps} is saved; {resume_hint()}'
-      )
-      raise SystemExit(128 + signal)
-
+      run.log.note(change)
+    consensus = StopConsensus(stop, run.training.mesh)
+    step, state = run.step, run.state
+    chunks = run.training.feed.chunks(step)
     # A hidden copy between host and device is an error, not a slow run.
     with jax.transfer_guard('disallow'):
       while True:
-        here, ended = step, step == plan.total_steps
-        kept = evaluation = None
-        evaluating = ended or plan.due_epochs(here, config.eval_every)
-        run.pulse.mark(here, calling=not evaluating)
-        if evaluating:
-          evaluation = votes.or_none(
-            partial(begin, run.evaluators, state.params, state.model_state)
-          )
-        signal = votes()
-        leaving = ended or signal
-        if leaving:
-          run.pulse.mark(here)  # A last save takes what it takes.
-        saving = leaving or plan.due_epochs(here, config.checkpoint_every)
-        saving = saving and checkpoints.latest_step() != here
-        if saving or evaluating:
-          kept = state if leaving else run.snapshot(state)
-        if not leaving:
-          count, block = plan.call_size(here), next(blocks)
-          # To compile, constants are read back from the device.
-          guard = 'allow' if log.calling(count) else 'disallow'
-          with jax.transfer_guard(guard):
-            state, metrics = run.train_steps(
-              state, run.feed.data, block, run.key
+        here, kept, evaluation = step, state, None
+        due = run.training.schedule.due_at(here)
+        run.shared.mark(here, calling=not due.evaluate)
+        if due.evaluate:
+          evaluation = consensus.or_none(
+            partial(
+              queue_evaluation, run.evaluators, state.params, state.model_state
             )
-          step += count
-          log.called(step, metrics)
-          stop.hold()  # From now on there is something to lose.
-        log.read(here)
-        if saving:
-          save(here, kept)
-        if ended:
-          checkpoints.wait(stop)
-        if signal:
-          leave(signal)
-        if evaluation:
-          results = votes.or_none(evaluation)
+          )
+        signal = consensus()
+        if due.last or signal:
+          run.shared.mark(here)  # The last save has no time limit.
+        else:
+          if due.evaluate or due.checkpoint:
+            kept = run.snapshot(state)
+          step, state = _dispatch(run, here, state, next(chunks))
+          stop.hold()  # From now on a signal waits for a save.
+        run.log.read(here)
+        if due.checkpoint:
+          _save_if_new(run, here, kept)
+        if due.last:
+          run.checkpoints.wait(stop)
+        if evaluation and not signal:
+          results = consensus.or_none(evaluation)
           if results is None:
-            if checkpoints.latest_step() != here:
-              save(here, kept)
-            leave(votes())
-          log.evaluated()
-          run.writer.write(here, plan.epoch(here), results, final=ended)
-          run.progress.note(f'step {here}  {show_metrics(results)}')
-          if ended:
-            run.writer.sync()
-            return results
-
-
-def _warn_of_damage(workdir: pathlib.Path) -> None:
-  """Tells if the state that a run ended with is not there any more."""
-  folder = workdir / 'checkpoints'
-  try:
-    newest = max(manifest.steps(folder), default=None)
-    if newest is None:
-      raise ValueError(f'{folder} holds no checkpoint')
-    manifest.check(folder / str(newest), f'checkpoint {newest}')
-  except (ValueError, OSError) as error:
-    log_line(
-      f'warning: {workdir} has ended, its numbers stand, but the state that it '
-      f'ended with is lost ({error}): put back a copy, or train it again in '
-      'another --workdir'
+            signal = consensus()
+          else:
+            run.log.write_evaluation(here, results)
+            if due.last:
+              return results
+        if signal:
+          break
+    _save_if_new(run, here, kept)
+    run.checkpoints.wait(stop)
+    stop.ignore()
+    run.log.note(
+      f'stopped by {signal.name}; step {run.checkpoints.latest_step()} of '
+      f'{run.training.schedule.total_steps} is saved; {resume_hint()}'
     )
+    raise SystemExit(128 + signal)
+
+
+def _dispatch(
+  run: RunContext, step: int, state: TrainState, chunk: PyTree
+) -> tuple[int, TrainState]:
+  """Queues the steps of a chunk; returns the step and the state after them."""
+  training = run.training
+  size = training.schedule.chunk_size(step)
+  # Compilation reads constants back from the device.
+  first = run.log.is_first_of_size(size)
+  with jax.transfer_guard('allow' if first else 'disallow'):
+    state, metrics = training.train_steps(
+      state, training.feed.data, chunk, training.key
+    )
+  run.log.dispatched(step + size, metrics)
+  return step + size, state
+
+
+def _save_if_new(run: RunContext, step: int, state: TrainState) -> None:
+  """Saves a state in the background, unless its step is saved already."""
+  if run.checkpoints.latest_step() != step:
+    # No checkpoint may be ahead of the metric records on disk.
+    run.checkpoints.save(step, state, before=run.log.sync)

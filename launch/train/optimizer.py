@@ -1,4 +1,4 @@
-"""The optimizer and its learning rate, from `config.optimizer`."""
+"""Optimizer and learning-rate schedule, from `config.optimizer`."""
 
 import jax
 import jax.numpy as jnp
@@ -9,46 +9,46 @@ from launch.task import PyTree
 from launch.train.schedule import StepSchedule
 
 
-def make_schedule(config: Config, plan: StepSchedule) -> optax.Schedule:
-  """Returns the learning rate as a function of the steps done.
+def make_schedule(config: Config, steps: StepSchedule) -> optax.Schedule:
+  """Returns the learning rate as a function of the number of steps done.
 
-  'cosine' falls from `lr` to 0 over the run, without restarts; 'constant' stays
-  at `lr`. With `warmup_epochs` the rate first climbs in equal steps to `lr`,
-  and the cosine takes the rest of the run.
+  'cosine' decays from `lr` to 0 over the run, without restarts; 'constant'
+  stays at `lr`. With `warmup_epochs` the rate first rises linearly to `lr`, and
+  the cosine takes the rest of the run.
 
   Args:
     config: `config.optimizer`.
-    plan: gives the steps of the run and of the warm-up.
+    steps: gives the steps of the run and of the warm-up.
   """
-  warmup = plan.steps(config.warmup_epochs)
-  after = max(1, plan.total_steps - warmup)
+  warmup = steps.steps(config.warmup_epochs)
+  rest = max(1, steps.total_steps - warmup)
   if config.schedule == 'cosine':
-    schedule = optax.cosine_decay_schedule(config.lr, after)
+    schedule = optax.cosine_decay_schedule(config.lr, rest)
   else:
     schedule = optax.constant_schedule(config.lr)
   if not warmup:
     return schedule
-  # From lr / warmup rather than 0: no step is spent at rate 0.
-  climb = optax.linear_schedule(config.lr / warmup, config.lr, warmup - 1)
-  return optax.join_schedules([climb, schedule], [warmup])
+  # From lr / warmup, not from 0: no step has the rate 0.
+  rise = optax.linear_schedule(config.lr / warmup, config.lr, warmup - 1)
+  return optax.join_schedules([rise, schedule], [warmup])
 
 
 def make_optimizer(
-  config: Config, schedule: optax.Schedule
+  config: Config, learning_rate: optax.Schedule
 ) -> optax.GradientTransformationExtraArgs:
-  """Returns the optimizer, with the update rules of torch.
+  """Returns the optimizer, with the update rules of PyTorch.
 
   The weight decay is added to the gradient of every parameter, biases and norm
-  scales too, before momentum or Adam's moments see it, as in torch.optim.SGD
-  and torch.optim.Adam (it is not AdamW).
+  scales included, before momentum or Adam's moments are updated, as in
+  torch.optim.SGD and torch.optim.Adam (this is not AdamW).
 
-  `update` takes `applied` as well, a bool scalar: where it is False, the
-  moments and Adam's count stay as they are. Only the count of the schedule goes
-  on; the updates are not to be used.
+  `update` also takes `applied`, a bool scalar. If it is False, the moments and
+  Adam's count do not change, the count of the learning rate does, and the
+  returned updates must not be used.
 
   Args:
     config: `config.optimizer`.
-    schedule: the learning rate by step.
+    learning_rate: the learning rate by step.
   """
   if config.name == 'sgd':
     moments = _momentum(config.momentum, config.nesterov)
@@ -57,14 +57,14 @@ def make_optimizer(
   return optax.chain(
     optax.add_decayed_weights(config.weight_decay),
     moments,
-    optax.scale_by_learning_rate(schedule),
+    optax.scale_by_learning_rate(learning_rate),
   )
 
 
-# optax has both rules. But chosen between new and old outside of them, the
-# moments would be computed twice, for themselves and for the update; XLA then
-# copies the old ones first, which are overwritten in between: on a CPU the step
-# of the text head took 1.7 times as long.
+# optax has both rules. But if the choice between new and old moments were made
+# outside of them, XLA would compute the moments twice, for the state and for
+# the update, and copy the old ones, which are overwritten in between: on a CPU
+# the step of the text head took 1.7 times as long.
 
 
 def _momentum(
@@ -115,9 +115,9 @@ def _adam_moments(
     count = state.count + applied
     mu = average(b1, updates, state.mu)
     nu = average(b2, jax.tree.map(jnp.square, updates), state.nu)
-    rest1, rest2 = 1 - b1**count, 1 - b2**count
+    correction1, correction2 = 1 - b1**count, 1 - b2**count
     updates = jax.tree.map(
-      lambda m, v: (m / rest1) / (jnp.sqrt(v / rest2) + eps), mu, nu
+      lambda m, v: (m / correction1) / (jnp.sqrt(v / correction2) + eps), mu, nu
     )
     return updates, optax.ScaleByAdamState(count, mu, nu)
 

@@ -1,4 +1,4 @@
-"""How fast a run is and how far it has come."""
+"""Progress and throughput of a run."""
 
 import sys
 import time
@@ -8,16 +8,15 @@ from launch.shell.console import log_line
 from launch.train.schedule import StepSchedule
 
 _SECONDS_BETWEEN_LINES = 10
-_SHOWN = 12
+_MAX_SHOWN = 12
 
 
 class Throughput:
-  """Measures the calls of the device by when their metrics arrive.
+  """Measures the time of dispatches by the arrival of their metrics.
 
-  Metrics arrive one call late while the device is busy with the next call, so
-  the time between two arrivals is the time of one call. Not counted are those
-  between which something was compiled, and the time from `pause` to the next
-  arrival.
+  Metrics arrive while the device runs the next dispatch, so the time between
+  two arrivals is the time of one dispatch. An interval in which something was
+  compiled is not counted, nor is the time from `pause` to the next arrival.
   """
 
   def __init__(self, clock: Callable[[], float] = time.perf_counter):
@@ -27,10 +26,10 @@ class Throughput:
     self._steps = 0
 
   def arrived(self, steps: int, compiled: bool = False) -> None:
-    """The metrics of a call of so many steps were read.
+    """Records that the metrics of a dispatch were read.
 
     Args:
-      steps: of that call.
+      steps: number of steps of the dispatch.
       compiled: whether something was compiled since the last arrival.
     """
     now = self._clock()
@@ -40,11 +39,11 @@ class Throughput:
     self._since = now
 
   def pause(self) -> None:
-    """The device does something else before its next call."""
+    """Leaves out the time up to the next arrival."""
     self._since = None
 
   def rates(self, batch_size: int) -> dict[str, float]:
-    """Returns the means since the last `rates`; {} if nothing was counted."""
+    """Returns the means since the last call; {} if nothing was counted."""
     if not self._steps:
       return {}
     seconds_per_step = self._seconds / self._steps
@@ -56,34 +55,34 @@ class Throughput:
 
 
 class Progress:
-  """Shows on stderr how far a run has come.
+  """Shows the progress of a run on stderr.
 
-  A bar on a terminal; elsewhere plain lines, one every 10 s at most.
+  A bar on a terminal; elsewhere plain lines, at most one every 10 s.
   """
 
-  def __init__(self, plan: StepSchedule, *, shown: bool = True):
-    """Begins; not `shown`, it is silent: another process tells the same."""
-    self._plan, self._shows = plan, shown
+  def __init__(self, schedule: StepSchedule, *, shown: bool = True):
+    """Creates it; with `shown=False` nothing is printed."""
+    self._schedule, self._enabled = schedule, shown
     self._begin = 0
-    self._started = self._shown = time.monotonic()
+    self._started = self._last_line = time.monotonic()
     self._bar = None
 
   def begin(self, step: int) -> None:
-    """Training begins at `step`."""
+    """Starts the clock; training begins at `step`."""
     self._begin = step
-    self._started = self._shown = time.monotonic()
-    if self._shows and sys.stderr.isatty():
+    self._started = self._last_line = time.monotonic()
+    if self._enabled and sys.stderr.isatty():
       import tqdm
 
       self._bar = tqdm.tqdm(
-        total=self._plan.total_steps,
+        total=self._schedule.total_steps,
         initial=step,
         unit='step',
         dynamic_ncols=True,
       )
 
   def update(self, step: int, loss: float) -> None:
-    """Shows the step that is done and its loss."""
+    """Shows the last step done and its loss."""
     now = time.monotonic()
     if self._bar is not None:
       rate = self._rate(step, now)
@@ -91,13 +90,13 @@ class Progress:
         f'loss {loss:.4g}, {rate:.4g} examples/s', False
       )
       self._bar.update(step - self._bar.n)
-    elif self._shows and now - self._shown >= _SECONDS_BETWEEN_LINES:
-      self._shown = now
+    elif self._enabled and now - self._last_line >= _SECONDS_BETWEEN_LINES:
+      self._last_line = now
       rate = self._rate(step, now)
-      left = self._plan.total_steps - step
-      seconds = left * self._plan.batch_size / rate
+      left = self._schedule.total_steps - step
+      seconds = left * self._schedule.batch_size / rate
       self.note(
-        f'step {step}/{self._plan.total_steps}  loss {loss:.4g}  '
+        f'step {step}/{self._schedule.total_steps}  loss {loss:.4g}  '
         f'{rate:.4g} examples/s  ETA {_clock(seconds)}'
       )
 
@@ -105,31 +104,31 @@ class Progress:
     """Prints a line above the bar."""
     if self._bar is not None:
       self._bar.write(line, file=sys.stderr)
-    elif self._shows:
+    elif self._enabled:
       log_line(line)
 
   def close(self) -> None:
-    """Leaves the terminal tidy."""
+    """Closes the bar."""
     if self._bar is not None:
       self._bar.close()
 
   def _rate(self, step: int, now: float) -> float:
-    # Of all that happened since the start, compiling and evaluating too: this
-    # is what the remaining time follows from.
+    # Since the start, with compilation and evaluation: the remaining time is
+    # estimated from this.
     seconds = max(1e-9, now - self._started)
-    return (step - self._begin) * self._plan.batch_size / seconds
+    return (step - self._begin) * self._schedule.batch_size / seconds
 
 
 def show_metrics(metrics: Mapping[str, float]) -> str:
   """Returns metrics as text for people: `test/accuracy 0.7123`.
 
-  A line holds so many: bounds of intervals and what is beyond `_SHOWN` metrics
-  are left to metrics.jsonl.
+  The bounds of intervals, and metrics beyond the first `_MAX_SHOWN`, are left
+  out; they are in metrics.jsonl.
   """
   names = [name for name in metrics if not name.endswith(('_low', '_high'))]
-  shown = [f'{name} {metrics[name]:.4g}' for name in names[:_SHOWN]]
-  if len(names) > _SHOWN:
-    shown.append(f'(and {len(names) - _SHOWN} more)')
+  shown = [f'{name} {metrics[name]:.4g}' for name in names[:_MAX_SHOWN]]
+  if len(names) > _MAX_SHOWN:
+    shown.append(f'(and {len(names) - _MAX_SHOWN} more)')
   return '  '.join(shown)
 
 

@@ -1,91 +1,22 @@
-"""Going on with another config: what may change, and what that takes."""
+"""Resuming a run: checks of its folder, its result, its newest checkpoint."""
 
-import json
 import pathlib
-from collections.abc import Collection, Mapping
-from typing import Any
+import sys
+import time
+from collections.abc import Collection
 
 from launch.checkpoints import manifest
-from launch.config import (
-  RESUMABLE_FIELDS,
-  SAFE_FIELDS,
-  Config,
-  config_json,
-  flatten,
-  identity,
-)
+from launch.checkpoints.manager import Checkpoints
+from launch.config import Config
+from launch.processes.sync import of_rank_0, rank_0_first
+from launch.shell.console import log_line
+from launch.train.state import TrainState
 from launch.workdir import config_file
-from launch.workdir.metrics import read_metrics
+from launch.workdir.identity import check_allowed, check_resume
+from launch.workdir.metrics import final_metrics, read_metrics
 
-_ABSENT = '(absent)'
-
-
-def check_resume(
-  old: Mapping[str, Any], new: Config, allowed: Collection[str] = ()
-) -> dict[str, str]:
-  """Checks that a run with the config `old` can go on with `new`.
-
-  Args:
-    old: the config of the run as JSON gives it, flattened or not.
-    new: the config here.
-    allowed: fields of `launch.config.RESUMABLE_FIELDS` that may change too.
-
-  Returns:
-    A sentence about each change that is accepted, by its field.
-
-  Raises:
-    ValueError: other fields differ; the message lists them with both values,
-      and the flag that would allow those that can be.
-  """
-  there = flatten(json.loads(json.dumps(old)))
-  here = flatten(json.loads(config_json(new)))
-  accepted, refused, needed = {}, [], []
-  for name in sorted(there.keys() | here.keys()):
-    before, after = there.get(name, _ABSENT), here.get(name, _ABSENT)
-    if before == after:
-      continue
-    change = f'{name}: {before!r} there, {after!r} here'
-    allowable = name in RESUMABLE_FIELDS and _fits(name, before, after)
-    same = identity(name, before) == identity(name, after)
-    if same or name in SAFE_FIELDS or (allowable and name in allowed):
-      accepted[name] = f'going on with {change}'
-      continue
-    refused.append(change)
-    if allowable:
-      needed.append(name)
-  if not refused:
-    return accepted
-  remedy = 'choose another --workdir, or the config of that run'
-  if needed and len(needed) == len(refused):
-    names = ','.join(sorted({*needed, *allowed}))
-    remedy += f', or go on all the same with --allow_resume_change={names}'
-  raise ValueError(f'another config ({"; ".join(refused)}); {remedy}')
-
-
-def _fits(name: str, before: Any, after: Any) -> bool:
-  """Says whether the state of a run is of the same form after a change."""
-  # SGD without momentum keeps none.
-  return name != 'optimizer.momentum' or bool(before) == bool(after)
-
-
-def check_allowed(config: Config, allowed: Collection[str]) -> None:
-  """Checks --allow_resume_change.
-
-  Raises:
-    ValueError: a field is not in the config, or may never change.
-  """
-  fields = flatten(config)
-  for name in allowed:
-    if name not in fields:
-      raise ValueError(
-        f'--allow_resume_change={name}: the config has no such field'
-      )
-    if name not in SAFE_FIELDS | RESUMABLE_FIELDS:
-      allowable = ', '.join(sorted(RESUMABLE_FIELDS & fields.keys()))
-      raise ValueError(
-        f'--allow_resume_change={name}: with another {name} it is another run; '
-        f'what can be allowed to change is {allowable}'
-      )
+# Seconds for which a network file system may hide what another machine wrote.
+_VISIBILITY_TIMEOUT = 120
 
 
 def check_workdir(
@@ -96,34 +27,97 @@ def check_workdir(
   Args:
     config: the config of this process.
     workdir: the folder of the run.
-    allowed: as in `check_resume`.
+    allowed: see `launch.workdir.identity.check_resume`.
 
   Returns:
-    A sentence about each change that is accepted, by its field.
+    A sentence about each accepted change of the config, by its field.
 
   Raises:
-    ValueError: its config.json cannot be read or differs in what may not
-      change, or `allowed` names a field that never may.
+    ValueError: its config.json cannot be read, or differs in a field that may
+      not change, or `allowed` names a field that may never change.
   """
   check_allowed(config, allowed)
   path = workdir / 'config.json'
-  # A link to nothing is not there to `exists`.
+  # `exists` is False for a link to a missing file.
   if not path.exists() and not path.is_symlink():
     if manifest.steps(workdir / 'checkpoints') or read_metrics(workdir):
       raise ValueError(
-        f'{workdir} has checkpoints or metrics.jsonl and no config.json, which '
-        'says what they are of; put it back, or choose another --workdir'
+        f'{workdir} has checkpoints or metrics.jsonl but no config.json, which '
+        'describes the run that they belong to. Put config.json back, or '
+        'choose another --workdir'
       )
     return {}
   try:
     old = config_file.read(path)
   except ValueError as error:
     raise ValueError(
-      f'{error}: it says what is trained in {workdir}; put it back, or choose '
-      'another --workdir'
+      f'{error}. This file describes the run in {workdir}: put a good copy '
+      'back, or choose another --workdir'
     ) from error
   try:
-    changes = check_resume(old, config, allowed)
+    return check_resume(old, config, allowed)
   except ValueError as error:
     raise ValueError(f'{workdir} holds a run with {error}') from error
-  return changes
+
+
+def finished_metrics(
+  workdir: pathlib.Path, *, extended: bool
+) -> dict[str, float] | None:
+  """Returns the final metrics of a finished run; None if it has to be trained.
+
+  Prints that the run is finished, and a warning if its final state is lost.
+
+  Args:
+    workdir: the folder of the run.
+    extended: whether the run gets more epochs, and so is not finished.
+  """
+  metrics = final_metrics(workdir)
+  if not of_rank_0(metrics is not None and not extended):
+    return None
+  log_line(f'{workdir}: finished before', sys.stdout)
+  folder = workdir / 'checkpoints'
+  try:
+    newest = max(manifest.steps(folder), default=None)
+    if newest is None:
+      raise ValueError(f'{folder} holds no checkpoint')
+    manifest.check(folder / str(newest), f'checkpoint {newest}')
+  except (ValueError, OSError) as error:
+    log_line(
+      f'warning: {workdir} is finished and its metrics are valid, but its '
+      f'final state is lost ({error}). Put back a copy, or train it again in '
+      'another --workdir'
+    )
+  return metrics or {}
+
+
+def restore_newest(
+  checkpoints: Checkpoints, target: TrainState
+) -> tuple[int, TrainState] | None:
+  """Restores the newest good checkpoint, the same one in every process.
+
+  Args:
+    checkpoints: those of the run.
+    target: see `Checkpoints.restore`.
+
+  Returns:
+    `(step, state)`, or None if there is no checkpoint.
+
+  Raises:
+    ValueError: see `Checkpoints.restore`.
+    OSError: this process does not see the checkpoint that process 0 restored.
+  """
+  # Process 0 first, because it moves damaged checkpoints away.
+  with rank_0_first('restore'):
+    restored = checkpoints.restore(target)
+  expected = of_rank_0(restored[0] if restored else -1)
+  deadline = time.monotonic() + _VISIBILITY_TIMEOUT
+  while (restored[0] if restored else -1) != expected:
+    if time.monotonic() > deadline:
+      raise OSError(
+        f'process 0 restored the checkpoint of step {expected}, which this '
+        'process cannot find: --workdir must be one folder that all processes '
+        'share'
+      )
+    time.sleep(1)
+    restored = checkpoints.restore(target)
+  return restored

@@ -1,4 +1,4 @@
-"""What training changes: the state that a checkpoint holds."""
+"""Train state, its initialization, its keys and its copies."""
 
 import dataclasses
 from collections.abc import Callable
@@ -20,11 +20,11 @@ class TrainState:
 
   Attributes:
     step: int32 scalar, the number of steps done.
-    skipped: int32 scalar, how many of the last steps in a row were left out, as
-      a loss or a gradient was not finite.
-    params: what the optimizer changes.
-    opt_state: the optimizer's own state.
-    model_state: what the loss carries on, such as running means.
+    skipped: int32 scalar, the number of consecutive steps skipped up to now,
+      because a loss or a gradient was not finite.
+    params: the parameters that the optimizer updates.
+    opt_state: the state of the optimizer.
+    model_state: other state of the model, such as running means.
   """
 
   step: jax.Array
@@ -37,8 +37,8 @@ class TrainState:
 def make_keys(seed: int, mesh: Mesh) -> tuple[jax.Array, jax.Array]:
   """Returns the keys `(init, train)` of a seed, on every device.
 
-  They are split, because with a shared key a task's `split(key)[i]` at the
-  initialisation would be the very key of step i.
+  They differ, because with one key for both a task's `split(key)[i]` in `init`
+  would be the key of step i.
   """
 
   def split(seed):
@@ -51,7 +51,7 @@ def make_keys(seed: int, mesh: Mesh) -> tuple[jax.Array, jax.Array]:
 def make_init(
   task: Task, config: Config, optimizer: optax.GradientTransformation
 ) -> Callable[[jax.Array], TrainState]:
-  """Returns `init(key)`, jitted: the state before step 1."""
+  """Returns `init(key)`, jitted: it returns the state at step 0."""
 
   def init(key):
     params, model_state = task.init(config, key)
@@ -71,7 +71,8 @@ def initial_state(
 ) -> TrainState:
   """Returns `init(key)` on every device.
 
-  One device computes it: the same program for several may round otherwise.
+  One device computes it: compiled for several, the same program may round
+  differently.
   """
   here = jax.random.key_data(key).addressable_data(0)
   state = jax.device_get(init(jax.random.wrap_key_data(here)))
@@ -79,7 +80,7 @@ def initial_state(
 
 
 def make_snapshot(mesh: Mesh) -> Callable[[TrainState], TrainState]:
-  """Returns `snapshot(state)`, jitted: a copy on the devices.
+  """Returns `snapshot(state)`, jitted: it returns a copy on the devices.
 
   The state itself can be donated to the next steps at once, while the copy
   waits to be saved.
@@ -94,7 +95,7 @@ def make_snapshot(mesh: Mesh) -> Callable[[TrainState], TrainState]:
 def abstract_state(
   init: Callable[[jax.Array], TrainState], key: jax.Array, mesh: Mesh
 ) -> TrainState:
-  """Returns what `init(key)` would look like: shapes, dtypes and shardings."""
+  """Returns the shapes, dtypes and shardings of `init(key)`."""
   return jax.tree.map(
     lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=replicated(mesh)),
     jax.eval_shape(init, key),

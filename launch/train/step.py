@@ -1,4 +1,4 @@
-"""The compiled training step: K steps in one call of the device."""
+"""Training step: K compiled steps in one dispatch."""
 
 import functools
 from collections.abc import Callable
@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 
 from launch.mesh import batch_sharded, on_cpu, replicated
 from launch.task import Loss, PyTree
+from launch.train.feeds import Feed
 from launch.train.state import TrainState
 
 TrainSteps = Callable[
@@ -21,51 +22,51 @@ TrainSteps = Callable[
 def make_train_steps(
   loss: Loss,
   optimizer: optax.GradientTransformationExtraArgs,
-  schedule: optax.Schedule,
-  select: Callable[[PyTree, PyTree], PyTree],
+  learning_rate: optax.Schedule,
+  feed: Feed,
   mesh: Mesh,
   *,
   max_skipped: int = 0,
   looped: bool | None = None,
 ) -> TrainSteps:
-  """Returns the jitted `train_steps(state, data, block, key)`.
+  """Returns `train_steps(state, feed.data, chunk, key)`, jitted.
 
-  It takes as many steps as `block` is long and donates the old state. Step s
-  gets the key `fold_in(key, s)`, so a resumed run draws what it would have
-  drawn.
+  It takes one step for each batch of `chunk` and donates the old state. Step s
+  gets the key `fold_in(key, s)`, so a resumed run draws the same random
+  numbers.
 
-  A step whose loss or gradient is not finite changes nothing but the counts.
-  After more than `max_skipped` such steps in a row none changes anything: the
-  state stays as it was, until the host has read of it and stops.
+  A step whose loss or gradient is not finite is skipped: it changes nothing but
+  the counts. After more than `max_skipped` skipped steps in a row all later
+  ones are skipped too, until the host has read the metrics and stops.
 
   Args:
     loss: the task's loss of one batch.
-    optimizer: what turns gradients into updates; takes `applied`, see
+    optimizer: makes updates of gradients; its `update` takes `applied`, see
       `launch.train.optimizer.make_optimizer`.
-    schedule: the learning rate by step, for the metrics.
-    select: the batch of one step from `(data, item of the block)`.
-    mesh: the devices; the state lies on each, batches are split over 'data'.
-    max_skipped: see above.
-    looped: whether the steps are one program with a loop, or one call each.
-      None: a loop, but not on a CPU.
+    learning_rate: the learning rate by step, for the metrics.
+    feed: the batches.
+    mesh: the devices; the state is replicated, batches are split over 'data'.
+    max_skipped: number of steps in a row that may be skipped.
+    looped: True: a chunk is one program with a loop. False: one dispatch for
+      each step. None: a loop, except on a CPU.
 
   Returns:
     A function that returns the new state and the metrics of each step, `[K]`:
-    loss, the task's own, learning_rate, and as `bad` which of `values_of`
-    was the first that was not finite, -1 if all were.
+    'loss', those of the task, 'learning_rate', and 'bad', the index in
+    `checked_values` of the first value that was not finite, -1 if all were.
 
   Raises:
-    ValueError: (when compiled) a metric of the task has a taken name.
+    ValueError: (when compiled) a metric of the task has a reserved name.
   """
   gradient = jax.value_and_grad(loss, has_aux=True)
-  update = make_update(optimizer, schedule, max_skipped=max_skipped)
+  update = make_update(optimizer, learning_rate, max_skipped=max_skipped)
 
   def train_step(state, data, item, key):
     batch = jax.lax.with_sharding_constraint(
-      select(data, item), batch_sharded(mesh)
+      feed.select(data, item), batch_sharded(mesh)
     )
     if data:
-      # They cost nothing: what no loss reads is no argument of the program.
+      # This is free: arrays that the loss does not read are pruned.
       batch = {**batch, 'resident': data}
     return update(
       state,
@@ -77,12 +78,12 @@ def make_train_steps(
       ),
     )
 
-  def in_one_call(state, data, block, key):
+  def scan_steps(state, data, chunk, key):
     return jax.lax.scan(
-      lambda state, item: train_step(state, data, item, key), state, block
+      lambda state, item: train_step(state, data, item, key), state, chunk
     )
 
-  placed = functools.partial(
+  jit = functools.partial(
     jax.jit,
     donate_argnums=0,
     out_shardings=replicated(mesh),
@@ -90,29 +91,32 @@ def make_train_steps(
   )
   if looped is None:
     looped = not on_cpu(mesh)
-  return placed(in_one_call) if looped else _one_by_one(placed(train_step))
+  return jit(scan_steps) if looped else _step_by_step(jit(train_step))
 
 
 def make_update(
   optimizer: optax.GradientTransformationExtraArgs,
-  schedule: optax.Schedule,
+  learning_rate: optax.Schedule,
   *,
   max_skipped: int,
 ) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
-  """Returns what a step does with a gradient, to be compiled with it.
+  """Returns `update(state, (loss, (model_state, metrics)), gradients)`.
 
-  `update(state, (loss, (model_state, metrics)), gradients)` gives the next
-  state and the metrics of the step. For the arguments see `make_train_steps`.
+  It returns the next state and the metrics of the step, and is compiled
+  together with the gradient. For the arguments see `make_train_steps`.
   """
 
   def update(state, values, grads):
     value, (model_state, metrics) = values
-    taken = {'loss', 'learning_rate', 'bad'} & metrics.keys()
-    if taken:
-      raise ValueError(f'the metrics of the loss may not be called {taken}')
+    reserved = {'loss', 'learning_rate', 'bad'} & metrics.keys()
+    if reserved:
+      raise ValueError(
+        f'the loss of config.task returns metrics named {sorted(reserved)}; '
+        'these names are reserved for the trainer: rename them'
+      )
     good = _finite([value, *jax.tree.leaves(grads)])
-    # As all gradients decide, no parameter is overwritten while a gradient of
-    # an earlier layer is still to be computed from it.
+    # `applied` depends on all gradients, so no parameter is overwritten while
+    # the gradient of an earlier layer still has to be computed from it.
     applied = good.all() & (state.skipped <= max_skipped)
 
     def choose(new, old):
@@ -129,7 +133,7 @@ def make_update(
       opt_state=opt_state,
       model_state=choose(model_state, state.model_state),
     )
-    rate = jnp.asarray(schedule(state.step), jnp.float32)
+    rate = jnp.asarray(learning_rate(state.step), jnp.float32)
     bad = jnp.where(good.all(), -1, jnp.argmin(good))
     return new_state, {
       'loss': value,
@@ -141,30 +145,30 @@ def make_update(
   return update
 
 
-def values_of(params: PyTree) -> list[str]:
-  """Names what a step checks: the loss and the gradient of each parameter."""
+def checked_values(params: PyTree) -> list[str]:
+  """Returns the names of the values that a step checks for being finite."""
   flat, _ = jax.tree_util.tree_flatten_with_path(params)
   names = [jax.tree_util.keystr(p, simple=True, separator='/') for p, _ in flat]
   return ['the loss', *(f'the gradient of {name}' for name in names)]
 
 
 def _finite(arrays: list[jax.Array]) -> jax.Array:
-  """Whether each array is finite: bool `[len(arrays)]`.
+  """Returns whether each array is finite: bool `[len(arrays)]`.
 
-  A sum is not finite if an element is not, and is what costs least. That of
-  finite elements overflows only where a step could not be taken either.
+  A sum is not finite if an element is not, and is the cheapest check. The sum
+  of finite elements overflows only where a step would overflow too.
   """
   return jnp.isfinite(jnp.stack([_sum(array) for array in arrays]))
 
 
 def _sum(array: jax.Array) -> jax.Array:
-  """The sum in float32.
+  """Returns the sum in float32.
 
-  Rows of a matrix are summed by a product with ones: XLA's own sum of the text
-  head's gradients takes 2 ms of a step on a CPU, the product 1, as long as it
-  takes to read them. Kernels of convolutions are summed by XLA while it writes
-  them, for nothing; a product, which wants them written first, is 2.8 % of a
-  step of PreAct-ResNet18.
+  Rows of a matrix are summed by a product with ones. On a CPU, XLA's own sum of
+  the text head's gradients takes 2 ms of a step and the product takes 1 ms,
+  which is the time to read them. Kernels of convolutions are summed by XLA
+  while it writes them, at no cost; a product needs them written first and takes
+  2.8 % of a step of PreAct-ResNet18.
   """
   if array.ndim == 2:
     ones = jnp.ones(array.shape[1], array.dtype)
@@ -174,13 +178,13 @@ def _sum(array: jax.Array) -> jax.Array:
 
 @functools.cache
 def cpu_options() -> dict[str, str]:
-  """Options of XLA's compiler for a training step on a CPU.
+  """Returns options of XLA's compiler for a training step on a CPU.
 
-  Convolutions are left to Eigen. YNNPACK, to which XLA gives them by default,
+  Convolutions are computed by Eigen. XLA's default for them is YNNPACK, which
   takes 2 to 3 times as long for the gradient of a kernel at 32x32 and 16x16
-  pixels, and does some shapes in one thread: a step of PreAct-ResNet18 takes
-  0.55 of the time without. It keeps reductions and matrix products, where it is
-  the faster.
+  pixels and uses one thread for some shapes: without it, a step of
+  PreAct-ResNet18 takes 0.55 of the time. Reductions and matrix products stay
+  with YNNPACK, which is faster there.
   """
   kept = ('LIBRARY_FUSION_TYPE_REDUCE', 'LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT')
   options = {'xla_cpu_experimental_ynn_fusion_type': ','.join(kept)}
@@ -191,27 +195,30 @@ def cpu_options() -> dict[str, str]:
   return options
 
 
-def _one_by_one(train_step: TrainSteps) -> TrainSteps:
-  """Takes the steps of a block in calls of their own.
+def _step_by_step(train_step: TrainSteps) -> TrainSteps:
+  """Returns `train_steps` with a dispatch for each step of a chunk.
 
   XLA's CPU convolutions are 4 to 20 times slower inside a loop (jax#12868, open
-  since 2022), and a CPU has no dispatch to save.
+  since 2022), and on a CPU there is no dispatch time to save.
   """
+  unstack, stack = jax.jit(unstack_chunk), jax.jit(stack_metrics)
 
-  @jax.jit
-  def unstack(block):
-    count = len(jax.tree.leaves(block)[0])
-    return [jax.tree.map(lambda x, i=i: x[i], block) for i in range(count)]
-
-  @jax.jit
-  def stack(rows):
-    return jax.tree.map(lambda *values: jnp.stack(values), *rows)
-
-  def train_steps(state, data, block, key):
-    rows = []
-    for item in unstack(block):
-      state, metrics = train_step(state, data, item, key)
-      rows.append(metrics)
-    return state, stack(rows)
+  def train_steps(state, data, chunk, key):
+    metrics = []
+    for item in unstack(chunk):
+      state, step_metrics = train_step(state, data, item, key)
+      metrics.append(step_metrics)
+    return state, stack(metrics)
 
   return train_steps
+
+
+def unstack_chunk(chunk: PyTree) -> list[PyTree]:
+  """Returns the items of a chunk `[K, ...]`, one for each step."""
+  count = len(jax.tree.leaves(chunk)[0])
+  return [jax.tree.map(lambda x, i=i: x[i], chunk) for i in range(count)]
+
+
+def stack_metrics(metrics: list[PyTree]) -> PyTree:
+  """Returns the metrics of K steps, stacked: `[K]` each."""
+  return jax.tree.map(lambda *values: jnp.stack(values), *metrics)

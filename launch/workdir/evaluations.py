@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 from absl import logging
 
 from jaxmix.files.atomic import write_text
-from launch.config import flatten, identity
+from launch.config import flatten
+from launch.workdir.identity import field_identity
 from launch.workdir.lock import hold_lock
 
 FILE = 'evaluations.jsonl'
@@ -140,7 +141,7 @@ def label(evaluation: Evaluation, fields: Mapping[str, Any]) -> str:
 
   def same(name: str, values: Mapping[str, Any]) -> str:
     # A tuple comes back from JSON as a list.
-    return json.dumps(identity(prefix + name, values.get(name)))
+    return json.dumps(field_identity(prefix + name, values.get(name)))
 
   differ = [
     f'{name}={_show(options.get(name, "absent"))}'

@@ -6,12 +6,13 @@ import signal
 import pytest
 
 from configs import quickstart
-from launch.config import RESUMABLE_FIELDS, SAFE_FIELDS, flatten, write_config
+from launch.config import flatten, write_config
 from launch.shell.exit_codes import ExitCode
 from launch.train.resume import check_workdir
+from launch.workdir.identity import RESUMABLE_FIELDS, SAFE_FIELDS
 from tests.faults import trainer
 from tests.launch.toy_config import get_config
-from tests.launch.train.resume_test import OTHERS
+from tests.launch.workdir.identity_test import OTHERS
 
 # The others belong to Adam.
 TOY = [field for field in OTHERS if field in flatten(get_config())]
@@ -57,10 +58,10 @@ def test_a_field_that_differs_when_a_run_goes_on(stopped, tmp_path, field):
       trainer.refused(done, ExitCode.CONFIG)
       return
   assert done.code == 0, done.err
-  assert f'going on with {said}' in done.err and 'test/accuracy' in done.out
+  assert f'resuming with {said}' in done.err and 'test/accuracy' in done.out
   # From now on it is the config of the run.
   done = trainer.train(workdir, fields)
-  assert done.code == 0 and 'going on' not in done.err, done.err
+  assert done.code == 0 and 'resuming with' not in done.err, done.err
 
 
 QUICKSTART = flatten(quickstart.get_config())
@@ -91,8 +92,8 @@ def test_a_field_of_a_real_config_that_differs(tmp_path, field):
       check_workdir(config, tmp_path)
     assert change in str(refused.value)
     if field not in RESUMABLE_FIELDS:
-      with pytest.raises(ValueError, match='it is another run'):
+      with pytest.raises(ValueError, match=f'={field}: '):
         check_workdir(config, tmp_path, [field])
       return
     changes = check_workdir(config, tmp_path, [field])
-  assert changes[field].startswith(f'going on with {change}')
+  assert changes[field].startswith(f'resuming with {change}')

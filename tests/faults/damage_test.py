@@ -116,7 +116,7 @@ def test_verify_says_what_a_run_would_find(stopped, tmp_path):
 
   good = verified()
   assert good.returncode == 0 and good.stderr == '', good
-  assert 'step 125: whole' in good.stdout and 'from step 125' in good.stdout
+  assert 'step 125: undamaged' in good.stdout and 'from step 125' in good.stdout
   what = flip(files(workdir, NEWEST)[-1], random.Random(0))
   bad = verified()
   assert bad.returncode == 4, what
@@ -126,7 +126,7 @@ def test_verify_says_what_a_run_would_find(stopped, tmp_path):
   # An extra file and a missing one are damage too.
   extra = files(workdir, BEFORE)[0].with_name('extra')
   extra.write_text('')
-  assert 'does not belong' in str(verify(workdir)[BEFORE])
+  assert 'not in the manifest' in str(verify(workdir)[BEFORE])
   extra.unlink()
   assert verify(workdir)[BEFORE] is None
   files(workdir, BEFORE)[-1].unlink()

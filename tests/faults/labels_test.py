@@ -134,4 +134,4 @@ def test_arrays_that_cannot_be_trained(tmp_path, how, code, said):
 def test_a_batch_that_is_larger_than_the_data(tmp_path, arg):
   fields = {'batch_size': 101}
   done = train(tmp_path / 'w', fields, config=trainer.TOY + arg, seconds=10)
-  refused(done, 8, 'config.batch_size=101', 'training examples, 100')
+  refused(done, 8, 'config.batch_size=101', '100 training examples')

@@ -48,9 +48,9 @@ def train(config, steps, *, devices=None):
   init_key, key = make_keys(config.seed, mesh)
   state = initial_state(make_init(task, config, optimizer), init_key, mesh)
   train_steps = make_train_steps(
-    task.make_loss(config, mesh), optimizer, schedule, feed.select, mesh
+    task.make_loss(config, mesh), optimizer, schedule, feed, mesh
   )
-  for block in feed.blocks(0):
+  for block in feed.chunks(0):
     state, metrics = train_steps(state, feed.data, block, key)
   assert int(state.step) == steps
   return state, jax.device_get(metrics)

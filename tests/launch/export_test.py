@@ -7,7 +7,8 @@ import pytest
 from launch import export
 from launch.train.loop import fit
 from tests.launch import toy_task
-from tests.launch.train.loop_test import final_state, make_config
+from tests.launch.toy_config import make_config
+from tests.launch.train.loop_test import final_state
 
 
 @pytest.fixture(scope='module')
@@ -19,27 +20,27 @@ def finished(tmp_path_factory):
 
 
 def test_the_export_is_the_newest_checkpoint(finished, capsys):
-  config, workdir = finished
+  _, workdir = finished
   assert export.main([str(workdir)]) == 0
   assert str(workdir / 'export') in capsys.readouterr().out
-  state = final_state(config, workdir)
+  state = final_state(workdir)
   expected = {
     '/'.join([part, *(str(key.key) for key in path)]): leaf
     for part in ('params', 'model_state')
-    for path, leaf in jax.tree_util.tree_leaves_with_path(getattr(state, part))
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state[part])
   }
   with np.load(workdir / 'export' / 'arrays.npz', allow_pickle=False) as file:
     assert set(file.files) == set(expected) and expected
     for name, array in expected.items():
       np.testing.assert_array_equal(file[name], array, strict=True)
   described = json.loads((workdir / 'export' / 'export.json').read_text())
-  assert described['step'] == int(state.step)
+  assert described['step'] == int(state['step'])
   assert described['config'] == json.loads(
     (workdir / 'config.json').read_text()
   )
 
 
-def test_it_goes_where_it_is_told_and_is_replaced_whole(finished, tmp_path):
+def test_a_folder_can_be_given_and_its_files_are_replaced(finished, tmp_path):
   _, workdir = finished
   for _ in range(2):
     assert export.main([str(workdir), str(tmp_path / 'a' / 'b')]) == 0
@@ -47,7 +48,7 @@ def test_it_goes_where_it_is_told_and_is_replaced_whole(finished, tmp_path):
   assert names == ['arrays.npz', 'export.json'], 'leftovers'
 
 
-def test_what_is_no_run_is_named(tmp_path, capsys):
+def test_a_folder_without_a_run_is_named(tmp_path, capsys):
   assert export.main([str(tmp_path / 'nowhere')]) == 4
   assert 'nowhere' in capsys.readouterr().err
   (tmp_path / 'config.json').write_text('{}')

@@ -45,7 +45,7 @@ def test_killed_three_ways_a_run_ends_in_the_same_bits(tmp_path):
   code, out, err = trainer.train(workdir, FIELDS)
   assert code == 0, f'seed {seed}: {err}'
   assert 'test/accuracy' in out
-  assert_same_run(config, tmp_path / 'whole', workdir)
+  assert_same_run(tmp_path / 'whole', workdir)
 
 
 @pytest.mark.parametrize(

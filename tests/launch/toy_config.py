@@ -45,6 +45,13 @@ def get_config(arg=None) -> Any:
   )
 
 
+def make_config(arg=None, **fields) -> Any:
+  """The toy config with other values, locked."""
+  config = get_config(arg)
+  config.update_from_flattened_dict(fields)
+  return config.lock()
+
+
 def sweep(add, arg):
   del arg
   for seed in (0, 1):

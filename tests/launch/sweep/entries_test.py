@@ -6,9 +6,9 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 
-from launch.config import is_location
 from launch.sweep import entries as table
 from launch.sweep.entries import load_config_file, row_name, sweep_rows
+from launch.workdir.identity import is_location
 from launch.workdir.lock import hold_lock
 from launch.workdir.metrics import final_metrics
 from tests.faults.trainer import ROOT

@@ -1,5 +1,4 @@
 import json
-import types
 from typing import Any
 
 import jax.numpy as jnp
@@ -9,14 +8,11 @@ import pytest
 from launch.train import data_checks
 from launch.train.loop import fit
 from tests.launch import toy_task
-from tests.launch.train.loop_test import (
-  changed_task,
-  crash_at,
-  make_config,
-  task_that,
-)
+from tests.launch.toy_config import make_config
+from tests.launch.toy_task import changed_task
+from tests.launch.train.loop_test import crash_at, task_that
 
-ROWS = 5000  # of a kilobyte: more than one chunk
+ROWS = 5000  # of a kilobyte: more than one piece
 
 
 def arrays(**changes) -> dict[str, np.ndarray]:
@@ -35,7 +31,7 @@ def spoilt(value, dtype='f4', index=(4321, 3, 2)):
   return {'x': array}
 
 
-def test_the_digest_is_of_names_dtypes_shapes_and_every_byte():
+def test_the_fingerprint_is_of_names_dtypes_shapes_and_every_byte():
   good = data_checks.arrays_fingerprint(arrays())
   assert good == data_checks.arrays_fingerprint(
     dict(reversed(arrays().items()))
@@ -73,18 +69,18 @@ def test_every_dtype_of_numbers_passes(tmp_path, dtype, shape):
 @pytest.mark.parametrize(
   'changes, message',
   [
-    (spoilt(np.nan), r"'x' has nan at \[4321, 3, 2\]: .* a finite float32"),
-    (spoilt(-np.inf), r"'x' has -inf at \[4321, 3, 2\].*example 4321"),
-    (spoilt(np.nan, 'f2'), r"'x' has nan at \[4321, 3, 2\]"),
-    (spoilt(np.nan, jnp.bfloat16), r"'x' has nan at \[4321, 3, 2\]"),
-    (spoilt(1e300, 'f8'), r"'x' has 1e\+300 at \[4321, 3, 2\]: .* float32"),
-    ({'y': arrays()['y'] + 2**31 - 4000}, r"'y' has 2147483648 at \[4000\]"),
+    (spoilt(np.nan), r"'x' .* nan .*\[4321, 3, 2\].* float32"),
+    (spoilt(-np.inf), r"'x' .* -inf .*\[4321, 3, 2\].*example 4321"),
+    (spoilt(np.nan, 'f2'), r"'x' .* nan .*\[4321, 3, 2\]"),
+    (spoilt(np.nan, jnp.bfloat16), r"'x' .* nan .*\[4321, 3, 2\]"),
+    (spoilt(1e300, 'f8'), r"'x' .* 1e\+300 .*\[4321, 3, 2\].* float32"),
+    ({'y': arrays()['y'] + 2**31 - 4000}, r"'y' .* 2147483648 .*\[4000\]"),
     ({'y': arrays()['y'].astype(object)}, "'y' is object of shape"),
     ({'y': arrays()['y'].astype(str)}, r"'y' is <U\d+"),
     ({'y': arrays()['y'].astype('M8[s]')}, "'y' is datetime64"),
     ({'y': arrays()['y'].tolist()}, r"'y' is list of shape \[5000\]"),
     ({'y': np.float32(3)}, r"'y' is float32 of shape \[\]"),
-    ({'y': arrays()['y'][:-1]}, "one leading axis N: got .*'y': 4999"),
+    ({'y': arrays()['y'][:-1]}, "'y': 4999"),
   ],
 )
 def test_what_cannot_be_trained_is_named(tmp_path, changes, message):
@@ -97,7 +93,7 @@ def test_the_first_bad_row_is_named_whichever_thread_is_first(tmp_path):
   x = arrays()['x']
   x[4998:] = np.nan
   x[77, 5, 1] = np.inf
-  with pytest.raises(ValueError, match=r'has inf at \[77, 5, 1\]'):
+  with pytest.raises(ValueError, match=r' inf .*\[77, 5, 1\]'):
     data_checks.check_inputs(arrays(x=x), 8, tmp_path)
 
 
@@ -105,7 +101,7 @@ def test_a_batch_is_not_larger_than_the_data(tmp_path):
   data_checks.check_inputs(arrays(), ROWS, tmp_path)
   source = toy_task.Rows()
   for data, size in (arrays(), ROWS + 1), (source, 101):
-    message = f'config.batch_size={size} must not be above .* {size - 1}$'
+    message = f'config.batch_size={size} .* {size - 1} '
     with pytest.raises(ValueError, match=message):
       data_checks.check_inputs(data, size, tmp_path)
 
@@ -133,7 +129,7 @@ def test_a_source_gives_its_digest_if_it_has_one(tmp_path):
     data_checks.check_inputs(text, 8, tmp_path)
 
 
-def test_values_are_looked_through_once(tmp_path, monkeypatch):
+def test_values_are_checked_once(tmp_path, monkeypatch):
   looked = []
   monkeypatch.setattr(
     data_checks, '_check_values', lambda arrays: looked.append(1)
@@ -153,8 +149,10 @@ def test_values_are_looked_through_once(tmp_path, monkeypatch):
   assert len(looked) == 5
 
 
-@pytest.mark.parametrize('kind', ['arrays', 'source'])
-def test_a_run_goes_on_with_its_own_data_alone(tmp_path, kind):
+@pytest.mark.parametrize(
+  'kind', ['arrays', pytest.param('source', marks=pytest.mark.slow)]
+)
+def test_a_run_resumes_with_its_own_data_alone(tmp_path, kind):
   def train_data(config, shift=0.0):
     made = toy_task.arrays()
     made['x'][17, 2] += shift
@@ -170,7 +168,7 @@ def test_a_run_goes_on_with_its_own_data_alone(tmp_path, kind):
     fit(crashing, make_config(), tmp_path)
   known = json.loads((tmp_path / 'data.json').read_text())['digest']
   other = changed_task(train_data=lambda config: train_data(config, 1e-3))
-  with pytest.raises(ValueError, match=f"data: '{known}' there, '.*' here"):
+  with pytest.raises(ValueError, match=f"data: '{known}'"):
     fit(other, make_config(), tmp_path)
   after = json.loads((tmp_path / 'data.json').read_text())['digest']
   assert after == known, 'the data of another run were recorded'
@@ -180,9 +178,7 @@ def test_a_run_goes_on_with_its_own_data_alone(tmp_path, kind):
 def test_bad_data_leave_no_files(tmp_path):
   data = toy_task.arrays()
   data['x'][3, 1] = np.nan
-  task: Any = types.SimpleNamespace(
-    **vars(toy_task) | {'train_data': lambda config: data}
-  )
-  with pytest.raises(ValueError, match=r"'x' has nan at \[3, 1\]"):
+  task = changed_task(train_data=lambda config: data)
+  with pytest.raises(ValueError, match=r"'x' .* nan .*\[3, 1\]"):
     fit(task, make_config(), tmp_path)
   assert not list(tmp_path.iterdir())

@@ -58,9 +58,9 @@ def test_the_order_is_pinned():
 
 def batches(feed, step):
   """All batches from `step` on, one by one, on the host."""
-  for block in feed.blocks(step):
-    for k in range(len(jax.tree.leaves(block)[0])):
-      item = jax.tree.map(lambda x, k=k: x[k], block)
+  for chunk in feed.chunks(step):
+    for k in range(len(jax.tree.leaves(chunk)[0])):
+      item = jax.tree.map(lambda x, k=k: x[k], chunk)
       batch = feed.select(feed.data, item)
       yield jax.device_get({n: x for n, x in batch.items() if n != 'resident'})
 
@@ -77,13 +77,14 @@ class Many(toy_task.Rows):
     return [self[i] for i in indices]
 
 
-@pytest.mark.parametrize('rows', [toy_task.Rows, Many])
-@pytest.mark.parametrize('step', [0, 7, 27])
+@pytest.mark.parametrize(
+  'rows, step', [(toy_task.Rows, 0), (Many, 7), (toy_task.Rows, 27)]
+)
 def test_resident_and_streamed_give_the_same_batches(rows, step):
-  plan = StepSchedule(5, toy_task.EXAMPLES, 16, 4)
+  schedule = StepSchedule(5, toy_task.EXAMPLES, 16, 4)
   mesh = make_mesh()
-  resident = batches(resident_feed(toy_task.arrays(), 0, plan, mesh), step)
-  streamed = batches(streamed_feed(rows(), 0, plan, mesh), step)
+  resident = batches(resident_feed(toy_task.arrays(), 0, schedule, mesh), step)
+  streamed = batches(streamed_feed(rows(), 0, schedule, mesh), step)
   count = 0
   for a, b in itertools.zip_longest(resident, streamed):
     assert a is not None and b is not None, 'one feed ends before the other'
@@ -91,15 +92,15 @@ def test_resident_and_streamed_give_the_same_batches(rows, step):
     for name in a:
       np.testing.assert_array_equal(a[name], b[name])
     count += 1
-  assert count == plan.total_steps - step
+  assert count == schedule.total_steps - step
 
 
-def test_blocks_have_the_lengths_of_the_calls():
-  plan = StepSchedule(5, toy_task.EXAMPLES, 16, 4)
+def test_chunks_have_the_sizes_of_the_schedule():
+  schedule = StepSchedule(5, toy_task.EXAMPLES, 16, 4)
   for source in (toy_task.arrays(), toy_task.Rows()):
-    feed = make_feed(source, 0, plan, make_mesh())
+    feed = make_feed(source, 0, schedule, make_mesh())
     for step, expected in (0, [3, 4, 4, 4, 4, 4, 4, 4]), (15, [4, 4, 4, 4]):
-      lengths = [len(jax.tree.leaves(b)[0]) for b in feed.blocks(step)]
+      lengths = [len(jax.tree.leaves(b)[0]) for b in feed.chunks(step)]
       assert lengths == expected
 
 
@@ -121,12 +122,11 @@ class Visits:
     return {'index': indices, 'epoch': epochs.astype(np.int32)}
 
 
-@pytest.mark.parametrize('workers', [1, 2, 5])
-@pytest.mark.parametrize('step', [0, 3, 4, 9])
-def test_the_source_is_told_the_visit(workers, step):
+@pytest.mark.parametrize('workers, step', [(1, 0), (2, 3), (5, 4), (2, 9)])
+def test_the_source_gets_the_epoch(workers, step):
   # Batches of 80 are longer than an epoch, and are read in three pieces.
-  plan = StepSchedule(16, 50, 80, 4)
-  feed = streamed_feed(Visits(workers), 3, plan, make_mesh())
+  schedule = StepSchedule(16, 50, 80, 4)
+  feed = streamed_feed(Visits(workers), 3, schedule, make_mesh())
   got = list(batches(feed, step))
   assert len(got) == 10 - step
   for i, batch in enumerate(got, step):
@@ -145,7 +145,7 @@ def test_a_source_without_workers_is_refused():
 def test_read_many_is_used():
   rows = Many()
   feed = streamed_feed(rows, 0, StepSchedule(1, 100, 10, 2), make_mesh())
-  list(feed.blocks(0))
+  list(feed.chunks(0))
   assert rows.calls == 10, 'the source is read one by one'
 
 
@@ -156,7 +156,7 @@ def test_an_error_of_the_source_arrives():
 
   feed = streamed_feed(Broken(), 0, StepSchedule(1, 100, 10, 2), make_mesh())
   with pytest.raises(OSError, match='is damaged'):
-    next(feed.blocks(0))
+    next(feed.chunks(0))
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_an_error_of_the_source_arrives():
   [
     ({'x': np.zeros(3), 'y': np.zeros(4)}, "'x': 3, 'y': 4"),
     ({'x': np.zeros((0, 2))}, 'no examples'),
-    ({}, 'leading axis'),
+    ({}, r'\{\}'),
     ([], 'no examples'),
   ],
 )

@@ -1,11 +1,8 @@
-import functools
 import gc
 import json
 import shutil
 import threading
 import time
-import types
-from typing import Any
 
 import jax
 import numpy as np
@@ -13,36 +10,20 @@ import pytest
 
 from launch.checkpoints import manifest
 from launch.checkpoints.manager import Checkpoints
+from launch.checkpoints.storage import read_newest
 from launch.mesh import make_mesh
-from launch.train import setup
+from launch.train import assemble, setup
 from launch.train.feeds import resident_feed
 from launch.train.loop import fit
-from launch.train.optimizer import make_optimizer, make_schedule
-from launch.train.schedule import StepSchedule
-from launch.train.state import abstract_state, make_init, make_keys
 from launch.workdir.metrics import MetricWriter, final_metrics, read_metrics
 from tests.launch import toy_task
-from tests.launch.toy_config import get_config
+from tests.launch.toy_config import make_config
+from tests.launch.toy_task import changed_task
 
 
-def make_config(arg=None, **fields):
-  config = get_config(arg)
-  config.update_from_flattened_dict(fields)
-  return config.lock()
-
-
-def final_state(config, workdir):
-  """The newest checkpoint of a run, on the host."""
-  mesh = make_mesh()
-  plan = StepSchedule(config.epochs, toy_task.EXAMPLES, config.batch_size, 1)
-  schedule = make_schedule(config.optimizer, plan)
-  optimizer = make_optimizer(config.optimizer, schedule)
-  init = make_init(toy_task, config, optimizer)
-  target = abstract_state(init, make_keys(0, mesh)[0], mesh)
-  checkpoints = Checkpoints(workdir / 'checkpoints', 9, {})
-  restored = checkpoints.restore(target)
-  assert restored is not None, f'{workdir} holds no checkpoint'
-  return jax.device_get(restored[1])
+def final_state(workdir):
+  """The newest checkpoint of a run, as nested dicts on the host."""
+  return read_newest(workdir / 'checkpoints')[2]
 
 
 def rows_without_time(workdir):
@@ -52,13 +33,9 @@ def rows_without_time(workdir):
   ]
 
 
-def assert_same_run(config, a, b):
-  """Two runs ended in the same bits and told the same story."""
-  jax.tree.map(
-    np.testing.assert_array_equal,
-    final_state(config, a),
-    final_state(config, b),
-  )
+def assert_same_run(a, b):
+  """Asserts that two runs have the same state and metrics, to the bit."""
+  jax.tree.map(np.testing.assert_array_equal, final_state(a), final_state(b))
   assert rows_without_time(a) == rows_without_time(b)
 
 
@@ -76,11 +53,6 @@ def streamed(tmp_path_factory):
   workdir = tmp_path_factory.mktemp('streamed')
   fit(toy_task, make_config('streamed'), workdir)
   return workdir
-
-
-def changed_task(**functions) -> Any:
-  """The toy task with other functions."""
-  return types.SimpleNamespace(**vars(toy_task) | functions)
 
 
 def task_that(begin=lambda: None, finish=lambda: None):
@@ -134,46 +106,56 @@ def test_a_run_leaves_what_it_should(whole):
   assert any('time/examples_per_s' in row for row in rows)
 
 
-def test_the_same_seed_gives_the_same_run(whole, tmp_path):
-  fit(toy_task, make_config(), tmp_path)
-  assert_same_run(make_config(), whole, tmp_path)
-
-
+@pytest.mark.slow
 def test_another_seed_gives_another_run(whole, tmp_path):
   config = make_config(seed=1)
   fit(toy_task, config, tmp_path)
-  a, b = final_state(make_config(), whole), final_state(config, tmp_path)
-  assert (a.params['w1'] != b.params['w1']).all()
+  a, b = final_state(whole), final_state(tmp_path)
+  assert (a['params']['w1'] != b['params']['w1']).all()
 
 
 def test_streamed_data_give_the_run_of_resident_data(whole, streamed):
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7),
-    final_state(make_config(), whole),
-    final_state(make_config('streamed'), streamed),
+    final_state(whole),
+    final_state(streamed),
   )
 
 
-@pytest.mark.parametrize('end', ['begin', 'finish'])
+SLOW = pytest.mark.slow
+
+
 @pytest.mark.parametrize(
-  'evaluation, saved', [(2, {15}), (3, {15}), (4, {15, 27}), (5, {27, 31})]
+  'evaluation, saved, end',
+  [
+    (2, {15}, 'begin'),
+    pytest.param(2, {15}, 'finish', marks=SLOW),
+    pytest.param(3, {15}, 'begin', marks=SLOW),
+    pytest.param(3, {15}, 'finish', marks=SLOW),
+    pytest.param(4, {15, 27}, 'begin', marks=SLOW),
+    (4, {15, 27}, 'finish'),
+    (5, {27, 31}, 'begin'),
+    pytest.param(5, {27, 31}, 'finish', marks=SLOW),
+  ],
 )
-def test_a_run_goes_on_after_a_crash(whole, tmp_path, evaluation, saved, end):
+def test_a_run_resumes_after_a_crash(whole, tmp_path, evaluation, saved, end):
   with pytest.raises(KeyError, match='a bug'):
     fit(task_that(**{end: crash_at(evaluation)}), make_config(), tmp_path)
   assert final_metrics(tmp_path) is None
   assert {int(p.name) for p in (tmp_path / 'checkpoints').iterdir()} == saved
   fit(toy_task, make_config(), tmp_path)
-  assert_same_run(make_config(), whole, tmp_path)
+  assert_same_run(whole, tmp_path)
 
 
-def test_a_streamed_run_goes_on_after_a_crash(streamed, tmp_path):
+@pytest.mark.slow
+def test_a_streamed_run_resumes_after_a_crash(streamed, tmp_path):
   with pytest.raises(KeyError, match='a bug'):
     fit(task_that(crash_at(4)), make_config('streamed'), tmp_path)
   fit(toy_task, make_config('streamed'), tmp_path)
-  assert_same_run(make_config('streamed'), streamed, tmp_path)
+  assert_same_run(streamed, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')
 def test_a_damaged_checkpoint_costs_only_time(whole, tmp_path):
   with pytest.raises(KeyError):
@@ -181,7 +163,7 @@ def test_a_damaged_checkpoint_costs_only_time(whole, tmp_path):
   for path in (tmp_path / 'checkpoints' / '31' / 'state').rglob('d/*'):
     path.write_bytes(b'')
   fit(toy_task, make_config(), tmp_path)
-  assert_same_run(make_config(), whole, tmp_path)
+  assert_same_run(whole, tmp_path)
   gc.collect()  # What orbax left behind complains here, not in other tests.
 
 
@@ -202,13 +184,13 @@ def test_a_finished_run_whose_state_is_lost_says_so(whole, tmp_path, capsys):
   for lost in (f'{newest}/manifest.json is damaged', 'holds no checkpoint'):
     metrics = fit(toy_task, make_config(), workdir)
     assert metrics == final_metrics(whole)
-    said = capsys.readouterr().err
-    assert said.startswith('warning: ') and lost in said
+    err = capsys.readouterr().err
+    assert err.startswith('warning: ') and lost in err
     shutil.rmtree(workdir / 'checkpoints', ignore_errors=True)
 
 
 def test_a_changed_config_is_refused(whole):
-  with pytest.raises(ValueError, match='optimizer.lr: 0.1 there, 0.5 here'):
+  with pytest.raises(ValueError, match='optimizer.lr: 0.1 .* 0.5'):
     fit(toy_task, make_config(**{'optimizer.lr': 0.5}), whole)
 
 
@@ -218,7 +200,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     fit(toy_task, config, tmp_path)
   saved = {p.name for p in (tmp_path / 'checkpoints').iterdir()}
   assert saved == {'15'}, 'a diverged state was saved'
-  # Going on finds the same end: nothing is hidden by trying again.
+  # A resumed run fails at the same step: nothing is hidden.
   with pytest.raises(FloatingPointError, match='loss of step 22 is not finite'):
     fit(toy_task, config, tmp_path)
 
@@ -229,16 +211,6 @@ def test_the_steps_before_a_checkpoint_are_read_before_it(tmp_path, step):
     fit(toy_task, make_config(diverge_at=step), tmp_path)
   saved = {int(p.name) for p in (tmp_path / 'checkpoints').iterdir()}
   assert max(saved) < step
-
-
-def test_an_evaluator_may_wait_for_its_results(whole, tmp_path):
-  def make_evaluators(config, mesh):
-    test = toy_task.make_evaluators(config, mesh)['test']
-    return {'test': lambda params, model_state: test(params, model_state)()}
-
-  task = changed_task(make_evaluators=make_evaluators)
-  fit(task, make_config(), tmp_path)
-  assert rows_without_time(tmp_path) == rows_without_time(whole)
 
 
 def test_the_device_always_has_work_when_the_host_waits(tmp_path, monkeypatch):
@@ -255,11 +227,12 @@ def test_the_device_always_has_work_when_the_host_waits(tmp_path, monkeypatch):
   def wrap(module, name):
     monkeypatch.setattr(module, name, note(name, getattr(module, name)))
 
-  make_train_steps, make_snapshot = setup.make_train_steps, setup.make_snapshot
+  make_train_steps = assemble.make_train_steps
+  make_snapshot = setup.make_snapshot
   monkeypatch.setattr(
-    setup,
+    assemble,
     'make_train_steps',
-    lambda *a, **k: note('call', make_train_steps(*a, **k)),
+    lambda *a, **k: note('dispatch', make_train_steps(*a, **k)),
   )
   monkeypatch.setattr(
     setup, 'make_snapshot', lambda mesh: note('copy', make_snapshot(mesh))
@@ -274,18 +247,36 @@ def test_the_device_always_has_work_when_the_host_waits(tmp_path, monkeypatch):
   )
   fit(task, config, tmp_path)
   read = ['device_get', 'device_get', 'write']  # the loss, then a row
-  boundary = ['begin', 'copy', 'call', *read, 'save', 'finish', 'write']
+  boundary = ['begin', 'copy', 'dispatch', *read, 'save', 'finish', 'write']
   end = ['begin', *read, 'save', 'finish', 'write']
   # The initial state is read from the device that computed it.
-  assert events == ['device_get', 'call', *boundary * 3, *end]
+  assert events == ['device_get', 'dispatch', *boundary * 3, *end]
 
 
-def test_the_host_does_little_for_a_step(tmp_path, monkeypatch):
+def assert_nothing_compiled(workdir, since_epoch):
+  # Anything else is a warning too, and so an error in these tests.
+  counts = {
+    row['time/compilations']
+    for row in read_metrics(workdir)
+    if 'time/compilations' in row and row['epoch'] > since_epoch
+  }
+  assert len(counts) == 1
+
+
+def test_nothing_is_compiled_after_the_first_epoch(tmp_path):
+  config = make_config(epochs=3.0, checkpoint_every=1.0, steps_per_dispatch=2)
+  fit(toy_task, config, tmp_path)
+  assert_nothing_compiled(tmp_path, since_epoch=1.5)
+
+
+def test_a_looped_run_compiles_nothing_late_and_the_host_does_little(
+  tmp_path, monkeypatch
+):
   times = []
-  make_train_steps = setup.make_train_steps
+  make_train_steps = assemble.make_train_steps
 
   def make_timed(*args, **options):
-    train_steps = make_train_steps(*args, looped=True, **options)
+    train_steps = make_train_steps(*args, **options | {'looped': True})
 
     def timed(*args):
       times.append(time.thread_time())
@@ -293,39 +284,23 @@ def test_the_host_does_little_for_a_step(tmp_path, monkeypatch):
 
     return timed
 
-  monkeypatch.setattr(setup, 'make_train_steps', make_timed)
+  monkeypatch.setattr(assemble, 'make_train_steps', make_timed)
   config = make_config(
     steps_per_dispatch=32,
-    epochs=400.0,
+    epochs=160.0,
     log_every=64,
-    eval_every=0.0,
-    checkpoint_every=0.0,
+    eval_every=20.0,
+    checkpoint_every=20.0,
   )
   fit(toy_task, config, tmp_path)
+  assert_nothing_compiled(tmp_path, since_epoch=31.0)
   spent = np.diff(times)[10:] / 32
-  # benchmarks/host_loop.py measures 5 to 10 us; what compiles, or copies each
+  # benchmarks/host_loop.py measures 5 to 10 us. Compiling, or copying each
   # example, takes hundreds.
   assert np.median(spent) < 100e-6, f'{1e6 * np.median(spent):.0f} us a step'
 
 
-@pytest.mark.parametrize('looped', [False, True])
-def test_nothing_is_compiled_after_the_first_epoch(
-  looped, tmp_path, monkeypatch
-):
-  make_train_steps = functools.partial(setup.make_train_steps, looped=looped)
-  monkeypatch.setattr(setup, 'make_train_steps', make_train_steps)
-  config = make_config(epochs=3.0, checkpoint_every=1.0, steps_per_dispatch=2)
-  fit(toy_task, config, tmp_path)
-  # Anything else is a warning too, and so an error in these tests.
-  counts = {
-    row['time/compilations']
-    for row in read_metrics(tmp_path)
-    if 'time/compilations' in row and row['epoch'] > 1.5
-  }
-  assert len(counts) == 1
-
-
-def test_what_is_compiled_late_is_named(tmp_path):
+def test_a_late_compilation_is_named(tmp_path):
   late = iter([lambda: None] * 3 + [lambda: jax.jit(tardy)(0)] * 9)
 
   def tardy(x):
@@ -334,7 +309,7 @@ def test_what_is_compiled_late_is_named(tmp_path):
   def finish():
     next(late)()
 
-  with pytest.warns(RuntimeWarning, match=r'before step 30.*tardy'):
+  with pytest.warns(RuntimeWarning, match=r'tardy.*step 30'):
     fit(task_that(finish=finish), make_config(epochs=6.0), tmp_path)
 
 
@@ -343,32 +318,32 @@ def test_data_that_shrank_are_refused(tmp_path):
     fit(task_that(crash_at(3)), make_config(), tmp_path)
   fewer = {name: array[:99] for name, array in toy_task.arrays().items()}
   task = changed_task(train_data=lambda config: fewer)
-  with pytest.raises(ValueError, match='examples: 100 there, 99 here'):
+  with pytest.raises(ValueError, match='examples: 100 .* 99'):
     fit(task, make_config(), tmp_path)
 
 
 def test_evaluators_may_not_take_a_name(tmp_path):
   evaluators = {'train': lambda params, model_state: {}}
   task = changed_task(make_evaluators=lambda config, mesh: evaluators)
-  with pytest.raises(ValueError, match='train'):
+  with pytest.raises(ValueError, match=r"\['train'\]"):
     fit(task, make_config(), tmp_path)
   assert not list(tmp_path.iterdir()), 'a mistake left files behind'
 
 
 def test_a_hidden_copy_to_the_device_is_an_error(tmp_path, monkeypatch):
-  def host_feed(source, seed, plan, mesh, **options):
-    feed = resident_feed(source, seed, plan, mesh, **options)
+  def host_feed(*args, **options):
+    feed = resident_feed(*args, **options)
     return feed._replace(
-      blocks=lambda step: map(jax.device_get, feed.blocks(step))
+      chunks=lambda step: map(jax.device_get, feed.chunks(step))
     )
 
-  monkeypatch.setattr(setup, 'make_feed', host_feed)
+  monkeypatch.setattr(assemble, 'make_feed', host_feed)
   with pytest.raises(Exception, match='Disallowed host-to-device'):
     fit(toy_task, make_config(), tmp_path)
 
 
 @pytest.mark.devices
-def test_a_run_of_eight_devices_goes_on_with_one(tmp_path, monkeypatch):
+def test_a_run_of_eight_devices_resumes_on_one(tmp_path, monkeypatch):
   config = make_config()
   fit(toy_task, config, tmp_path / 'eight')
   with pytest.raises(KeyError):
@@ -383,7 +358,7 @@ def test_a_run_of_eight_devices_goes_on_with_one(tmp_path, monkeypatch):
 
 @pytest.mark.devices
 def test_a_batch_that_devices_cannot_share_is_refused(tmp_path):
-  with pytest.raises(ValueError, match='batch_size=12 .* devices .8.'):
+  with pytest.raises(ValueError, match=r'batch_size=12 .*\(8\)'):
     fit(toy_task, make_config(batch_size=12), tmp_path)
 
 
@@ -397,7 +372,7 @@ def test_a_finished_run_can_be_extended_and_keeps_its_result(whole, tmp_path):
   kept = [r for r in rows if r['step'] == 31 and 'test/accuracy' in r]
   assert [{**r, 'final': True} for r in kept] == ended
   # No shorter than it has become.
-  with pytest.raises(ValueError, match='config.epochs=2.0 are 12 steps'):
+  with pytest.raises(ValueError, match='config.epochs=2.0 .* 12 '):
     fit(
       toy_task,
       make_config(epochs=2.0, eval_every=3.0),
@@ -413,13 +388,13 @@ def test_rows_of_a_run_without_checkpoints_are_kept(whole, tmp_path, capfd):
   path = tmp_path / 'run' / 'metrics.jsonl'
   path.write_text(''.join(path.read_text().splitlines(keepends=True)[:-1]))
   fit(toy_task, make_config(), tmp_path / 'run')
-  assert 'rows of metrics up to step 31' in capfd.readouterr().err
+  assert 'step 31' in capfd.readouterr().err
   old = (tmp_path / 'run' / 'metrics.jsonl.old').read_text().splitlines()
   assert [json.loads(line) for line in old] == rows[:-1]
-  assert_same_run(make_config(), whole, tmp_path / 'run')
+  assert_same_run(whole, tmp_path / 'run')
 
 
 def test_rows_without_a_config_belong_to_nobody(whole, tmp_path):
   shutil.copy(whole / 'metrics.jsonl', tmp_path)
-  with pytest.raises(ValueError, match='metrics.jsonl and no config.json'):
+  with pytest.raises(ValueError, match=r'metrics.jsonl .*config.json'):
     fit(toy_task, make_config(seed=9), tmp_path)

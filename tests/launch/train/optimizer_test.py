@@ -9,13 +9,14 @@ import optax
 import pytest
 
 from launch.mesh import make_mesh
+from launch.train.feeds import Feed
 from launch.train.optimizer import make_optimizer, make_schedule
 from launch.train.schedule import StepSchedule
 from launch.train.state import TrainState
 from launch.train.step import make_train_steps
 from tests.launch.toy_config import get_config
 
-PLAN = StepSchedule(10, 100, 10, 1)  # 100 steps
+SCHEDULE = StepSchedule(10, 100, 10, 1)  # 100 steps
 RNG = np.random.default_rng(0)
 
 
@@ -34,14 +35,18 @@ def optimizer_config(adam=False, **fields):
 
 
 def run(config):
-  schedule = make_schedule(config, PLAN)
+  schedule = make_schedule(config, SCHEDULE)
   optimizer = make_optimizer(config, schedule)
-  params = PARAMS
-  state = optimizer.init(params)
-  for grads in GRADS:
-    updates, state = optimizer.update(grads, state, params, applied=True)
-    params = optax.apply_updates(params, updates)
-  return cast(dict[str, np.ndarray], params)
+
+  @jax.jit
+  def train(params):
+    state = optimizer.init(params)
+    for grads in GRADS:
+      updates, state = optimizer.update(grads, state, params, applied=True)
+      params = optax.apply_updates(params, updates)
+    return params
+
+  return cast(dict[str, np.ndarray], train(PARAMS))
 
 
 def torch_sgd(config, p, grads):
@@ -51,7 +56,7 @@ def torch_sgd(config, p, grads):
   for step, g in enumerate(grads):
     lr = config.lr
     if config.schedule == 'cosine':
-      lr = config.lr * (1 + np.cos(np.pi * step / PLAN.total_steps)) / 2
+      lr = config.lr * (1 + np.cos(np.pi * step / SCHEDULE.total_steps)) / 2
     g = g + config.weight_decay * p
     if config.momentum:
       buffer = g if buffer is None else config.momentum * buffer + g
@@ -95,8 +100,8 @@ def test_adam_is_that_of_torch():
 
 
 def test_cosine_goes_from_lr_to_zero_without_restarts():
-  schedule = make_schedule(optimizer_config(lr=0.4), PLAN)
-  rates = np.array([schedule(s) for s in range(101)])
+  schedule = make_schedule(optimizer_config(lr=0.4), SCHEDULE)
+  rates = np.array(schedule(np.arange(101)))
   np.testing.assert_allclose(rates[[0, 50, 100]], [0.4, 0.2, 0], atol=1e-7)
   assert (np.diff(rates) < 0).all(), 'the rate must fall at every step'
 
@@ -104,7 +109,7 @@ def test_cosine_goes_from_lr_to_zero_without_restarts():
 @pytest.mark.parametrize('warmup_epochs', [0.1, 2.0])
 def test_warmup_climbs_to_lr_and_the_cosine_takes_the_rest(warmup_epochs):
   config = optimizer_config(lr=0.4, warmup_epochs=warmup_epochs)
-  rates = np.array([make_schedule(config, PLAN)(s) for s in range(101)])
+  rates = np.array(make_schedule(config, SCHEDULE)(np.arange(101)))
   warmup = round(warmup_epochs * 10)
   np.testing.assert_allclose(
     rates[:warmup], 0.4 * np.arange(1, warmup + 1) / warmup, rtol=1e-5
@@ -116,7 +121,7 @@ def test_warmup_climbs_to_lr_and_the_cosine_takes_the_rest(warmup_epochs):
 @pytest.mark.parametrize('adam', [False, True])
 def test_what_is_not_applied_changes_no_moment(adam):
   config = optimizer_config(adam=adam)
-  optimizer: Any = make_optimizer(config, make_schedule(config, PLAN))
+  optimizer: Any = make_optimizer(config, make_schedule(config, SCHEDULE))
   _, state = optimizer.update(
     GRADS[0], optimizer.init(PARAMS), PARAMS, applied=jnp.array(True)
   )
@@ -130,7 +135,7 @@ def test_what_is_not_applied_changes_no_moment(adam):
 @pytest.mark.parametrize('adam', [False, True])
 def test_what_is_donated_is_not_copied(adam):
   config = optimizer_config(adam=adam)
-  schedule = make_schedule(config, PLAN)
+  schedule = make_schedule(config, SCHEDULE)
   optimizer = make_optimizer(config, schedule)
   mesh = make_mesh()
 
@@ -141,10 +146,10 @@ def test_what_is_donated_is_not_copied(adam):
       x = jnp.tanh(x @ w)
     return jnp.sum(x), (model_state, {})
 
-  def select(data, item):
-    del data
-    return item
+  def chunks(step):
+    raise AssertionError(f'the chunks from step {step} on are not needed')
 
+  feed = Feed(SCHEDULE, {}, lambda data, item: item, chunks)
   params = {f'w{i}': jnp.zeros((96, 96)) for i in range(3)}
   state = TrainState(
     step=jnp.int32(0),
@@ -154,10 +159,10 @@ def test_what_is_donated_is_not_copied(adam):
     model_state={},
   )
   program: Any = make_train_steps(
-    loss, optimizer, schedule, select, mesh, looped=True
+    loss, optimizer, schedule, feed, mesh, looped=True
   )
-  block = {'x': jnp.zeros((1, 8, 96))}
-  text = program.lower(state, {}, block, jax.random.key(0)).compile().as_text()
+  chunk = {'x': jnp.zeros((1, 8, 96))}
+  text = program.lower(state, {}, chunk, jax.random.key(0)).compile().as_text()
   assert ' = f32[96,96]{1,0} copy(' not in text, (
     'a parameter or a moment is copied in every step before it is overwritten'
   )

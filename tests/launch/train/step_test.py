@@ -1,3 +1,4 @@
+import functools
 import re
 from typing import Any
 
@@ -8,62 +9,49 @@ import pytest
 
 from launch.mesh import make_mesh
 from launch.train import step
-from launch.train.feeds import resident_feed
-from launch.train.optimizer import make_optimizer, make_schedule
-from launch.train.schedule import StepSchedule
-from launch.train.state import (
-  abstract_state,
-  initial_state,
-  make_init,
-  make_keys,
-)
-from launch.train.step import make_train_steps
+from launch.train.assemble import assemble, build_feed
+from launch.train.state import make_keys
 from tests.launch import toy_task
-from tests.launch.toy_config import get_config
+from tests.launch.toy_config import get_config, make_config
+from tests.launch.toy_task import changed_task
 
 
-def parts(steps_per_dispatch, mesh=None, loss=None, looped=None, max_skipped=0):
-  config = get_config()
-  mesh = mesh or make_mesh()
-  # 32 steps: eight at a time leave no rest to compile.
-  plan = StepSchedule(5.12, toy_task.EXAMPLES, 16, steps_per_dispatch)
-  feed = resident_feed(toy_task.arrays(), config.seed, plan, mesh)
-  schedule = make_schedule(config.optimizer, plan)
-  optimizer = make_optimizer(config.optimizer, schedule)
-  init_key, key = make_keys(config.seed, mesh)
-  program = make_init(toy_task, config, optimizer)
-
-  def init(key):
-    return initial_state(program, key, mesh)
-
-  loss = loss or toy_task.make_loss(config, mesh)
-  train_steps = make_train_steps(
-    loss,
-    optimizer,
-    schedule,
-    feed.select,
-    mesh,
-    max_skipped=max_skipped,
-    looped=looped,
+@functools.cache
+def make_training(steps_per_dispatch, *, devices=None, loss=None, **options):
+  """The toy task's training of 32 steps; compiled once for all tests."""
+  config = make_config(
+    epochs=5.12,
+    steps_per_dispatch=steps_per_dispatch,
+    max_skipped_steps=options.pop('max_skipped', 0),
   )
-  return init, init_key, train_steps, feed, key
+  mesh = make_mesh(jax.devices()[:devices])
+  task = toy_task
+  if loss is not None:
+    task = changed_task(make_loss=lambda config, mesh: loss)
+  feed = build_feed(config, toy_task.arrays(), mesh)
+  return assemble(task, config, feed, mesh, **options)
 
 
-def train(steps_per_dispatch, mesh=None, looped=None):
-  parts_ = parts(steps_per_dispatch, mesh, looped=looped)
-  init, init_key, train_steps, feed, key = parts_
-  state, losses = init(init_key), []
-  for block in feed.blocks(0):
-    state, metrics = train_steps(state, feed.data, block, key)
+def first_chunk(training, state):
+  chunk = next(training.feed.chunks(0))
+  return training.train_steps(state, training.feed.data, chunk, training.key)
+
+
+def train(training):
+  state, losses = training.initial_state(), []
+  for chunk in training.feed.chunks(0):
+    state, metrics = training.train_steps(
+      state, training.feed.data, chunk, training.key
+    )
     # Blocked here: queued collectives deadlock on few cores.
     losses.append(jax.device_get(metrics)['loss'])
   return jax.device_get(state), np.concatenate(losses)
 
 
 @pytest.mark.parametrize('looped', [False, True])
-def test_the_steps_of_a_call_do_not_matter(looped):
-  one, losses_one = train(1, looped=False)
-  eight, losses_eight = train(8, looped=looped)
+def test_the_size_of_a_chunk_does_not_matter(looped):
+  one, losses_one = train(make_training(4, looped=False))
+  eight, losses_eight = train(make_training(8, looped=looped))
   np.testing.assert_allclose(losses_one, losses_eight, rtol=1e-5)
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
@@ -76,36 +64,31 @@ def test_the_steps_of_a_call_do_not_matter(looped):
 
 @pytest.mark.parametrize('looped', [False, True])
 def test_the_old_state_is_donated(looped):
-  init, init_key, train_steps, feed, key = parts(4, looped=looped)
-  old = init(init_key)
-  new, _ = train_steps(old, feed.data, next(feed.blocks(0)), key)
+  training = make_training(4, looped=looped)
+  old = training.initial_state()
+  new, _ = first_chunk(training, old)
   alive = [x for x in jax.tree.leaves(old) if not x.is_deleted()]
   assert not alive, f'{len(alive)} arrays of the old state use memory'
-  assert not any(x.is_deleted() for x in jax.tree.leaves((new, feed.data)))
-
-
-def compiled_text(looped, monkeypatch):
-  """The compiled program of one call, and the state that it takes."""
-  monkeypatch.setattr(step, '_one_by_one', lambda train_step: train_step)
-  init, init_key, train_steps, feed, key = parts(4, looped=looped)
-  state, block = init(init_key), next(feed.blocks(0))
-  program: Any = train_steps
-  lowered = program.lower(state, feed.data, block if looped else block[0], key)
-  return lowered.compile().as_text(), state
+  assert not any(
+    x.is_deleted() for x in jax.tree.leaves((new, training.feed.data))
+  )
 
 
 @pytest.mark.parametrize('looped', [False, True])
-def test_every_array_of_the_state_is_updated_in_place(looped, monkeypatch):
-  text, state = compiled_text(looped, monkeypatch)
+def test_the_state_is_updated_in_place_and_the_host_never_asked(
+  looped, monkeypatch
+):
+  monkeypatch.setattr(step, '_step_by_step', lambda train_step: train_step)
+  training = make_training.__wrapped__(4, looped=looped)
+  state, chunk = training.initial_state(), next(training.feed.chunks(0))
+  program: Any = training.train_steps
+  chunk = chunk if looped else chunk[0]
+  lowered = program.lower(state, training.feed.data, chunk, training.key)
+  text = lowered.compile().as_text()
   (line,) = (x for x in text.splitlines() if 'input_output_alias' in x)
   aliases = line.partition('input_output_alias=')[2].partition('entry')[0]
   donated = {int(x) for x in re.findall(r'\((\d+), \{\}', aliases)}
   assert donated == set(range(len(jax.tree.leaves(state))))
-
-
-@pytest.mark.parametrize('looped', [False, True])
-def test_the_steps_never_ask_the_host(looped, monkeypatch):
-  text, _ = compiled_text(looped, monkeypatch)
   asking = r'\b(infeed|outfeed|send|recv|send-done|recv-done)\('
   assert not re.findall(asking, text)
   calls = set(re.findall(r'custom_call_target="([^"]+)"', text))
@@ -113,8 +96,8 @@ def test_the_steps_never_ask_the_host(looped, monkeypatch):
 
 
 def test_metrics_come_stacked_with_the_learning_rate():
-  init, init_key, train_steps, feed, key = parts(4)
-  _, metrics = train_steps(init(init_key), feed.data, next(feed.blocks(0)), key)
+  training = make_training(4, looped=False)
+  _, metrics = first_chunk(training, training.initial_state())
   assert metrics.keys() == {'loss', 'accuracy', 'learning_rate', 'bad'}
   assert {x.shape for x in metrics.values()} == {(4,)}
   np.testing.assert_allclose(
@@ -144,42 +127,45 @@ def spoil_value(value, params, bad):
   return value + jnp.where(bad, jnp.inf, 0.0)
 
 
-@pytest.mark.parametrize('value', [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
-@pytest.mark.parametrize('shape', [(), (5,), (300, 70), (3, 3, 4, 8), (1, 1)])
-def test_one_element_that_is_not_finite_is_found(shape, dtype, value):
-  good = jax.random.normal(jax.random.key(0), shape, dtype)
-  size = good.size
-  places = np.unique([0, size // 3, size // 2, size - 1])
-  bad = [good.ravel().at[i].set(value).reshape(shape) for i in places]
-  found = jax.jit(step._finite)([good, *bad, jnp.zeros((3, 0))])
-  assert found.tolist() == [True, *[False] * len(bad), True]
+def test_one_element_that_is_not_finite_is_found(dtype):
+  rng, arrays, expected = np.random.default_rng(0), [], []
+  for shape in (), (5,), (300, 70), (3, 3, 4, 8), (1, 1), (3, 0):
+    good = rng.normal(size=shape).astype(jnp.dtype(dtype))
+    arrays.append(good)
+    expected.append(True)
+    positions = {0, good.size // 3, good.size - 1} if good.size else ()
+    for value in np.nan, np.inf, -np.inf:
+      for position in positions:
+        bad = good.copy()
+        bad.reshape(-1)[position] = value
+        arrays.append(bad)
+        expected.append(False)
+  assert jax.jit(step._finite)(arrays).tolist() == expected
 
 
-@pytest.mark.parametrize('looped', [False, True])
 @pytest.mark.parametrize(
-  'spoil, named', [(spoil_gradient, 2), (spoil_value, 0)]
+  'looped, spoil, named',
+  [(True, spoil_gradient, 2), (False, spoil_value, 0)],
 )
-def test_what_is_not_finite_is_named_and_stops_all_updates(
+def test_a_value_that_is_not_finite_is_named_and_stops_all_updates(
   looped, spoil, named
 ):
-  loss = spoiled_at([2], spoil)
-  init, init_key, train_steps, feed, key = parts(4, loss=loss, looped=looped)
-  blocks, states = feed.blocks(0), []
-  state = init(init_key)
-  names = step.values_of(state.params)
+  training = make_training(4, loss=spoiled_at([2], spoil), looped=looped)
+  data, chunks = training.feed.data, training.feed.chunks(0)
+  state = training.initial_state()
+  names = step.checked_values(state.params)
   assert names[2] == 'the gradient of w2'
-  for _ in range(2):
-    state, metrics = train_steps(state, feed.data, next(blocks), key)
-    states.append(jax.device_get(state))
-    if len(states) == 1:
-      assert metrics['bad'].tolist()[:3] == [-1, -1, named]
-  # Two good steps and no more, whatever was queued.
-  one_by_one = parts(1, loss=loss, looped=looped)
-  init, init_key, train_steps, feed, key = one_by_one
-  good, blocks = init(init_key), feed.blocks(0)
-  for _ in range(2):
-    good, _ = train_steps(good, feed.data, next(blocks), key)
+  first, second = next(chunks), next(chunks)
+  # Only the two good steps before.
+  good, _ = training.train_steps(
+    training.initial_state(), data, first[:2], training.key
+  )
+  state, metrics = training.train_steps(state, data, first, training.key)
+  assert metrics['bad'].tolist()[:3] == [-1, -1, named]
+  states = [jax.device_get(state)]
+  state, _ = training.train_steps(state, data, second, training.key)
+  states.append(jax.device_get(state))
   for state in states:
     jax.tree.map(
       np.testing.assert_array_equal,
@@ -189,8 +175,8 @@ def test_what_is_not_finite_is_named_and_stops_all_updates(
   assert (states[1].step, states[1].skipped) == (8, 6)
 
 
-def test_bad_steps_that_are_allowed_are_left_out_and_training_goes_on():
-  # The toy's own count stands still when a step is left out, so the very same
+def test_bad_steps_that_are_allowed_are_skipped():
+  # The toy's own count does not change when a step is skipped, so the same
   # count comes again: one bad step after two good ones would never end.
   toy = toy_task.make_loss(get_config(), make_mesh())
 
@@ -198,25 +184,28 @@ def test_bad_steps_that_are_allowed_are_left_out_and_training_goes_on():
     value, rest = toy(params, model_state, batch, key)
     return value + jnp.where(batch['x'][0, 0] > 0.5, jnp.nan, 0.0), rest
 
-  init, init_key, train_steps, feed, key = parts(
-    8, loss=loss, looped=True, max_skipped=8
-  )
-  state, bad = init(init_key), []
-  for block in feed.blocks(0):
-    state, metrics = train_steps(state, feed.data, block, key)
+  training = make_training(8, loss=loss, looped=False, max_skipped=8)
+  state, bad = training.initial_state(), []
+  for chunk in training.feed.chunks(0):
+    state, metrics = training.train_steps(
+      state, training.feed.data, chunk, training.key
+    )
     bad += metrics['bad'].tolist()
-  left_out = sum(which == 0 for which in bad)
-  assert 0 < left_out < 32 and set(bad) == {-1, 0}
-  assert int(state.model_state['steps']) == 32 - left_out
+  skipped = sum(index == 0 for index in bad)
+  assert 0 < skipped < 32 and set(bad) == {-1, 0}
+  assert int(state.model_state['steps']) == 32 - skipped
   assert all(np.isfinite(x).all() for x in jax.tree.leaves(state))
 
 
 def test_keys_differ_between_steps_and_from_the_initialisation():
-  init_key, key = make_keys(0, make_mesh())
-  drawn = [init_key, *jax.random.split(init_key, 4), key]
-  drawn += [jax.random.fold_in(key, step) for step in range(4)]
-  data = {tuple(jax.random.key_data(k).tolist()) for k in drawn}
-  assert len(data) == len(drawn), 'two of them would draw the same numbers'
+  @jax.jit
+  def used(init_key, key):
+    keys = [init_key, *jax.random.split(init_key, 4), key]
+    keys += [jax.random.fold_in(key, step) for step in range(4)]
+    return [jax.random.key_data(key) for key in keys]
+
+  keys = [tuple(key.tolist()) for key in used(*make_keys(0, make_mesh()))]
+  assert len(set(keys)) == len(keys), 'two of them draw the same numbers'
 
 
 def test_a_metric_may_not_take_the_name_of_the_loss():
@@ -225,29 +214,26 @@ def test_a_metric_may_not_take_the_name_of_the_loss():
     value = params['w1'].sum()
     return value, (model_state, {'loss': value})
 
-  init, init_key, train_steps, feed, key = parts(4, loss=loss)
-  with pytest.raises(ValueError, match='loss'):
-    train_steps(init(init_key), feed.data, next(feed.blocks(0)), key)
+  training = make_training(4, loss=loss)
+  with pytest.raises(ValueError, match=r"\['loss'\]"):
+    first_chunk(training, training.initial_state())
 
 
-def test_the_abstract_state_is_what_init_makes():
-  config, mesh = get_config(), make_mesh()
-  schedule = make_schedule(config.optimizer, StepSchedule(1.0, 100, 16, 4))
-  init = make_init(toy_task, config, make_optimizer(config.optimizer, schedule))
-  key, _ = make_keys(0, mesh)
-  state = initial_state(init, key, mesh)
-  abstract = abstract_state(init, key, mesh)
-  for made, said in zip(
-    jax.tree.leaves(state), jax.tree.leaves(abstract), strict=True
+def test_the_abstract_state_is_that_of_init():
+  training = make_training(4, looped=False)
+  for leaf, abstract in zip(
+    jax.tree.leaves(training.initial_state()),
+    jax.tree.leaves(training.abstract_state()),
+    strict=True,
   ):
-    assert (made.shape, made.dtype) == (said.shape, said.dtype)
-    assert made.sharding == said.sharding
+    assert (leaf.shape, leaf.dtype) == (abstract.shape, abstract.dtype)
+    assert leaf.sharding == abstract.sharding
 
 
 @pytest.mark.devices
 def test_eight_devices_give_the_losses_of_one():
-  one, losses_one = train(4, make_mesh(jax.devices()[:1]))
-  eight, losses_eight = train(4, make_mesh(jax.devices()[:8]))
+  one, losses_one = train(make_training(4, devices=1))
+  eight, losses_eight = train(make_training(4, devices=8))
   np.testing.assert_allclose(losses_one, losses_eight, rtol=1e-5, atol=1e-5)
   np.testing.assert_allclose(
     one.params['w1'], eight.params['w1'], rtol=1e-4, atol=1e-5

@@ -7,8 +7,9 @@ from absl import flags
 from absl.testing import flagsaver
 
 from launch.cli import CONFIG
-from launch.config import config_fingerprint, config_json
+from launch.config import config_json
 from launch.workdir import config_file
+from launch.workdir.identity import config_fingerprint
 from tests.configs_test import FOLDER, NAMES, module
 from tests.launch.toy_config import get_config
 

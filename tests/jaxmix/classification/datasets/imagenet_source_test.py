@@ -143,7 +143,7 @@ def test_a_damaged_image_names_its_record(block, damage):
     ValueError,
     match=r"record 17 of .*imagenet2012-train\.\S+ \(example 17 of 'train'\)",
   ):
-    list(streamed_feed(broken, 0, plan, make_mesh()).blocks(0))
+    list(streamed_feed(broken, 0, plan, make_mesh()).chunks(0))
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def test_neither_workers_nor_a_resume_change_a_pixel(block):
   def stream(workers, step):
     source = open_split(block(workers=workers), 'train', seed=3, flip=True)
     batches = []
-    for b in streamed_feed(source, 3, plan, mesh).blocks(step):
+    for b in streamed_feed(source, 3, plan, mesh).chunks(step):
       b = jax.device_get(b)
       batches += [
         dict(zip(b, x, strict=True)) for x in zip(*b.values(), strict=True)
