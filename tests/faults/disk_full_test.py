@@ -162,7 +162,7 @@ def test_tensorboard_on_a_full_disk_does_not_stop_the_run(whole, tmp_path):
     trainer.assert_same_run(workdir, whole)
 
 
-# fsync: from the seventh call on; the first six are of config.json, metrics.jsonl
+# fsync: from the seventh call on; the others are of config.json, metrics.jsonl
 # and env.json.
 # mkdir: every call, because only the folder of a save is created.
 INJECTED = [

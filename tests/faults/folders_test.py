@@ -18,7 +18,7 @@ SECONDS = 20  # until the error, including the imports
 
 
 def some(cases, few):
-  """Returns all cases with FAULTS=full, otherwise those at the indices `few`."""
+  """Returns all cases with FAULTS=full, and otherwise those at `few`."""
   return cases if trainer.FULL else [cases[i] for i in few]
 
 

@@ -281,7 +281,7 @@ def main() -> None:
     'faults': dict(sorted(soak.done.items())),
     'step': step,
     'state_sha256': state.hexdigest(),
-    'goodput': round(soak.total / (soak.total + soak.redone), 4),
+    'goodput': round(soak.total / (soak.total + soak.repeated), 4),
     'without_faults': [middle(grown[:half]), middle(grown[half:])],
     'lost_in_tensorstore': round(lost, 2),
     'with_faults': [
