@@ -20,7 +20,7 @@ def arguments(argv, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
   'flag, name',
   [
-    ('--config.optimizer.lrr=1', 'optimizer.lrr'),
+    ('--config.optimizer.lrr=1', "'lrr'"),
     ('--config.to_dict.__globals__=1', 'to_dict.__globals__'),
     ('--config.batch_size=many', 'batch_size'),
     ('--peer_timeout=0', 'peer_timeout'),

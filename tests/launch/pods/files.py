@@ -8,8 +8,8 @@ from launch.shell.exit_codes import ExitCode
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 PODS = ROOT / 'launch' / 'pods'
-# Exit codes after which a restart resumes the run: a peer failed, it was killed,
-# or it was stopped and has saved. After the others it would fail again.
+# Exit codes after which a restart resumes the run: a peer failed, or it was
+# killed, or it was stopped and has saved. After the others it would fail again.
 RESTART = (6, 137, 143)
 NO_RESTART = sorted({int(code) for code in ExitCode} - set(RESTART) | {130})
 FLAGS = ('--config=c.py:smoke', '--config.mix.weights=(3, 1)', '--workdir=w')

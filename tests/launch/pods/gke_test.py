@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from launch.shell.exit_codes import ExitCode
-from tests.launch.pods.files import RESTART, PODS, documented
+from tests.launch.pods.files import PODS, RESTART, documented
 
 
 def filled(name, **chosen):
@@ -89,9 +89,9 @@ JOB = Fields(
     'template': Fields({'spec': POD}),
   }
 )
-# The fields of a JobSet that we use, as kubernetes-sigs/jobset defines v1alpha2:
-# the CRD of its commit 01078527, and the Go types of the newer 0336a8fd (0.11 or
-# later), which only allow more. A field that is missing here is an error.
+# The fields of a JobSet that we use, as kubernetes-sigs/jobset defines them in
+# v1alpha2: the CRD of its commit 01078527, and the Go types of the newer commit
+# 0336a8fd (0.11 or later), which only allow more. Any other field is an error.
 JOBSET = Fields(
   {
     'apiVersion': {'jobset.x-k8s.io/v1alpha2'},
@@ -256,7 +256,7 @@ def test_all_pods_restart_together_and_only_where_that_helps():
   assert not set(values) & {*RESTART, 129}, 'a run that can resume would end'
   codes = {int(code) for code in ExitCode} - set(RESTART)
   assert codes <= set(values), 'it would fail again'
-  # A policy of exit codes needs the first two, and the third informs the JobSet.
+  # A policy of exit codes needs these two; the failure informs the JobSet.
   assert job['template']['spec']['restartPolicy'] == 'Never'
   assert job['backoffLimit'] == 0, 'a single pod would be restarted'
   (failure,) = made['spec']['failurePolicy']['rules']

@@ -17,7 +17,7 @@ import time
 import pytest
 
 from tests.faults import processes, trainer
-from tests.launch.pods.files import RESTART, FLAGS, NO_RESTART, PODS
+from tests.launch.pods.files import FLAGS, NO_RESTART, PODS, RESTART
 from tests.launch.sweep.slurm_test import children
 
 

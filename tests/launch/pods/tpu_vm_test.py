@@ -8,7 +8,7 @@ import tarfile
 import pytest
 
 from tests.faults import trainer
-from tests.launch.pods.files import RESTART, FLAGS, NO_RESTART, PODS
+from tests.launch.pods.files import FLAGS, NO_RESTART, PODS, RESTART
 
 # Prints the states of the slice from a file, one per call and the last one
 # repeatedly; ends the n-th training with the n-th code.
@@ -144,10 +144,10 @@ def test_a_slice_that_is_lost_during_installation_is_requested_again(tpu):
   )
 
 
-@pytest.mark.parametrize('code', [*RESTART, 129])
-def test_a_run_that_can_resume_is_restarted(tpu, code):
-  done, calls = tpu('run', *FLAGS, codes=f'{code} 0')
-  assert done.code == 0 and actions_of(calls) == 2 * START
+def test_a_run_that_can_resume_is_restarted(tpu):
+  codes = [*RESTART, 129]
+  done, calls = tpu('run', *FLAGS, codes=' '.join(map(str, [*codes, 0])))
+  assert done.code == 0 and actions_of(calls) == (len(codes) + 1) * START
 
 
 @pytest.mark.parametrize('code', NO_RESTART)

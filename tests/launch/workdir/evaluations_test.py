@@ -12,7 +12,7 @@ from launch.workdir.evaluations import (
   read_evaluations,
   with_evaluations,
 )
-from tests.launch.report.main_test import write_run
+from tests.launch.report.cli_test import write_run
 
 OWN = {'fgsm': {'epsilon': 0.5, 'batch_size': 8, 'norms': [1, 2]}}
 

@@ -1,4 +1,5 @@
 import json
+from typing import Any
 
 import pytest
 
@@ -59,6 +60,8 @@ def test_tensorboard_gets_the_same_numbers(tmp_path):
   pytest.importorskip('tensorboardX')
   from tensorboardX.proto import event_pb2
 
+  event_type: Any = getattr(event_pb2, 'Event')  # noqa: B009
+
   writer = MetricWriter(tmp_path, 0, tensorboard=True)
   writer.write(4, 0.4, {'test/accuracy': 0.25})
   writer.close()
@@ -66,7 +69,7 @@ def test_tensorboard_gets_the_same_numbers(tmp_path):
   content, events = path.read_bytes(), []
   while content:  # length, its checksum, event, its checksum
     size = int.from_bytes(content[:8], 'little')
-    events.append(event_pb2.Event.FromString(content[12 : 12 + size]))
+    events.append(event_type.FromString(content[12 : 12 + size]))
     content = content[16 + size :]
   (event,) = [event for event in events if event.summary.value]
   (value,) = event.summary.value
