@@ -10,7 +10,7 @@ import tempfile
 from typing import NamedTuple
 
 # Names the file descriptor of the memory to a trainer that has a watchdog.
-_VARIABLE = 'LAUNCH_PULSE'
+_VARIABLE = 'LAUNCH_PROGRESS_FD'
 _FORMAT = struct.Struct('<qq?')
 
 
