@@ -1,4 +1,4 @@
-"""The command line: its flags, and how a program of this package ends."""
+"""Command line: the flags, and the exit of a program of this package."""
 
 import contextlib
 import os
@@ -18,7 +18,7 @@ from launch.config import Config, check_config, flatten
 from launch.mesh import expects_cpu
 from launch.processes import cluster
 from launch.processes.shared_progress import has_watchdog
-from launch.processes.watchdog import supervise, watched
+from launch.processes.watchdog import dump_stacks_on_abort, supervise
 from launch.shell.console import flush_streams, log_line
 from launch.shell.exit_codes import EXPECTED, ExitCode, report_error
 from launch.shell.malloc import keep_freed_memory
@@ -30,76 +30,76 @@ from launch.workdir import config_file
 
 CONFIG = config_flags.DEFINE_config_file(
   'config',
-  help_string='FILE.py[:ARG] with get_config(ARG), or a config.json of a run.',
+  help_string='FILE.py[:ARG] with get_config(ARG), or a config.json.',
 )
 WORKDIR = flags.DEFINE_string(
   'workdir',
   None,
-  'Folder of the run: results, and what it goes on from.',
+  'Folder of the run: its results, and the checkpoints it resumes from.',
   required=True,
 )
 CACHE = flags.DEFINE_string(
   'compilation_cache',
   os.environ.get('JAX_COMPILATION_CACHE_DIR', '~/.cache/jaxmix/xla'),
-  'Folder of compiled programs; empty to keep none.',
+  'Folder of the compilation cache; empty to disable it.',
 )
 COORDINATOR = flags.DEFINE_string(
   'coordinator',
   None,
-  'HOST:PORT of process 0, where no cluster says so (docs/pods.md).',
+  'HOST:PORT of process 0, if the cluster is not detected (docs/pods.md).',
 )
 PROCESS_ID = flags.DEFINE_integer(
-  'process_id', None, 'Which process this is, from 0; with --coordinator.'
+  'process_id', None, 'Rank of this process, from 0; with --coordinator.'
 )
 NUM_PROCESSES = flags.DEFINE_integer(
-  'num_processes', None, 'How many processes train; with --coordinator.'
+  'num_processes', None, 'Number of processes; with --coordinator.'
 )
 CLUSTER = (COORDINATOR, PROCESS_ID, NUM_PROCESSES)
 PEER_TIMEOUT = flags.DEFINE_float(
   'peer_timeout',
   300.0,
-  'Seconds after which a process that is silent, or behind others, is lost.',
+  'Seconds after which a process that is silent, or behind others, has failed.',
   lower_bound=1.0,
   upper_bound=1e6,
 )
 ALLOWED = flags.DEFINE_list(
   'allow_resume_change',
   [],
-  'Fields such as epochs,optimizer.lr that may differ in a run that goes on.',
+  'Fields, such as epochs,optimizer.lr, that may change when a run resumes.',
 )
-DEBUG = flags.DEFINE_bool('debug', False, 'Show where an error came from.')
+DEBUG = flags.DEFINE_bool('debug', False, 'Print the traceback of an error.')
 flags.mark_flag_as_required('config')
 
 
 def train(argv: Sequence[str]) -> None:
-  """Trains what the flags say."""
+  """Trains the run that the flags describe."""
   refuse_arguments(argv)
   workdir = open_workdir()
   check_config(CONFIG.value)
-  member = cluster.find(
+  process = cluster.process_info(
     COORDINATOR.value,
     PROCESS_ID.value,
     NUM_PROCESSES.value,
     PEER_TIMEOUT.value,
   )
-  if member and not has_watchdog():
-    sys.exit(supervise(member, workdir, PEER_TIMEOUT.value))
-  with contextlib.ExitStack() as leaving:
-    if member:
-      leaving.enter_context(watched(member, workdir))
-      leaving.enter_context(cluster.joined(member, PEER_TIMEOUT.value))
+  if process and not has_watchdog():
+    sys.exit(supervise(process, workdir, PEER_TIMEOUT.value))
+  with contextlib.ExitStack() as closing:
+    if process:
+      closing.enter_context(dump_stacks_on_abort(process, workdir))
+      closing.enter_context(cluster.joined(process, PEER_TIMEOUT.value))
     task = load_task(CONFIG.value.task)
     metrics = fit(
       task, CONFIG.value, workdir, allow_resume_change=ALLOWED.value
     )
-    if member:  # It leaves together with the others.
-      leaving.enter_context(stop_requests()).ignore()
-  if not member or not member.rank:
+    if process:  # It shuts down together with the others.
+      closing.enter_context(stop_requests()).ignore()
+  if not process or not process.rank:
     log_line(show_metrics(metrics), sys.stdout)
 
 
 def refuse_arguments(argv: Sequence[str]) -> None:
-  """Raises ValueError if there are arguments that are no flags."""
+  """Raises ValueError for an argument that is not a flag."""
   if argv[1:]:
     raise ValueError(
       f'unknown argument {argv[1]!r}: flags begin with --, and a variant of '
@@ -111,20 +111,20 @@ def _refuse_cluster() -> None:
   for flag in CLUSTER:
     if flag.value is not None:
       raise ValueError(
-        f'--{flag.name}={flag.value}: only launch.main is one of several '
-        'processes that do one thing; leave it out'
+        f'--{flag.name}={flag.value} is a flag of launch.main: this command '
+        'runs in one process; omit the flag'
       )
 
 
 def open_workdir() -> pathlib.Path:
-  """Returns the folder that --workdir names; it need not be there yet.
+  """Returns the folder that --workdir names; it need not exist yet.
 
   Raises:
-    ValueError: it cannot be a folder.
+    ValueError: the path is empty, or part of it is not a folder.
   """
-  # Path('') would be the folder that people happen to be in.
+  # Path('') would be the current folder.
   if not WORKDIR.value.strip():
-    raise ValueError('--workdir is empty: name the folder of the run')
+    raise ValueError('--workdir is empty: give the folder of the run')
   workdir = pathlib.Path(WORKDIR.value)
   try:
     for path in (workdir, *workdir.parents):
@@ -135,22 +135,22 @@ def open_workdir() -> pathlib.Path:
   return workdir
 
 
-def keep_programs(folder: str) -> None:
-  """Has jax keep all that it compiles in `folder`; '' to keep nothing."""
+def enable_compilation_cache(folder: str) -> None:
+  """Makes jax cache compiled programs in `folder`; '' disables the cache."""
   path = folder and str(pathlib.Path(folder).expanduser())
   jax.config.update('jax_compilation_cache_dir', path or None)
-  # By default it leaves out what took less than a second: most of a start.
+  # The default excludes what compiled within a second: most of a start.
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
   jax.config.update('jax_persistent_cache_min_entry_size_bytes', -1)
 
 
 def run(main: Callable[[Sequence[str]], None]) -> None:
-  """Parses the flags and runs `main`; errors are one line and an exit code."""
+  """Parses the flags and runs `main`; prints one line about an error, exits."""
 
-  def told(argv):
+  def run_main(argv):
     if expects_cpu():
       keep_freed_memory()
-    keep_programs(CACHE.value)
+    enable_compilation_cache(CACHE.value)
     try:
       if main is not train:
         _refuse_cluster()
@@ -158,28 +158,28 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
     except Exception as error:
       if DEBUG.value:
         traceback.print_exc()
-      if cluster.is_lost_peer(error):
-        # Who that is, the guard will tell.
+      if cluster.is_peer_failure(error):
+        # The watchdog reports which peer failed.
         log_line(f'a collective failed: {" ".join(str(error).split())}')
-        end(ExitCode.PEER)
+        exit_process(ExitCode.PEER)
       rank = jax.process_index() if cluster.is_joined() else 0
       crash = f'crash-{rank}.txt' if rank else 'crash.txt'
-      end(report_error(error, pathlib.Path(WORKDIR.value, crash)))
+      exit_process(report_error(error, pathlib.Path(WORKDIR.value, crash)))
     finally:
       flush_streams()
 
-  def end(code: int) -> NoReturn:
+  def exit_process(code: int) -> NoReturn:
     if cluster.is_joined():
-      # Python's own end would wait for peers, which wait for this process.
+      # sys.exit would wait for peers, which wait for this process.
       flush_streams()
       os._exit(code)
     sys.exit(code)
 
-  app.run(told, flags_parser=_parse)
+  app.run(run_main, flags_parser=parse_flags)
 
 
 class _ConfigParser(flags.ArgumentParser):
-  """Reads the config that --config names: as a program only a .py file."""
+  """Reads the config that --config names; executes only a .py file."""
 
   def __init__(self, python: flags.ArgumentParser):
     self._python = python
@@ -189,18 +189,23 @@ class _ConfigParser(flags.ArgumentParser):
     if path.endswith('.py'):
       return self._python.parse(argument)
     if not path.endswith('.json'):
-      raise ValueError('a config is a FILE.py[:ARG] or a FILE.json')
+      raise ValueError('must be FILE.py[:ARG] or FILE.json')
     if colon:
-      raise ValueError('a .json config has no variants: leave out the colon')
+      raise ValueError('a .json config takes no argument: omit the colon')
     return ConfigDict(config_file.read(pathlib.Path(path))).lock()
 
 
 flags.FLAGS['config'].parser = _ConfigParser(flags.FLAGS['config'].parser)
 
 
-def _parse(argv: Sequence[str]) -> list[str]:
+def parse_flags(argv: Sequence[str]) -> list[str]:
+  """Parses the flags; exits after --help and after an error.
+
+  Returns:
+    The arguments that are not flags.
+  """
   if any(re.fullmatch('--?(h|help|helpshort)', x) for x in argv[1:]):
-    # absl would show no flag of ours, and call it a failure.
+    # absl would show none of these flags, and exit with an error.
     log_line(_help(), sys.stdout)
     sys.exit(0)
   try:
@@ -210,10 +215,10 @@ def _parse(argv: Sequence[str]) -> list[str]:
     CONFIG.value.lock()  # Raises if the file could not be read.
     flag = flags.FLAGS['config']
     path = config_flags.get_config_filename(flag).partition(':')[0]
-    given = config_flags.get_override_values(flag)
-    if path.endswith('.json') and 'task' not in given:
+    overrides = config_flags.get_override_values(flag)
+    if path.endswith('.json') and 'task' not in overrides:
       task = flatten(CONFIG.value).get('task')
-      if isinstance(task, str):  # Else `check_config` refuses it.
+      if isinstance(task, str):  # Otherwise `check_config` rejects it.
         config_file.check_task(task)
   except (*EXPECTED, flags.Error, LookupError, AttributeError) as error:
     if any(flag.startswith('--debug') for flag in argv):
@@ -226,32 +231,33 @@ def _parse(argv: Sequence[str]) -> list[str]:
 
 
 def _help() -> str:
-  """What the program is, and its flags."""
-  ours = [x for x in flags.FLAGS.flags_by_module_dict() if 'launch.' in x]
-  texts = [sys.modules['__main__'].__doc__ or '']
-  return ''.join([*texts, *map(flags.FLAGS.module_help, ours)])
+  """Returns the description of the program and of its flags."""
+  modules = [x for x in flags.FLAGS.flags_by_module_dict() if 'launch.' in x]
+  description = sys.modules['__main__'].__doc__ or ''
+  return ''.join([description, *map(flags.FLAGS.module_help, modules)])
 
 
 def _check_path(argument: str) -> None:
-  """Raises LookupError for a path through anything but fields."""
-  # ml_collections would follow --config.to_dict.__globals__ to wherever.
-  found = re.match(r'--?(?:no)?config\.([^=]*)', argument)
-  if found and not re.fullmatch(r'[A-Za-z]\w*(\.[A-Za-z]\w*)*', found[1]):
-    raise LookupError(found[1])
+  """Raises LookupError for a config flag that is not a path of fields."""
+  # ml_collections would follow --config.to_dict.__globals__ to any object.
+  path = re.match(r'--?(?:no)?config\.([^=]*)', argument)
+  if path and not re.fullmatch(r'[A-Za-z]\w*(\.[A-Za-z]\w*)*', path[1]):
+    raise LookupError(path[1])
 
 
 def _flag_message(error: Exception) -> str:
+  """Returns the message for an error of parsing the flags."""
   if isinstance(error, LookupError | AttributeError):
     text = error
     while isinstance(text, Exception):
       text = text.args[0]
-    return f'no such field of the config: {text}'
+    return f'the config has no such field: {text}'
   if 'is not supported for overriding' in str(error):
-    return str(error).partition('. ')[0]  # The rest is for programmers.
+    return str(error).partition('. ')[0]  # The rest is about the API.
   if isinstance(error, OSError):
     return str(error).splitlines()[-1].strip()
   if 'Error whilst parsing config file' in str(error):
-    # ml_collections hides what get_config raised in the text of a traceback.
+    # ml_collections puts what get_config raised into the text of a traceback.
     while isinstance(error.__context__, Exception):
       error = error.__context__
   return str(error)

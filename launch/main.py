@@ -1,11 +1,11 @@
-"""Trains a task: `python -m launch.main --config=FILE.py[:ARG] --workdir=DIR`.
+"""Trainer: `python -m launch.main --config=FILE.py[:ARG] --workdir=DIR`.
 
 Every field of the config is a flag, such as --config.optimizer.lr=0.1. The same
-command goes on with a run that was stopped. docs/reliability.md lists the exit
+command resumes a run that was stopped. docs/reliability.md lists the exit
 codes.
 
-This file imports next to nothing, so that a signal finds someone to listen
-while jax is imported; `launch.cli` has the rest.
+This file imports almost nothing, so that signals are handled while jax is
+imported; the rest is in `launch.cli`.
 """
 
 from launch.shell.console import open_streams

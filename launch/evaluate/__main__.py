@@ -1,9 +1,8 @@
-"""Evaluates what a run has saved: `python -m launch.evaluate --config=... ...`.
+"""Evaluation of a checkpoint: `python -m launch.evaluate --config=... ...`.
 
-The flags are those of `launch.main`, and so is the config, but for its block
-`evals`, which may name other evaluations than those that the run was trained
-with. The results are printed and added to `workdir/evaluations.jsonl`, where
-`launch.report` finds them.
+The flags and the config are those of `launch.main`, except that the part
+`evals` of the config may differ from that of the run. The results are printed
+and appended to `workdir/evaluations.jsonl`, which `launch.report` reads.
 """
 
 from launch.shell.console import open_streams

@@ -1,4 +1,4 @@
-"""Evaluations of a saved checkpoint: `launch.evaluate`."""
+"""Checkpoint evaluation: runs the evaluators on the newest checkpoint."""
 
 import pathlib
 import sys
@@ -26,10 +26,10 @@ from launch.workdir.identity import check_resume
 def evaluate(argv: Sequence[str]) -> None:
   """Evaluates the newest checkpoint of the run that the flags name."""
   cli.refuse_arguments(argv)
-  if cluster.find(None, None, None, 1):
+  if cluster.process_info(None, None, None, 1):
     raise ValueError(
-      'launch.evaluate is one process: start it once (srun -n 1), not on every '
-      'task of a job'
+      'launch.evaluate runs in one process: start it once (srun -n 1), not in '
+      'every task of a job'
     )
   config, workdir = cli.CONFIG.value, cli.open_workdir()
   check_config(config)
@@ -40,30 +40,30 @@ def evaluate(argv: Sequence[str]) -> None:
 def evaluate_saved(
   task: Task, config: Config, workdir: pathlib.Path
 ) -> Results:
-  """Evaluates the newest checkpoint of a run, and adds to its evaluations.
+  """Evaluates the newest checkpoint of a run, and records the results.
 
   Args:
     task: as for `launch.train.loop.fit`.
-    config: that of the run, with whatever `evals`.
+    config: the config of the run; `evals` may differ.
     workdir: the folder of the run.
 
   Returns:
     The metrics, by `evaluator/metric`.
 
   Raises:
-    ValueError: another config, a damaged checkpoint, or evaluators that do not
-      fit.
-    OSError: there is no run, or no checkpoint, or data that cannot be read.
+    ValueError: the config is that of another run, the checkpoint is damaged, or
+      the evaluators do not match it.
+    OSError: there is no run or no checkpoint, or the data cannot be read.
   """
   if not (workdir / 'config.json').exists():
-    raise FileNotFoundError(f'{workdir} holds no run: it has no config.json')
-  there, here = config_file.read(workdir / 'config.json'), config.to_dict()
-  # Rows of the training are not touched, so these may be others.
-  for fields in (there, here):
+    raise FileNotFoundError(f'{workdir} has no run: config.json is missing')
+  old, new = config_file.read(workdir / 'config.json'), config.to_dict()
+  # The metrics of training are not changed, so `evals` may differ.
+  for fields in (old, new):
     fields.pop('evals', None)
-  check_resume(there, ConfigDict(here))
+  check_resume(old, ConfigDict(new))
   with classify_errors(ExitCode.CHECKPOINT):
-    step, about, saved = read_newest(workdir / 'checkpoints')
+    step, metadata, saved = read_newest(workdir / 'checkpoints')
   mesh = make_mesh()
   with classify_errors(ExitCode.DATA):
     evaluators = task.make_evaluators(config, mesh)
@@ -74,7 +74,7 @@ def evaluate_saved(
   results = queue_evaluation(
     evaluators, state['params'], state['model_state']
   )()
-  run = about['belongs_to']
+  run = metadata['belongs_to']
   epoch = step * run['batch_size'] / run['examples']
   evals = config.to_dict().get('evals', {})
   add_evaluations(workdir, by_evaluator(step, epoch, results, evals))

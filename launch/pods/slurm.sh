@@ -1,20 +1,20 @@
 #!/usr/bin/env bash
-# A training on the GPUs of one or of many machines of a SLURM cluster, one
-# process a GPU; or an array of them. From the folder of the clone:
+# SLURM job that trains on the GPUs of one or more machines, one process per
+# GPU; also as a job array. Submit it in the folder of the clone:
 #
 #   sbatch --nodes=4 --gpus-per-node=8 --ntasks-per-node=8 --time=24:00:00 \
 #     launch/pods/slurm.sh --config=FILE.py[:ARG] --workdir=W [FLAG...]
 #
-# The flags are those of launch.main. In an array `%a` in a flag is the number of
-# the task, such as --config.seed=%a --workdir=W/%a, and the lines of the file
-# $ROWS, counted from 0, are more flags of one task each. Other variables:
+# The flags are those of launch.main. In an array, `%a` in a flag is the number
+# of the task, as in --config.seed=%a --workdir=W/%a, and line N (from 0) of the
+# file $ROWS holds more flags for task N. Other variables:
 #
-#   PYTHON=.venv/bin/python   of the environment, on every machine
-#   MAX_IDLE=3                requeues in a row that bring no newer checkpoint
+#   PYTHON=.venv/bin/python   interpreter, on every machine
+#   MAX_IDLE=3                successive requeues without a newer checkpoint
 #
-# Exit codes are those of launch.main. A run that was stopped with its state
-# saved (143), lost a peer (6) or was killed (137) is queued again: the same
-# command goes on. docs/pods.md has the rest.
+# The exit codes are those of launch.main. A run that was stopped and saved (143)
+# or killed (137), or in which a peer failed (6), is queued again, and the
+# same command resumes it. See docs/pods.md.
 #SBATCH --job-name=jaxmix
 #SBATCH --nodes=1
 #SBATCH --gpus-per-node=1
@@ -45,14 +45,14 @@ workdir=
 for flag in "${flags[@]}"; do
   [[ $flag != --workdir=?* ]] || workdir=${flag#*=}
 done
-[[ -n $workdir ]] || refuse 'give the folder of the run as --workdir=FOLDER'
+[[ -n $workdir ]] || refuse 'give the folder of the run with --workdir=FOLDER'
 tasks=${SLURM_NTASKS_PER_NODE:-1}
 gpus=${SLURM_GPUS_ON_NODE:-}
-# jax gives the i-th process of a machine the i-th GPU.
+# jax assigns the i-th GPU to the i-th process of a machine.
 ((tasks == ${gpus:-tasks})) ||
-  refuse "--ntasks-per-node=$tasks and $gpus GPUs on a node: give as many of both"
+  refuse "--ntasks-per-node=$tasks must equal the $gpus GPUs on a node"
 
-newest() { # the step of the newest checkpoint
+newest() { # prints the step of the newest checkpoint
   local path step=-1
   for path in "$workdir"/checkpoints/*; do
     path=${path##*/}
@@ -62,8 +62,8 @@ newest() { # the step of the newest checkpoint
 }
 
 before=$(newest)
-# Every process sees all GPUs of its machine, as jax expects. One that fails is
-# not a reason to kill the others: they notice, and end with a code of their own.
+# Every process sees all GPUs of its machine, as jax expects. If one fails, the
+# others are not killed: they detect it and exit with a code of their own.
 srun --kill-on-bad-exit=0 --wait=0 --label \
   ${gpus:+--gpu-bind=none} \
   ${SLURM_CPUS_PER_TASK:+--cpus-per-task="$SLURM_CPUS_PER_TASK"} \
@@ -84,10 +84,10 @@ if [[ $(newest) == "$before" ]]; then
 fi
 if ((idle > ${MAX_IDLE:-3})); then
   rm -f "$count"
-  echo "slurm.sh: not queued again, $((idle - 1)) times brought nothing" >&2
+  echo "slurm.sh: not queued again: $((idle - 1)) requeues without progress" >&2
   exit "$code"
 fi
 mkdir -p "$workdir" && echo "$idle" >"$count"
-# Not $SLURM_JOB_ID: that of one task is the id of the whole array.
+# Not $SLURM_JOB_ID: for one of the tasks it is the id of the whole array.
 scontrol requeue "${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}${array:+_$array}"
 exit "$code"

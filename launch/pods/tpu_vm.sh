@@ -1,23 +1,23 @@
 #!/usr/bin/env bash
-# A training on a slice of Cloud TPU VMs, through a queued resource:
+# Trains on a slice of Cloud TPU VMs, through a queued resource:
 #
 #   export NAME=run1 ZONE=us-east5-b TYPE=v6e-32
 #   launch/pods/tpu_vm.sh run --config=FILE.py[:ARG] --workdir=/mnt/shared/W ...
 #   launch/pods/tpu_vm.sh delete
 #
-# `run` finds the slice of that name or asks for one and waits, installs what is
-# committed here on every worker, and starts the same command on all. A slice
-# that is taken away is asked for again, and the run goes on. Call it from a
-# machine that stays on; Ctrl-C stops the run, which saves. The slice costs until
-# `delete`. The project is gcloud's own. Variables:
+# `run` uses the slice of that name, or requests it and waits; it installs the
+# committed files on every worker, and starts the same command on all. If the
+# slice is preempted it is requested again, and the run resumes. Call it from a
+# machine that stays on; Ctrl-C stops the run, which saves. The slice is billed
+# until `delete`. The project is the default of gcloud. Variables:
 #
-#   NAME, ZONE, TYPE           of the slice; TYPE is its accelerator type
-#   RUNTIME=v2-alpha-tpuv6e    its software version, which goes with TYPE
+#   NAME, ZONE, TYPE           of the slice; TYPE is the accelerator type
+#   RUNTIME=v2-alpha-tpuv6e    software version, which must match TYPE
 #   CREATE=                    more flags of `queued-resources create`: --spot
 #   NFS=                       HOST:/SHARE to mount as /mnt/shared
-#   EXTRAS=train               what of pyproject.toml to install
-#   MAX_RESTARTS=20            so often is begun again
-#   POLL=30                    seconds between two looks
+#   EXTRAS=train               extras of pyproject.toml to install
+#   MAX_RESTARTS=20            maximal number of restarts
+#   POLL=30                    seconds between two polls of the state
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 : "${NAME:?}" "${ZONE:?}"
@@ -26,23 +26,23 @@ tpus() { gcloud compute tpus "$@" --zone="$ZONE"; }
 
 delete() { tpus queued-resources delete "$NAME" --force --quiet; }
 
-on_all() { # a command on every worker, and a flag of ssh
+on_all() { # runs a command on every worker; $2: a flag of ssh
   tpus tpu-vm ssh "$NAME" --worker=all --command="$1" ${2:+--ssh-flag="$2"}
 }
 
 state() {
-  local said
-  if said=$(tpus queued-resources describe "$NAME" \
+  local reply
+  if reply=$(tpus queued-resources describe "$NAME" \
     --format='value(state.state)' 2>&1); then
-    echo "${said##*$'\n'}"
-  elif [[ $said == *NOT_FOUND* ]]; then
+    echo "${reply##*$'\n'}"
+  elif [[ $reply == *NOT_FOUND* ]]; then
     echo NONE
   else
-    echo "$said" >&2
+    echo "$reply" >&2
   fi
 }
 
-begin_again() { # counts, and gives up at some point
+restart() { # counts restarts, and exits after MAX_RESTARTS
   restarts=$((restarts + 1))
   echo "tpu_vm.sh: $1 ($restarts of ${MAX_RESTARTS:-20} restarts)" >&2
   ((restarts <= ${MAX_RESTARTS:-20})) || exit "$2"
@@ -50,9 +50,9 @@ begin_again() { # counts, and gives up at some point
 }
 
 get_slice() {
-  local found
-  while found=$(state) && [[ $found != ACTIVE ]]; do
-    case $found in
+  local current
+  while current=$(state) && [[ $current != ACTIVE ]]; do
+    case $current in
       NONE)
         read -ra create <<<"${CREATE:-}"
         tpus queued-resources create "$NAME" --node-id="$NAME" \
@@ -60,7 +60,7 @@ get_slice() {
           --runtime-version="${RUNTIME:-v2-alpha-tpuv6e}" "${create[@]}"
         ;;
       SUSPENDED | FAILED)
-        begin_again "the slice is $found" 1
+        restart "the slice is $current" 1
         delete
         ;;
       *) sleep "${POLL:-30}" ;;
@@ -93,15 +93,15 @@ run() {
   while true; do
     get_slice
     code=0
-    # A terminal (-tt), so that workers notice when the connection is gone: they
-    # save, and end with 129.
+    # With a terminal (-tt) workers notice a lost connection: they save and exit
+    # with 129.
     { install && on_all "$command" -tt; } || code=$?
     case $code in
       0 | [345789] | 130) exit "$code" ;;
       6 | 129 | 137 | 143 | 255) ;;
-      *) [[ $(state) != ACTIVE ]] || exit "$code" ;; # or gcloud lost the slice
+      *) [[ $(state) != ACTIVE ]] || exit "$code" ;; # else the slice is gone
     esac
-    begin_again "ended with $code" "$code"
+    restart "ended with $code" "$code"
   done
 }
 

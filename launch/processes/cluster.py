@@ -1,7 +1,7 @@
-"""The processes of a run: how many there are, and which one this is.
+"""Cluster: the rank of this process in a run of several, and joining the run.
 
-SLURM, Open MPI, Kubernetes and Cloud TPU are found as jax finds them, and
-everything between processes is jax's own: its coordinator, its collectives.
+SLURM, Open MPI, Kubernetes and Cloud TPU are detected by jax, and all
+communication uses jax: its coordinator and its collectives.
 """
 
 import collections
@@ -13,19 +13,20 @@ from typing import NamedTuple
 
 import jax
 
-# Beside `launch.processes.watchdog`, which is to be the first to tell that a
-# peer is lost, jax has a heartbeat and timeouts of its own, and aborts.
-_PATIENCE = 20
+# jax has a heartbeat and timeouts of its own, after which it aborts. They are
+# longer by this factor, so that `launch.processes.watchdog` is the first to
+# report that a peer failed.
+_TIMEOUT_FACTOR = 20
 
 
 class ProcessInfo(NamedTuple):
   """A process of a run of several.
 
   Attributes:
-    rank: of this process, from 0 to before `count`.
+    rank: the index of the process, less than `count`.
     count: the number of processes.
     coordinator: HOST:PORT of process 0.
-    local_devices: which of this machine's devices are its own; None: all.
+    local_devices: the indices of its devices on this machine; None: all.
   """
 
   rank: int
@@ -34,49 +35,52 @@ class ProcessInfo(NamedTuple):
   local_devices: Sequence[int] | None = None
 
 
-def find(
+def process_info(
   coordinator: str | None,
   process_id: int | None,
   num_processes: int | None,
-  seconds: float,
+  timeout: float,
 ) -> ProcessInfo | None:
-  """Finds out which process this is, by the flags or by the cluster.
+  """Returns which process this is, from the flags or from the cluster.
 
   Args:
     coordinator: HOST:PORT of process 0, or None.
     process_id: the rank of this process, or None.
-    num_processes: how many there are, or None.
-    seconds: how long a cluster may take to know the name of process 0.
+    num_processes: the number of processes, or None.
+    timeout: seconds to wait for the name of process 0.
 
   Returns:
-    The member; None where there is but one process.
+    The process; None if there is only one.
 
   Raises:
-    ValueError: some of the flags are given and others are not, they have values
-      that cannot be, or a cluster is there that does not say who this is.
+    ValueError: only some of the flags are given, a value is not allowed, or a
+      cluster is detected but does not name this process.
   """
-  given = {
+  flags = {
     '--coordinator': coordinator,
     '--process_id': process_id,
     '--num_processes': num_processes,
   }
-  if all(value is None for value in given.values()):
-    member = _detect(round(seconds))
+  if all(value is None for value in flags.values()):
+    process = _detect(round(timeout))
   else:
-    if missing := [name for name, value in given.items() if value is None]:
+    if missing := [name for name, value in flags.items() if value is None]:
       raise ValueError(
-        f'{missing[0]} is missing: {", ".join(given)} belong together, or '
-        'leave all of them out where a cluster says who is who'
+        f'{missing[0]} is missing: give all of {", ".join(flags)}, or none of '
+        'them on a cluster that jax detects'
       )
     assert coordinator is not None
     assert process_id is not None and num_processes is not None
-    member = ProcessInfo(process_id, num_processes, coordinator)
-  return _checked(member) if member else None
+    process = ProcessInfo(process_id, num_processes, coordinator)
+  if process is None:
+    return None
+  _check(process)
+  return process if process.count > 1 else None
 
 
-def _detect(seconds: int) -> ProcessInfo | None:
-  # The only way to ask without joining. `jax.distributed.initialize` asks the
-  # same, and joins.
+def _detect(timeout: int) -> ProcessInfo | None:
+  # The only way to detect the cluster without joining, which
+  # `jax.distributed.initialize` would do.
   try:
     from jax._src.clusters import ClusterEnv
   except ImportError:  # another version of jax
@@ -89,22 +93,23 @@ def _detect(seconds: int) -> ProcessInfo | None:
         None,
         None,
         None,
-        seconds,
+        timeout,
       )
     )
-  except Exception as error:  # each cluster has its own
+  except Exception as error:  # each cluster raises errors of its own
     raise ValueError(
-      f'this looks like a process of a cluster, but it does not say which '
+      'this looks like a process of a cluster, but its rank is unknown '
       f'({type(error).__name__}: {error}); give --coordinator=HOST:PORT, '
-      '--process_id and --num_processes (localhost:1, 0 and 1 if it is alone)'
+      '--process_id and --num_processes (localhost:1, 0 and 1 for a single '
+      'process)'
     ) from error
   if coordinator is None or count is None or rank is None:
     return None
   return ProcessInfo(rank, count, coordinator, devices)
 
 
-def _checked(member: ProcessInfo) -> ProcessInfo | None:
-  rank, count, coordinator, _ = member
+def _check(process: ProcessInfo) -> None:
+  rank, count, coordinator, _ = process
   host, _, port = coordinator.rpartition(':')
   if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
     raise ValueError(
@@ -114,69 +119,70 @@ def _checked(member: ProcessInfo) -> ProcessInfo | None:
     raise ValueError(f'--num_processes={count} must be from 1 to {2**16}')
   if not 0 <= rank < count:
     raise ValueError(
-      f'--process_id={rank} must be from 0 to {count - 1}, one below '
+      f'--process_id={rank} must be from 0 to {count - 1}, less than '
       f'--num_processes={count}'
     )
-  return member if count > 1 else None
 
 
 @contextlib.contextmanager
-def joined(member: ProcessInfo, seconds: float) -> Iterator[None]:
-  """Joins the other processes, and leaves together with them.
+def joined(process: ProcessInfo, timeout: float) -> Iterator[None]:
+  """Joins the other processes, and shuts down together with them.
 
   Must be entered before anything else uses a device.
 
   Args:
-    member: who this is.
-    seconds: how long the watchdog waits for a peer; jax waits longer.
+    process: this process.
+    timeout: seconds that the watchdog waits for a peer; jax waits longer.
 
   Raises:
-    ValueError: they cannot meet, or one has more devices than another.
+    ValueError: the processes cannot connect, or their numbers of devices
+      differ.
   """
-  # It would have SIGTERM for itself, which `launch.shell.signals` listens to.
+  # Its handler would take SIGTERM, which `launch.shell.signals` handles.
   jax.config.update('jax_enable_preemption_service', False)
-  patience = round(_PATIENCE * seconds)
+  seconds = round(_TIMEOUT_FACTOR * timeout)
   try:
     jax.distributed.initialize(
-      member.coordinator,
-      member.count,
-      member.rank,
-      member.local_devices,
+      process.coordinator,
+      process.count,
+      process.rank,
+      process.local_devices,
       cluster_detection_method='deactivate',
-      initialization_timeout=patience,
-      heartbeat_timeout_seconds=patience,
-      shutdown_timeout_seconds=patience,
+      initialization_timeout=seconds,
+      heartbeat_timeout_seconds=seconds,
+      shutdown_timeout_seconds=seconds,
     )
   except RuntimeError as error:
     raise ValueError(
-      f'--coordinator={member.coordinator}: process {member.rank} cannot meet '
-      f'the others there ({" ".join(str(error).split())}); choose a port that '
-      'nobody uses (or set JAX_COORDINATOR_PORT) and a host that all reach'
+      f'--coordinator={process.coordinator}: process {process.rank} cannot '
+      f'connect to the others ({" ".join(str(error).split())}); choose a free '
+      'port (or set JAX_COORDINATOR_PORT) on a host that all processes can '
+      'reach'
     ) from error
   _check_devices()
   yield
-  # Not after an error: there it would wait for peers that wait for this one.
+  # Not after an error: it would wait for peers that wait for this process.
   jax.distributed.shutdown()
 
 
 def _check_devices() -> None:
   counts = collections.Counter(x.process_index for x in jax.devices())
   if len(set(counts.values())) > 1:
-    found = ', '.join(f'rank {rank}: {n}' for rank, n in sorted(counts.items()))
+    text = ', '.join(f'rank {rank}: {n}' for rank, n in sorted(counts.items()))
     raise ValueError(
-      f'the processes have unequal numbers of devices ({found}): each has its '
-      'rows of a batch, and must have as many as the others'
+      f'the processes have different numbers of devices ({text}): give each '
+      'process the same number, because a batch is divided equally'
     )
 
 
 def is_joined() -> bool:
-  """Says whether this process is one of several that have found each other."""
+  """Returns whether this process has joined the other processes of its run."""
   return jax.distributed.is_initialized()
 
 
-def is_lost_peer(error: BaseException) -> bool:
-  """Says whether an error is what a collective raises when a peer is gone."""
-  # XLA's begin with a code; gloo's come as ValueError.
+def is_peer_failure(error: BaseException) -> bool:
+  """Returns whether a collective raised this error because a peer failed."""
+  # Errors of XLA begin with a status code; those of gloo are ValueErrors.
   text = str(error).lower()
   return (
     is_joined()

@@ -1,6 +1,6 @@
-"""How far a trainer has come, in memory that its guard can read.
+"""Shared progress: memory in which a trainer reports to its watchdog.
 
-The trainer may hang, be stopped or be gone: what it wrote stays.
+What the trainer wrote remains readable when it hangs, is stopped or has died.
 """
 
 import mmap
@@ -9,18 +9,18 @@ import struct
 import tempfile
 from typing import NamedTuple
 
-# Names the file descriptor of the memory to a trainer that has a guard.
-_VARIABLE = 'LAUNCH_PULSE'
+# Names the file descriptor of the memory to a trainer that has a watchdog.
+_VARIABLE = 'LAUNCH_PROGRESS_FD'
 _FORMAT = struct.Struct('<qq?')
 
 
 class Mark(NamedTuple):
-  """A place in the course of a run that all processes pass in one order.
+  """A point in the program that all processes of a run pass in the same order.
 
   Attributes:
-    count: how many were passed, this one too.
-    step: the number of steps done.
-    calling: whether what comes next is a call of the device, and nothing else.
+    count: the number of points passed, including this one.
+    step: the number of training steps done.
+    calling: whether the device is called next, and nothing else happens.
   """
 
   count: int = 0
@@ -32,11 +32,11 @@ class SharedProgress:
   """The last mark of a trainer."""
 
   def __init__(self, descriptor: int = -1):
-    """Opens the memory behind a file descriptor; -1: of this process alone."""
+    """Maps the memory of a file descriptor; -1: private to this process."""
     self._memory = mmap.mmap(descriptor, _FORMAT.size)
 
   def mark(self, step: int, *, calling: bool = False) -> None:
-    """The trainer passes a place."""
+    """Records that the trainer passes a point; see `Mark`."""
     count = self.read().count + 1
     self._memory[:] = _FORMAT.pack(count, step, calling)
 
@@ -46,20 +46,24 @@ class SharedProgress:
 
 
 def open_shared_progress() -> SharedProgress:
-  """Returns the pulse that the guard of this process reads, if it has one."""
+  """Returns the progress that the watchdog of this process reads.
+
+  It is private to this process if there is no watchdog.
+  """
   return SharedProgress(int(os.environ.get(_VARIABLE, -1)))
 
 
 def has_watchdog() -> bool:
-  """Says whether this process is a trainer that a guard has started."""
+  """Returns whether this process is a trainer that a watchdog started."""
   return _VARIABLE in os.environ
 
 
-def shared() -> tuple[int, dict[str, str]]:
-  """Makes memory for a trainer to be started.
+def create_memory() -> tuple[int, dict[str, str]]:
+  """Creates the memory for a trainer that is about to be started.
 
   Returns:
-    A file descriptor to be passed on, and the variables that say so.
+    A file descriptor for the trainer to inherit, and the environment variables
+    that name it.
   """
   with tempfile.TemporaryFile() as file:
     file.truncate(_FORMAT.size)

@@ -1,9 +1,10 @@
-"""The guard of a trainer that is one of several: it runs beside it, not in it.
+"""Watchdog: the parent of a trainer that is one process of several.
 
-A process whose peer is gone waits for it in a collective, for ever if the peer
-is only asleep; and jax aborts where its coordinator is lost. So each trainer is
-a child of a process that uses no device, passes on signals, tells the other
-guards how the trainer does, and ends it when process 0 says that one is lost.
+A process whose peer failed waits for it in a collective, forever if the peer
+only hangs; and jax aborts if its coordinator is lost. So each trainer is a
+child of a process that uses no device, forwards signals, publishes how the
+trainer is doing (`launch.processes.heartbeats`), and ends it when process 0
+reports that a peer failed.
 """
 
 import contextlib
@@ -20,88 +21,93 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from launch.processes import heartbeats
-from launch.processes.cluster import ProcessInfo
 from launch.processes.heartbeats import Heartbeat, PeerMonitor
-from launch.processes.shared_progress import SharedProgress, shared
+from launch.processes.shared_progress import SharedProgress, create_memory
 from launch.shell.console import log_line
 from launch.shell.exit_codes import ExitCode, classify_errors
 from launch.shell.signals import StopSignals, resume_hint, stop_requests
 from launch.workdir.lock import hold_lock
 
-# Of the timeout: how often guards look; and no more or less often than this.
-_LOOKS = 1 / 40
-_SECONDS = (0.1, 5.0)
-_SIGNALS = 0.1  # seconds between two looks at signals
+if TYPE_CHECKING:  # It imports jax.
+  from launch.processes.cluster import ProcessInfo
+
+# Seconds between two heartbeats, as a fraction of the timeout and its limits.
+_INTERVAL_FRACTION = 1 / 40
+_INTERVAL_LIMITS = (0.1, 5.0)
+_SIGNAL_INTERVAL = 0.1  # seconds between two checks for signals
 _PR_SET_PDEATHSIG = 1
-_OWN_END = 2  # seconds that a trainer has to end by itself
-_DUMPING = 5  # and to write where it is
+_EXIT_SECONDS = 2  # that a trainer has to end by itself
+_DUMP_SECONDS = 5  # that it has to write its stack traces
 
 
 def supervise(
-  member: ProcessInfo, workdir: pathlib.Path, timeout: float
+  process: 'ProcessInfo', workdir: pathlib.Path, timeout: float
 ) -> int:
-  """Runs the command of this process again as a trainer, and watches over it.
+  """Runs the command of this process again as a trainer, and supervises it.
 
   Args:
-    member: who this is.
+    process: this process.
     workdir: shared by all processes.
-    timeout: seconds after which a peer that shows no sign of life, or is behind
-      the others, is lost.
+    timeout: seconds after which a peer that sends no heartbeat, or is behind
+      the others, has failed.
 
   Returns:
-    The exit code: that of the trainer, or `Exit.PEER`.
+    The exit code: that of the trainer, or `ExitCode.PEER`.
 
   Raises:
-    ValueError: another process is of this rank, or trains here.
-    OSError: the workdir takes no files.
+    ValueError: another process has this rank, or trains in the workdir.
+    OSError: the workdir cannot be written.
   """
   with contextlib.ExitStack() as closing:
-    if member.rank == 0:
+    if process.rank == 0:
       closing.enter_context(hold_lock(workdir))
     with classify_errors(ExitCode.DISK):
-      folder = heartbeats.folder_of(workdir)
-    if member.rank:
-      # One whose peers are gone may still be about to see that.
-      name = f'{member.rank}.lock'
+      folder = heartbeats.make_folder(workdir)
+    if process.rank:
+      # A process of an earlier run may not have noticed yet that it failed.
+      name = f'{process.rank}.lock'
       closing.enter_context(hold_lock(folder, name=name, seconds=timeout))
-    stacks = _stacks(folder, member.rank)
+    stacks = _stacks_path(folder, process.rank)
     stacks.unlink(missing_ok=True)
-    descriptor, variables = shared()
+    descriptor, variables = create_memory()
     closing.callback(os.close, descriptor)
     stop = closing.enter_context(stop_requests())
-    stop.hold(silent=True)  # The trainer tells.
+    stop.defer(silent=True)  # The trainer prints the line.
     trainer = subprocess.Popen(
       [sys.executable, *sys.orig_argv[1:]],
       env=os.environ | variables,
       pass_fds=[descriptor],
-      # Ctrl-C in a terminal comes once: by way of this process.
+      # Ctrl-C in a terminal reaches the trainer once, through this process.
       start_new_session=True,
-      preexec_fn=functools.partial(_die_with, os.getpid()),
+      preexec_fn=functools.partial(_end_with_parent, os.getpid()),
     )
     try:
-      watch = _Watch(
-        member, folder, timeout, trainer, SharedProgress(descriptor)
-      )
-      return watch.until_the_end(stop, stacks)
+      progress = SharedProgress(descriptor)
+      watchdog = _Watchdog(process, folder, timeout, trainer, progress)
+      return watchdog.run(stop, stacks)
     finally:
       trainer.kill()
       trainer.wait()
 
 
-def _die_with(guard: int) -> None:
-  """Has this process end with its parent, as far as the system can."""
-  with contextlib.suppress(OSError, AttributeError):  # Linux alone has it.
+def _end_with_parent(parent: int) -> None:
+  """Makes this process end with its parent, if the system supports it."""
+  with contextlib.suppress(OSError, AttributeError):  # Linux only
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
-  if os.getppid() != guard:
+  if os.getppid() != parent:
     os._exit(128 + signal.SIGKILL)
 
 
 @contextlib.contextmanager
-def watched(member: ProcessInfo, workdir: pathlib.Path) -> Iterator[None]:
-  """Has a trainer leave traces if its guard ends it."""
-  with _stacks(heartbeats.folder_of(workdir), member.rank).open('w') as file:
+def dump_stacks_on_abort(
+  process: 'ProcessInfo', workdir: pathlib.Path
+) -> Iterator[None]:
+  """Makes a trainer write its stack traces if its watchdog ends it."""
+  path = _stacks_path(heartbeats.make_folder(workdir), process.rank)
+  with path.open('w') as file:
     faulthandler.enable(file)
     try:
       yield
@@ -109,156 +115,166 @@ def watched(member: ProcessInfo, workdir: pathlib.Path) -> Iterator[None]:
       faulthandler.enable(sys.__stderr__ or 2)
 
 
-def _stacks(folder: pathlib.Path, rank: int) -> pathlib.Path:
+def _stacks_path(folder: pathlib.Path, rank: int) -> pathlib.Path:
   return folder / f'{rank}.stacks'
 
 
-class _Watch:
-  """A trainer and its peers, from its start to its end."""
+class _Watchdog:
+  """Supervises a trainer and its peers from start to end."""
 
   def __init__(
     self,
-    member: ProcessInfo,
+    process: 'ProcessInfo',
     folder: pathlib.Path,
     timeout: float,
     trainer: 'subprocess.Popen[bytes]',
-    pulse: SharedProgress,
+    progress: SharedProgress,
   ):
-    self._member, self._folder, self._timeout = member, folder, timeout
-    self._trainer, self._pulse = trainer, pulse
-    self._begun = time.monotonic()
-    # Process 0 watches all, and all others watch it.
-    self._peers = [PeerMonitor(self._begun, known=False)]
-    if member.rank == 0:
-      self._peers = [PeerMonitor(self._begun) for _ in range(member.count)]
+    self._process, self._folder, self._timeout = process, folder, timeout
+    self._trainer, self._progress = trainer, progress
+    self._started = time.monotonic()
+    # Process 0 monitors all, and all others monitor process 0.
+    self._peers = [PeerMonitor(self._started, known=False)]
+    if process.rank == 0:
+      self._peers = [PeerMonitor(self._started) for _ in range(process.count)]
     token = uuid.uuid4().hex
-    self._beat = Heartbeat(
+    self._heartbeat = Heartbeat(
       token=token,
-      run='' if member.rank else token,
+      run='' if process.rank else token,
       number=0,
       host=socket.gethostname(),
       pid=trainer.pid,
-      mark=pulse.read(),
+      mark=progress.read(),
     )
 
-  def until_the_end(self, stop: StopSignals, stacks: pathlib.Path) -> int:
-    """Watches; returns the exit code of this process."""
-    pause = min(max(_LOOKS * self._timeout, _SECONDS[0]), _SECONDS[1])
-    told, deadline = False, None
+  def run(self, stop: StopSignals, stacks: pathlib.Path) -> int:
+    """Supervises the trainer to its end; returns the exit code."""
+    low, high = _INTERVAL_LIMITS
+    interval = min(max(_INTERVAL_FRACTION * self._timeout, low), high)
+    forwarded, deadline = False, None
     while True:
-      verdict = self._look()
-      code = self._beat.ended
-      # How it went is known; or that of a peer is what it died of.
+      failure_reason = self._exchange_heartbeats()
+      code = self._heartbeat.exit_code
+      # The trainer ended by itself, and not because a peer failed.
       if code is not None and code not in (ExitCode.PEER, 128 + signal.SIGABRT):
-        if verdict or stop() or not self._is_waited_for():
+        if failure_reason or stop() or not self._must_be_reported():
           return code
-      if verdict:
-        return self._lost(verdict, stacks)
+      if failure_reason:
+        return self._end_trainer(failure_reason, stacks)
       if code is not None:
         if stop():
           return ExitCode.PEER
-        # Process 0 may be what was lost, and then nobody gives a verdict.
+        # If process 0 is the one that failed, nobody reports a reason.
         deadline = deadline or time.monotonic() + 1.5 * self._timeout
-        if self._member.rank and time.monotonic() > deadline:
-          return self._lost('a collective failed', stacks)
-      end, before = time.monotonic() + pause, self._trainer.returncode
+        if self._process.rank and time.monotonic() > deadline:
+          return self._end_trainer('a collective failed', stacks)
+      end, before = time.monotonic() + interval, self._trainer.returncode
       while time.monotonic() < end and self._trainer.poll() == before:
-        if stop() and not told and before is None:
+        if stop() and not forwarded and before is None:
           self._trainer.send_signal(stop() or signal.SIGTERM)
-          told = True
-        time.sleep(min(_SIGNALS, pause))
+          forwarded = True
+        time.sleep(min(_SIGNAL_INTERVAL, interval))
 
-  def _is_waited_for(self) -> bool:
-    """Whether others have yet to learn how the trainer has ended."""
-    if self._member.rank:
-      late = time.monotonic() - self._begun > self._timeout
-      return not (self._beat.run or late)
-    beats = [peer.beat for peer in self._peers[1:]]
-    return any(beat is None or beat.ended is None for beat in beats)
+  def _must_be_reported(self) -> bool:
+    """Returns whether others have yet to read how the trainer ended."""
+    if self._process.rank:
+      late = time.monotonic() - self._started > self._timeout
+      return not (self._heartbeat.run or late)
+    beats = [peer.heartbeat for peer in self._peers[1:]]
+    return any(beat is None or beat.exit_code is None for beat in beats)
 
-  def _look(self) -> str:
-    """Reads what the others say, tells them of this one; the verdict or ''."""
-    now, rank = time.monotonic(), self._member.rank
+  def _exchange_heartbeats(self) -> str:
+    """Reads the heartbeats of others and writes that of this process.
+
+    Returns:
+      Why the run has failed; empty if it has not.
+    """
+    now, rank = time.monotonic(), self._process.rank
     code = self._trainer.poll()
-    ended = code if code is None or code >= 0 else 128 - code
-    beat = self._beat._replace(
-      number=self._beat.number + 1,
-      mark=self._pulse.read(),
+    beat = self._heartbeat._replace(
+      number=self._heartbeat.number + 1,
+      mark=self._progress.read(),
       stopped=code is None and _is_stopped(self._trainer.pid),
-      cpu=_cpu_seconds(self._trainer.pid),
-      ended=ended,
+      cpu_seconds=_cpu_seconds(self._trainer.pid),
+      exit_code=code if code is None or code >= 0 else 128 - code,
     )
     for other, peer in enumerate(self._peers):
-      there = beat if other == rank else heartbeats.read(self._folder, other)
-      if rank == 0 and there is not None and there.run != beat.run:
-        there = None  # It is of a run before.
-      peer.see(there, now)
+      read = beat if other == rank else heartbeats.read(self._folder, other)
+      if rank == 0 and read is not None and read.run != beat.run:
+        read = None  # It is of an earlier run.
+      peer.update(read, now)
     first = self._peers[0]
-    if rank == 0 and not beat.verdict:
-      found = heartbeats.find_failed_peer(self._peers, now, self._timeout)
-      beat = beat._replace(verdict=self._sentence(*found) if found else '')
-    elif not beat.run and first.beat is not None:
-      beat = beat._replace(run=first.beat.token)
-    self._beat = beat
-    # A disk that takes no beat for long makes this process a lost one.
+    if rank == 0 and not beat.failure_reason:
+      failed = heartbeats.find_failed_peer(self._peers, now, self._timeout)
+      reason = self._sentence(*failed) if failed else ''
+      beat = beat._replace(failure_reason=reason)
+    elif not beat.run and first.heartbeat is not None:
+      beat = beat._replace(run=first.heartbeat.token)
+    self._heartbeat = beat
+    # If the disk cannot be written for long, this process counts as failed.
     with contextlib.suppress(OSError):
       heartbeats.write(self._folder, rank, beat)
     if rank == 0:
-      return beat.verdict
-    if first.beat is not None and first.beat.verdict and not first.anew:
-      return first.beat.verdict
-    if first.anew or now - first.last > self._timeout:
-      found = heartbeats.find_failed_peer(self._peers, now, self._timeout)
-      return self._sentence(*found or (0, 'has ended, and others have not'))
+      return beat.failure_reason
+    reason = first.heartbeat.failure_reason if first.heartbeat else ''
+    if reason and not first.restarted:
+      return reason
+    if first.restarted or now - first.last_seen > self._timeout:
+      failed = heartbeats.find_failed_peer(self._peers, now, self._timeout)
+      return self._sentence(*failed or (0, 'ended while the others did not'))
     return ''
 
   def _sentence(self, rank: int, reason: str) -> str:
     if rank < 0:
       return reason
-    beat = self._peers[rank].beat
+    beat = self._peers[rank].heartbeat
     if beat is None:
       return f'rank {rank} {reason}'
-    where = f'rank {rank} (process {beat.pid} on {beat.host})'
-    return f'{where} {reason}; it had done step {beat.mark.step}'
+    return (
+      f'rank {rank} (process {beat.pid} on {beat.host}) {reason}; its last '
+      f'step was {beat.mark.step}'
+    )
 
-  def _lost(self, verdict: str, stacks: pathlib.Path) -> int:
-    """Ends the trainer, which can do nothing without its peer."""
-    # It may be about to end as its peer did, of what it has found too.
+  def _end_trainer(self, failure_reason: str, stacks: pathlib.Path) -> int:
+    """Ends the trainer, which cannot continue without its peer."""
+    # It may be about to end by itself, for the same reason or for another.
     with contextlib.suppress(subprocess.TimeoutExpired):
-      if self._trainer.wait(_OWN_END) not in (ExitCode.PEER, -signal.SIGABRT):
-        self._look()
-        return self._beat.ended or 0
-    step = self._pulse.read().step
-    text = f'{verdict}. Rank {self._member.rank} was at step {step}'
+      code = self._trainer.wait(_EXIT_SECONDS)
+      if code not in (ExitCode.PEER, -signal.SIGABRT):
+        self._exchange_heartbeats()
+        return self._heartbeat.exit_code or 0
+    step = self._progress.read().step
+    text = f'{failure_reason}. Rank {self._process.rank} was at step {step}'
     if self._trainer.poll() is None:
-      # faulthandler writes where all threads are; that is enough of it.
+      # The stack traces of faulthandler are enough: no core dump.
       with contextlib.suppress(OSError, ValueError, AttributeError):
         resource.prlimit(self._trainer.pid, resource.RLIMIT_CORE, (0, 0))
       self._trainer.send_signal(signal.SIGCONT)
       self._trainer.send_signal(signal.SIGABRT)
       try:
-        self._trainer.wait(_DUMPING)
+        self._trainer.wait(_DUMP_SECONDS)
       except subprocess.TimeoutExpired:
         self._trainer.kill()
         self._trainer.wait()
     if stacks.exists() and stacks.stat().st_size:
-      text += f'; where it was is in {stacks}'
-    log_line(f'error: {text}. {resume_hint()[0].upper()}{resume_hint()[1:]}')
+      text += f'; its stack traces are in {stacks}'
+    hint = resume_hint()
+    log_line(f'error: {text}. {hint[0].upper()}{hint[1:]}')
     return ExitCode.PEER
 
 
 def _is_stopped(pid: int) -> bool:
-  look = os.WSTOPPED | os.WNOHANG | os.WNOWAIT
+  options = os.WSTOPPED | os.WNOHANG | os.WNOWAIT
   with contextlib.suppress(ChildProcessError):
-    return os.waitid(os.P_PID, pid, look) is not None
+    return os.waitid(os.P_PID, pid, options) is not None
   return False
 
 
 def _cpu_seconds(pid: int) -> float:
-  """Of a process with all its threads; 0 where nobody says."""
+  """Returns the CPU time of all threads of a process; 0 where unknown."""
   with contextlib.suppress(OSError, ValueError, IndexError):
     stat = pathlib.Path(f'/proc/{pid}/stat').read_text()
-    # The name before it may have spaces.
+    # The name, in brackets, may contain spaces.
     fields = stat.rpartition(')')[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf('SC_CLK_TCK')
   return 0.0

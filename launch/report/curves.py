@@ -1,4 +1,4 @@
-"""Curves of a report: how metrics went over the epochs."""
+"""Curves of a report: metrics by epoch."""
 
 import pathlib
 import statistics
@@ -9,17 +9,17 @@ from launch.report.groups import Group
 from launch.report.runs import RunFolder
 from launch.workdir.metrics import evaluation
 
-# What is drawn, by the last part of a metric's name, and its unit.
+# The metrics that are drawn, by the last part of their names, and their units.
 _UNITS = {'accuracy': 'fraction', 'top1': 'fraction', 'loss': 'nats'}
 
 
 def plot_curves(groups: Sequence[Group], path: pathlib.Path) -> None:
-  """Draws accuracies and losses by epoch: mean lines, bands of ± one std.
+  """Draws accuracies and losses by epoch: the mean, and a band of ± one std.
 
-  No file is written if there is nothing to draw.
+  Writes no file if there is nothing to draw.
 
   Raises:
-    ModuleNotFoundError: there is no matplotlib.
+    ModuleNotFoundError: matplotlib is not installed.
     OSError: the file cannot be written.
   """
   import matplotlib
@@ -32,14 +32,14 @@ def plot_curves(groups: Sequence[Group], path: pathlib.Path) -> None:
     name: _UNITS[name.rsplit('/', 1)[-1]]
     for group in groups
     for run in group.runs
-    for row in run.rows
-    for name in evaluation(row)
+    for record in run.records
+    for name in evaluation(record)
     if name.rsplit('/', 1)[-1] in _UNITS
   }
   if not names:
     return
   labels = [legend(group) for group in groups]
-  # The names are beside the curves: those of forty rows would lie on top.
+  # The legend is beside the curves: forty entries would hide them.
   height = max(4, 0.2 * len(labels) + 1)
   width = 5 * len(names) + 0.08 * max(map(len, labels)) + 0.5
   figure, axes = plt.subplots(
@@ -49,7 +49,7 @@ def plot_curves(groups: Sequence[Group], path: pathlib.Path) -> None:
   for axis, (name, unit) in zip(axes[0], names.items(), strict=True):
     for group, color in zip(groups, colors, strict=True):
       epochs, means, stds = mean_curve(group.runs, name)
-      # A line through one point is not seen.
+      # A line through a single point is invisible.
       marker = 'o' if len(epochs) == 1 else None
       axis.plot(epochs, means, marker=marker, color=color)
       axis.fill_between(
@@ -75,7 +75,7 @@ def plot_curves(groups: Sequence[Group], path: pathlib.Path) -> None:
 
 
 def _colors(count: int) -> list[Any]:
-  """Colours of so many curves, each another."""
+  """Returns a different colour for each of `count` curves."""
   import matplotlib
 
   if count <= 10:
@@ -85,7 +85,7 @@ def _colors(count: int) -> list[Any]:
 
 
 def legend(group: Group) -> str:
-  """Returns what a curve is called: its row, and of how many runs it is."""
+  """Returns the name of a curve: that of its group, and the number of runs."""
   count = len(group.runs)
   return group.name if count == 1 else f'{group.name} ({count} runs)'
 
@@ -93,12 +93,12 @@ def legend(group: Group) -> str:
 def mean_curve(
   runs: Sequence[RunFolder], name: str
 ) -> tuple[list[float], list[float], list[float]]:
-  """Returns epochs, and there the mean and the sample deviation of a metric."""
+  """Returns the epochs, means and sample standard deviations of a metric."""
   by_epoch: dict[float, list[float]] = {}
   for run in runs:
-    for row in run.rows:
-      if name in row:
-        by_epoch.setdefault(row['epoch'], []).append(row[name])
+    for record in run.records:
+      if name in record:
+        by_epoch.setdefault(record['epoch'], []).append(record[name])
   epochs = sorted(by_epoch)
   values = [by_epoch[epoch] for epoch in epochs]
   means = [statistics.fmean(v) for v in values]

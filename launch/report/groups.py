@@ -1,4 +1,4 @@
-"""The rows of a report: runs that differ only in the seed, and their names."""
+"""Groups of a report: runs that differ only in the seed, with unique names."""
 
 import json
 import os
@@ -11,14 +11,15 @@ from launch.report.sweep_plan import Sweep, read_sweep
 
 
 class Group(NamedTuple):
-  """A row of a report.
+  """A line of a report.
 
   Attributes:
-    name: no other row has it.
-    runs: those that differ only in the seed; may be empty, if planned.
-    planned: how many runs a sweep is to have of it; 0 if none plans it.
-    paper: by metric, what a paper says.
-    baseline: the name of the row that its sweep compares it with; may be empty.
+    name: unique in the report.
+    runs: runs that differ only in the seed; may be empty if it is planned.
+    planned: the number of runs that a sweep plans; 0 if it is in no sweep.
+    paper: the numbers of a paper, by metric.
+    baseline: the name of the group to which its step time is relative; may be
+      empty.
   """
 
   name: str
@@ -28,116 +29,119 @@ class Group(NamedTuple):
   baseline: str
 
 
-class _Home(NamedTuple):
-  """A row of a sweep: where it lies, and its name."""
+class _SweepEntry(NamedTuple):
+  """An entry of a sweep: the folder of the sweep, and the entry's name."""
 
   folder: pathlib.Path
-  row: str
+  name: str
 
 
-class _Entry(NamedTuple):
-  """A group that has no name yet: its runs, and which row of a sweep it is."""
+class _UnnamedGroup(NamedTuple):
+  """A group without its name yet: its runs, and its entry of a sweep if any."""
 
   runs: list[RunFolder]
-  home: _Home | None
+  planned_as: _SweepEntry | None
 
   @property
-  def row(self) -> str | None:
-    """The short name that it might have: of a sweep, or like one."""
-    if self.home is not None:
-      return self.home.row
-    rows = {run.row for run in self.runs}
-    return rows.pop() if len(rows) == 1 and '=' in min(rows) else None
+  def entry(self) -> str | None:
+    """The short name that it may get: the name of a sweep entry."""
+    if self.planned_as is not None:
+      return self.planned_as.name
+    entries = {run.entry for run in self.runs}
+    return entries.pop() if len(entries) == 1 and '=' in min(entries) else None
 
   @property
-  def place(self) -> pathlib.Path | None:
-    """The one folder in which it lies, if it is one."""
-    if self.home is not None:
-      return self.home.folder
-    places = {run.path.parent for run in self.runs}
-    return places.pop() if len(places) == 1 else None
+  def folder(self) -> pathlib.Path | None:
+    """The folder of its sweep or of all of its runs, if there is only one."""
+    if self.planned_as is not None:
+      return self.planned_as.folder
+    folders = {run.path.parent for run in self.runs}
+    return folders.pop() if len(folders) == 1 else None
 
 
 def group_runs(
   runs: Sequence[RunFolder], folders: Sequence[pathlib.Path] = ()
 ) -> list[Group]:
-  """Returns runs that differ only in the seed as one row each, with its name.
+  """Groups runs that differ only in the seed, and names the groups.
 
-  A row of a sweep (or a folder named like one) is called so. Where two rows
-  would be, one of another folder is called `folder/row`, and else the fields
-  that set them apart are added. Other runs are called by the fields that set
-  them apart from each other, or a single one by its folder.
+  The entry of a sweep (or a folder named like one) gives the name. If two
+  groups would get the same name, one in another folder is called
+  `folder/entry`, and otherwise the fields that differ are appended. Other
+  groups are named by the fields in which they differ from each other, or a
+  single one by its folder.
 
   Args:
     runs: in any order.
-    folders: those that the report is of; where they or those just above runs
-      have a sweep.json, its rows come first, begun or not. Two folders with the
-      same one are two halves of one sweep.
+    folders: the folders of the report. If they, or the parents of runs, have a
+      sweep.json, its entries come first, started or not. Two folders with equal
+      sweep.json are two parts of one sweep.
 
   Raises:
-    ValueError: a sweep.json is broken; names it.
+    ValueError: a sweep.json is invalid; names it.
   """
-  places = dict.fromkeys([*folders, *(run.path.parent for run in runs)])
-  sweeps = {place: read_sweep(place) for place in places}
-  entries = _entries(runs, sweeps)
-  names = _names(entries, folders[0] if folders else None)
-  named = list(zip(names, entries, strict=True))
+  parents = dict.fromkeys([*folders, *(run.path.parent for run in runs)])
+  sweeps = {parent: read_sweep(parent) for parent in parents}
+  unnamed = _group(runs, sweeps)
+  names = _names(unnamed, folders[0] if folders else None)
+  named = list(zip(names, unnamed, strict=True))
   groups = []
-  for name, entry in named:
+  for name, group in named:
     planned, paper, baseline = 0, {}, ''
-    if entry.home is not None:
-      folder, row = entry.home
+    if group.planned_as is not None:
+      folder, entry = group.planned_as
       sweep = sweeps[folder]
-      planned, paper = sweep.planned[row], sweep.paper.get(row, {})
-      home = _Home(folder, sweep.baseline_of(row))
-      baseline = next((x for x, e in named if e.home == home), '')
-    groups.append(Group(name, entry.runs, planned, paper, baseline))
+      planned, paper = sweep.planned[entry], sweep.paper.get(entry, {})
+      wanted = _SweepEntry(folder, sweep.baseline_of(entry))
+      baseline = next((x for x, g in named if g.planned_as == wanted), '')
+    groups.append(Group(name, group.runs, planned, paper, baseline))
   return groups
 
 
-def _entries(
+def _group(
   runs: Sequence[RunFolder], sweeps: dict[pathlib.Path, Sweep]
-) -> list[_Entry]:
-  # Of folders with the same sweep.json the first stands for all.
+) -> list[_UnnamedGroup]:
+  # The first of several folders with the same sweep.json represents them all.
   first = {
-    place: next(p for p, other in sweeps.items() if other == sweep)
-    for place, sweep in sweeps.items()
+    folder: next(f for f, other in sweeps.items() if other == sweep)
+    for folder, sweep in sweeps.items()
   }
-  homes: dict[_Home, list[_Entry]] = {
-    _Home(place, row): []
-    for place in dict.fromkeys(first.values())
-    for row in sweeps[place].planned
+  by_entry: dict[_SweepEntry, list[_UnnamedGroup]] = {
+    _SweepEntry(folder, entry): []
+    for folder in dict.fromkeys(first.values())
+    for entry in sweeps[folder].planned
   }
   others: list[RunFolder] = []
   for run in runs:
-    home = _Home(first[run.path.parent], run.row)
-    if home in homes:
-      _join(homes[home], run, home)
+    entry = _SweepEntry(first[run.path.parent], run.entry)
+    if entry in by_entry:
+      _add(by_entry[entry], run, entry)
     else:
       others.append(run)
-  known = [entry for entries in homes.values() for entry in entries]
-  rest: list[_Entry] = []
+  known = [group for groups in by_entry.values() for group in groups]
+  rest: list[_UnnamedGroup] = []
   for run in others:
-    # One more seed of a row, wherever it lies.
-    same = [entry for entry in known if _same(entry.runs[0], run)]
+    # It may be one more seed of an entry, in any folder.
+    same = [group for group in known if _same(group.runs[0], run)]
     if same:
       same[0].runs.append(run)
     else:
-      _join(rest, run, None)
+      _add(rest, run, None)
   planned = [
-    entry
-    for home, entries in homes.items()
-    for entry in entries or [_Entry([], home)]
+    group
+    for entry, groups in by_entry.items()
+    for group in groups or [_UnnamedGroup([], entry)]
   ]
   return planned + rest
 
 
-def _join(entries: list[_Entry], run: RunFolder, home: _Home | None) -> None:
-  for entry in entries:
-    if _same(entry.runs[0], run):
-      entry.runs.append(run)
+def _add(
+  groups: list[_UnnamedGroup], run: RunFolder, entry: _SweepEntry | None
+) -> None:
+  for group in groups:
+    if _same(group.runs[0], run):
+      group.runs.append(run)
       return
-  entries.append(_Entry([run], home))
+  groups.append(_UnnamedGroup([run], entry))
 
 
 def _same(one: RunFolder, other: RunFolder) -> bool:
@@ -145,44 +149,47 @@ def _same(one: RunFolder, other: RunFolder) -> bool:
   return len(set(texts)) == 1
 
 
-def _names(entries: Sequence[_Entry], first: pathlib.Path | None) -> list[str]:
-  unnamed = [run for entry in entries if not entry.row for run in entry.runs]
-  apart = differing(unnamed)
+def _names(
+  groups: Sequence[_UnnamedGroup], first: pathlib.Path | None
+) -> list[str]:
+  unnamed = [run for group in groups if not group.entry for run in group.runs]
+  fields = differing(unnamed)
   names = []
-  for entry in entries:
-    if entry.row:
-      rivals = [other for other in entries if other.row == entry.row]
-      names.append(_name_of_row(entry.row, entry, rivals, first))
+  for group in groups:
+    if group.entry:
+      rivals = [other for other in groups if other.entry == group.entry]
+      names.append(_entry_name(group.entry, group, rivals, first))
     else:
-      fields = _by_fields(entry.runs[0], apart)
-      names.append(fields or _by_folder(entry.runs))
-  # A folder may have the name that another's fields give.
+      by_fields = _by_fields(group.runs[0], fields)
+      names.append(by_fields or _by_folder(group.runs))
+  # A folder may have the same name as the fields of another group.
   return [
-    f'{name} ({entry.runs[0].path})'
-    if names.count(name) > 1 and entry.runs
+    f'{name} ({group.runs[0].path})'
+    if names.count(name) > 1 and group.runs
     else name
-    for name, entry in zip(names, entries, strict=True)
+    for name, group in zip(names, groups, strict=True)
   ]
 
 
-def _name_of_row(
-  row: str,
-  entry: _Entry,
-  rivals: Sequence[_Entry],
+def _entry_name(
+  entry: str,
+  group: _UnnamedGroup,
+  rivals: Sequence[_UnnamedGroup],
   first: pathlib.Path | None,
 ) -> str:
+  """Returns a name that tells a group apart from rivals with its entry."""
   if len(rivals) == 1:
-    return row
-  places = {rival.place for rival in rivals}
-  if len(places) == len(rivals) and None not in places:
-    return row if entry.place == first else f'{entry.place}/{row}'
+    return entry
+  folders = {rival.folder for rival in rivals}
+  if len(folders) == len(rivals) and None not in folders:
+    return entry if group.folder == first else f'{group.folder}/{entry}'
   runs = [run for rival in rivals for run in rival.runs]
-  fields = _by_fields(entry.runs[0], differing(runs)) if entry.runs else ''
-  return ', '.join(filter(None, (row, fields)))
+  fields = _by_fields(group.runs[0], differing(runs)) if group.runs else ''
+  return ', '.join(filter(None, (entry, fields)))
 
 
-def _by_fields(run: RunFolder, apart: Sequence[str]) -> str:
-  return ', '.join(f'{x}={run.fields[x]}' for x in apart if x in run.fields)
+def _by_fields(run: RunFolder, fields: Sequence[str]) -> str:
+  return ', '.join(f'{x}={run.fields[x]}' for x in fields if x in run.fields)
 
 
 def _by_folder(runs: Sequence[RunFolder]) -> str:

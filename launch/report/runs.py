@@ -1,4 +1,4 @@
-"""The runs below some folders, as reports read them."""
+"""Run folders: the runs below some folders, as a report reads them."""
 
 import json
 import os
@@ -11,51 +11,52 @@ from launch.report.sweep_plan import without_seed
 from launch.workdir import config_file
 from launch.workdir.evaluations import read_evaluations, with_evaluations
 from launch.workdir.identity import SAFE_FIELDS, field_identity
-from launch.workdir.metrics import Row, final_metrics, read_metrics
+from launch.workdir.metrics import MetricRecord, final_metrics, read_metrics
 
 
 class RunFolder(NamedTuple):
-  """One run: its config without the seed, its rows, how it ended.
+  """One run: its config without the seed, its metrics, its final metrics.
 
   Attributes:
     path: the folder.
-    row: the folder's name without its seed: the row of the sweep it is.
-    seed: that of the config, None if it has none.
-    fields: the config by dotted path, less the seed and what does not matter.
-    rows: the rows of metrics.jsonl.
-    final: the metrics of the last evaluation, None if the run has not ended.
+    entry: the folder's name without the seed: the entry of a sweep.
+    seed: the seed in the config; None if it has none.
+    fields: the config by dotted path, without the seed and without fields that
+      do not affect the result.
+    records: the records of metrics.jsonl.
+    final: the metrics of the last evaluation; None if the run is unfinished.
   """
 
   path: pathlib.Path
-  row: str
+  entry: str
   seed: Any
   fields: dict[str, Any]
-  rows: list[Row]
+  records: list[MetricRecord]
   final: dict[str, float] | None
 
 
-class Found(NamedTuple):
-  """What `find_runs` found.
+class FoundRuns(NamedTuple):
+  """The result of `find_runs`.
 
   Attributes:
-    runs: those that could be read, by path.
-    broken: a sentence about each of the others.
+    runs: the runs that could be read, by path.
+    errors: a message about each of the others.
   """
 
   runs: list[RunFolder]
-  broken: list[str]
+  errors: list[str]
 
 
-def find_runs(folders: Sequence[pathlib.Path]) -> Found:
-  """Reads the runs in `folders` and below.
+def find_runs(folders: Sequence[pathlib.Path]) -> FoundRuns:
+  """Reads the runs at or below `folders`.
 
-  A run that is found twice, or a copy of it, counts once: its seed would make a
-  spread smaller than it is.
+  A run that is found twice, or a copy of it, counts once: a repeated value
+  would make the standard deviation too small.
   """
-  found, seen = Found([], []), set()
+  found, seen = FoundRuns([], []), set()
 
   def unreadable(error: OSError):
-    found.broken.append(f'{error.filename}: {error.strerror}')
+    found.errors.append(f'{error.filename}: {error.strerror}')
 
   for folder in folders:
     for path in _walk(folder, unreadable):
@@ -64,14 +65,16 @@ def find_runs(folders: Sequence[pathlib.Path]) -> Found:
       seen.add(path.resolve())
       try:
         run = read_run(path)
-        content = json.dumps([run.seed, run.fields, run.rows], sort_keys=True)
-        if run.rows and content in seen:
+        content = json.dumps(
+          [run.seed, run.fields, run.records], sort_keys=True
+        )
+        if run.records and content in seen:
           continue
         seen.add(content)
         found.runs.append(run)
       except (ValueError, OSError) as error:
         text = str(error)
-        found.broken.append(text if str(path) in text else f'{path}: {text}')
+        found.errors.append(text if str(path) in text else f'{path}: {text}')
   return found
 
 
@@ -87,11 +90,11 @@ def read_run(workdir: pathlib.Path) -> RunFolder:
   """Reads one run.
 
   Raises:
-    ValueError: its config.json is none.
-    OSError: a file of it cannot be read.
+    ValueError: its config.json is invalid.
+    OSError: a file cannot be read.
   """
   fields = flatten(config_file.read(workdir / 'config.json'))
-  rows = read_metrics(workdir)
+  records = read_metrics(workdir)
   return RunFolder(
     workdir,
     without_seed(workdir.name or workdir.resolve().name),
@@ -101,19 +104,19 @@ def read_run(workdir: pathlib.Path) -> RunFolder:
       for name, value in fields.items()
       if name != 'seed' and name not in SAFE_FIELDS
     },
-    rows,
-    _final(workdir, fields, rows),
+    records,
+    _final(workdir, fields, records),
   )
 
 
 def _final(
-  workdir: pathlib.Path, fields: dict[str, Any], rows: list[Row]
+  workdir: pathlib.Path, fields: dict[str, Any], records: list[MetricRecord]
 ) -> dict[str, float] | None:
   final = final_metrics(workdir)
   if final is None:
     return None
-  # What launch.evaluate found later of the same checkpoint.
-  last = max(row['step'] for row in rows)
+  # Later evaluations of the same checkpoint, by launch.evaluate.
+  last = max(record['step'] for record in records)
   later = [x for x in read_evaluations(workdir) if x.step == last]
   return with_evaluations(final, later, fields)
 

@@ -1,4 +1,4 @@
-"""What a method costs: the time of its step over that of another, measured."""
+"""Relative step time: the cost of a method, measured against a baseline."""
 
 import statistics
 from collections.abc import Sequence
@@ -8,79 +8,86 @@ from launch.report.runs import RunFolder
 from launch.workdir.env import machines
 
 
-def add_cost(groups: Sequence[Group], baseline: str = '') -> list[str]:
-  """Adds `cost` to what each run ended with: the time of a step over another's.
+def add_relative_step_time(
+  groups: Sequence[Group], baseline: str = ''
+) -> list[str]:
+  """Adds `cost`, the relative step time, to the final metrics of each run.
 
-  Both are medians of `time/step_ms`, which leaves out compiling and evaluating;
-  the other's of its runs' medians on the same kind of machine. Without one, a
-  run has no cost.
+  It is the median of `time/step_ms`, which excludes compilation and evaluation,
+  divided by that of the baseline (the median over its runs on the same type of
+  machine). A run without such a baseline gets no `cost`.
 
   Args:
-    groups: the rows of a report.
-    baseline: the name of a row; empty for the one that its sweep names.
+    groups: the lines of a report.
+    baseline: the name of a group; empty for the one that its sweep names.
 
   Returns:
-    Sentences: where it was measured, and of which rows it was not.
+    Notes: on which machine it was measured, and for which groups it was not.
 
   Raises:
-    ValueError: there is no row of that name.
+    ValueError: no group of that name has step times.
   """
   named = [group for group in groups if group.name == baseline]
   if baseline and not (named and _times(named[0].runs)):
     names = ', '.join(group.name for group in groups if _times(group.runs))
     raise ValueError(
-      f'--cost={baseline}: there is no such row with times to compare with: '
-      f'{names or "none has any"}'
+      f'--cost={baseline}: there is no such entry with step times; those with '
+      f'step times are: {names or "none"}'
     )
-  places: dict[str, list[str]] = {}
-  refused: list[str] = []
+  baselines_on: dict[str, list[str]] = {}
+  missing: list[str] = []
   for group in groups:
     if not _times(group.runs):
       continue
-    found = named or [x for x in groups if x.name == group.baseline]
-    if not found or not _times(found[0].runs):
-      refused.append(
+    baselines = named or [x for x in groups if x.name == group.baseline]
+    if not baselines or not _times(baselines[0].runs):
+      missing.append(
         f'no cost of {group.name}: '
-        + (f'{group.baseline} has no times' if found else 'it has no baseline')
+        + (
+          f'{group.baseline} has no step times'
+          if baselines
+          else 'it has no baseline'
+        )
       )
       continue
     for run in group.runs:
-      place = _place(run)
-      if not place:
-        refused.append(f'no cost of {group.name}: its machine is not recorded')
+      machine = _machine(run)
+      if not machine:
+        missing.append(f'no cost of {group.name}: its machine is not recorded')
         continue
-      times = _times([x for x in found[0].runs if _place(x) == place])
+      times = _times([x for x in baselines[0].runs if _machine(x) == machine])
       own = _times([run])
       if own and times and run.final is not None:
         run.final['cost'] = own[0] / statistics.median(times)
-        places.setdefault(place, []).append(found[0].name)
+        baselines_on.setdefault(machine, []).append(baselines[0].name)
       elif own and not times:
-        others = {_place(x) or 'one not recorded' for x in found[0].runs}
-        refused.append(
-          f'no cost of {group.name} on {place}: {found[0].name} was measured '
-          f'on {" and ".join(sorted(others))}'
+        others = {
+          _machine(x) or 'an unrecorded machine' for x in baselines[0].runs
+        }
+        missing.append(
+          f'no cost of {group.name} on {machine}: {baselines[0].name} was '
+          f'measured on {" and ".join(sorted(others))}'
         )
-  refused = list(dict.fromkeys(refused))
+  missing = list(dict.fromkeys(missing))
   notes = []
-  for place, baselines in places.items():
-    those = ' or '.join(dict.fromkeys(baselines))
-    notes.append(
-      f'cost: median time of a step over that of {those}, measured on {place}'
-    )
-  return notes + refused or ['no cost: no run has measured a step']
+  for machine, names in baselines_on.items():
+    text = ' or '.join(dict.fromkeys(names))
+    notes.append(f'cost: median step time relative to {text}, on {machine}')
+  return notes + missing or ['no cost: no run has step times']
 
 
 def _times(runs: Sequence[RunFolder]) -> list[float]:
-  """The median time of a step of each run that has any, in ms."""
+  """Returns the median step time in ms of each run that has any."""
   times = [
-    [row['time/step_ms'] for row in run.rows if row.get('time/step_ms', 0) > 0]
+    [x['time/step_ms'] for x in run.records if x.get('time/step_ms', 0) > 0]
     for run in runs
   ]
   return [statistics.median(x) for x in times if x]
 
 
-def _place(run: RunFolder) -> str:
-  found = machines(run.path)
-  # Times of several are of none: it equals no other run's place.
-  several = f'{" and ".join(found)} ({run.path})'
-  return several if len(found) > 1 else ''.join(found)
+def _machine(run: RunFolder) -> str:
+  """Returns the type of machine of a run; empty if it was not recorded."""
+  types = machines(run.path)
+  # The times of a run on several types cannot be compared: its name is unique.
+  several = f'{" and ".join(types)} ({run.path})'
+  return several if len(types) > 1 else ''.join(types)

@@ -1,4 +1,4 @@
-"""What a sweep is to come to: its rows, and what a paper says of them."""
+"""Sweep plan: the entries of a sweep, and the numbers of a paper for them."""
 
 import collections
 import json
@@ -8,14 +8,15 @@ from typing import NamedTuple
 
 
 class Sweep(NamedTuple):
-  """What a folder of `launch.sweep` should come to hold.
+  """The content of sweep.json, which `launch.sweep` writes.
 
   Attributes:
-    planned: rows without their seeds, in order: how many runs of each.
-    paper: by row and metric, what a paper says.
-    note: what else is to be known of the paper's numbers; may be empty.
-    baseline: the option of the rows that others cost more or less than, such as
-      'method=none'; may be empty.
+    planned: the number of runs of each entry; the entries are in order and
+      named without their seeds.
+    paper: the numbers of a paper, by entry and metric.
+    note: a remark on the numbers of the paper; may be empty.
+    baseline: the option that marks the entries to which step times are
+      relative, such as 'method=none'; may be empty.
   """
 
   planned: dict[str, int]
@@ -23,14 +24,14 @@ class Sweep(NamedTuple):
   note: str = ''
   baseline: str = ''
 
-  def baseline_of(self, row: str) -> str:
-    """The row that `row` is compared with; empty if the sweep names none.
+  def baseline_of(self, entry: str) -> str:
+    """Returns the baseline of an entry; empty if the sweep names none.
 
     >>> Sweep({}, {}, baseline='method=none').baseline_of('depth=2,method=fmix')
     'depth=2,method=none'
     """
     option = self.baseline.partition('=')[0]
-    parts = row.split(',')
+    parts = entry.split(',')
     others = [x for x in parts if x.partition('=')[0] != option]
     if not self.baseline or len(others) == len(parts):
       return ''
@@ -38,10 +39,10 @@ class Sweep(NamedTuple):
 
 
 def read_sweep(folder: pathlib.Path) -> Sweep:
-  """Reads `folder/sweep.json`; empty if there is none.
+  """Reads `folder/sweep.json`; an empty plan if the file does not exist.
 
   Raises:
-    ValueError: it is broken; names it.
+    ValueError: it is invalid; names the file.
   """
   path = folder / 'sweep.json'
   if not path.exists():
@@ -50,23 +51,23 @@ def read_sweep(folder: pathlib.Path) -> Sweep:
     content = json.loads(path.read_text())
     planned = collections.Counter(map(without_seed, content['rows']))
     paper = {
-      row: {metric: float(value) for metric, value in metrics.items()}
-      for row, metrics in content['paper'].items()
+      entry: {metric: float(value) for metric, value in metrics.items()}
+      for entry, metrics in content['paper'].items()
     }
-    # Those of an older version have neither.
+    # Files of older versions have neither.
     note, baseline = content.get('note', ''), content.get('baseline', '')
     if not isinstance(note, str) or not isinstance(baseline, str):
-      raise TypeError('note and baseline must be texts')
+      raise TypeError('note and baseline must be strings')
   except (ValueError, TypeError, KeyError, AttributeError) as error:
-    raise ValueError(f'{path} is broken: {error!r}') from error
+    raise ValueError(f'{path} is invalid: {error!r}') from error
   return Sweep(dict(planned), paper, note, baseline)
 
 
-def without_seed(row: str) -> str:
-  """The name of a row of a sweep, for all of its seeds.
+def without_seed(entry: str) -> str:
+  """Returns the name of a sweep entry without its seed.
 
   >>> without_seed('method=none,seed=1')
   'method=none'
   """
-  parts = [x for x in row.split(',') if not re.fullmatch(r'seed=\d+', x)]
+  parts = [x for x in entry.split(',') if not re.fullmatch(r'seed=\d+', x)]
   return ','.join(parts) or 'all seeds'

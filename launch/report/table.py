@@ -1,4 +1,4 @@
-"""The table of a report: what runs ended with, beside what a paper says."""
+"""Table of a report: final metrics of runs beside the numbers of a paper."""
 
 import fnmatch
 import re
@@ -8,41 +8,42 @@ from collections.abc import Mapping, Sequence
 from launch.report.groups import Group
 
 MISSING = '–'
-# Shares of examples, which papers print in per cent: the last part of a name.
-_SHARE = re.compile(r'top\d+|accuracy|(.+_)?error(_.+)?|(.+_)?recall@\d+')
+# The last part of the names of fractions, which papers print in per cent.
+_FRACTION = re.compile(r'top\d+|accuracy|(.+_)?error(_.+)?|(.+_)?recall@\d+')
 
 
 def make_table(groups: Sequence[Group], columns: str = '') -> list[list[str]]:
-  """Returns groups of runs as the cells of a table; the first line is its head.
+  """Returns the cells of a table with a line for each group, and a header line.
 
-  Shares of examples (`top1`, `accuracy`, `mean_error`, `recall@10`, ...) are in
-  per cent, and their differences in points.
+  Fractions of examples (`top1`, `accuracy`, `mean_error`, `recall@10`, ...) are
+  in per cent, and their differences in percentage points.
 
   Args:
-    groups: the rows.
-    columns: pattern of the metrics to show; empty for those of the paper if
-      there is one, and else for all. `cost` is shown wherever it is.
+    groups: the runs of each line.
+    columns: pattern of the metrics to show; empty for those that the paper
+      reports, or for all if there is no paper. `cost` is shown if any run has
+      it.
   """
-  found = [
+  finals = [
     run.final for group in groups for run in group.runs if run.final is not None
   ]
   paper = [name for group in groups for name in group.paper]
-  metrics = _metrics(found, paper, columns)
-  shares = _shares([*found, *(group.paper for group in groups)])
-  head = ['config', 'finished']
+  metrics = _metrics(finals, paper, columns)
+  fractions = _fractions([*finals, *(group.paper for group in groups)])
+  header = ['config', 'finished']
   for name in metrics:
-    head.append(f'{name} (%)' if name in shares else name)
-    head += ['paper', 'difference'] if name in paper else []
-  lines = [head]
+    header.append(f'{name} (%)' if name in fractions else name)
+    header += ['paper', 'difference'] if name in paper else []
+  lines = [header]
   for group in groups:
-    ended = [run.final for run in group.runs if run.final is not None]
+    finished = [run.final for run in group.runs if run.final is not None]
     total = max(len(group.runs), group.planned)
-    cells = [group.name, f'{len(ended)} of {total}']
+    cells = [group.name, f'{len(finished)} of {total}']
     for name in metrics:
-      values = [final[name] for final in ended if name in final]
-      cells.append(_mean_std(values, name in shares))
+      values = [final[name] for final in finished if name in final]
+      cells.append(_mean_std(values, name in fractions))
       if name in paper:
-        cells += _beside(values, group.paper.get(name), name in shares)
+        cells += _compare(values, group.paper.get(name), name in fractions)
     lines.append(cells)
   return lines
 
@@ -63,63 +64,68 @@ def markdown(lines: Sequence[Sequence[str]]) -> str:
 
 
 def _metrics(
-  found: Sequence[Mapping[str, float]], paper: Sequence[str], columns: str
+  finals: Sequence[Mapping[str, float]], paper: Sequence[str], columns: str
 ) -> list[str]:
-  metrics = [name for final in found for name in final]
+  """Returns the names of the metrics to show, in order."""
+  metrics = [name for final in finals for name in final]
   if columns or not paper:
     metrics = [x for x in metrics if fnmatch.fnmatchcase(x, columns or '*')]
   else:
-    # And what the same evaluators found with other options.
-    other = [x for x in metrics if x not in paper and _plain(x) in paper]
+    # Also those of the same evaluators with other options.
+    other = [
+      x for x in metrics if x not in paper and _without_options(x) in paper
+    ]
     metrics = [*paper, *other]
-  # It is there only if it was asked for.
-  metrics += ['cost'] * any('cost' in final for final in found)
-  # The bounds of one run's interval have no use as a mean over seeds.
+  # Runs have it only on request.
+  metrics += ['cost'] * any('cost' in final for final in finals)
+  # The mean over seeds of the bounds of an interval has no meaning.
   metrics = [x for x in metrics if not x.endswith(('_low', '_high'))]
   return list(dict.fromkeys(metrics))
 
 
-def _plain(metric: str) -> str:
+def _without_options(metric: str) -> str:
   return re.sub(r'\(.*\)/', '/', metric)
 
 
-def _shares(found: Sequence[Mapping[str, float]]) -> set[str]:
+def _fractions(results: Sequence[Mapping[str, float]]) -> set[str]:
+  """Returns the names of the metrics that are fractions of examples."""
   values: dict[str, list[float]] = {}
-  for metrics in found:
+  for metrics in results:
     for name, value in metrics.items():
       values.setdefault(name, []).append(value)
 
-  def is_share(name: str) -> bool:
+  def is_fraction(name: str) -> bool:
     evaluator, _, last = name.rpartition('/')
-    # What an evaluator takes the mean error of are errors, by whatever name.
-    part = f'{evaluator}/mean_error' in values and last != 'loss'
-    return bool(_SHARE.fullmatch(last)) or part
+    # The other metrics of an evaluator with a mean error are errors too.
+    error = f'{evaluator}/mean_error' in values and last != 'loss'
+    return bool(_FRACTION.fullmatch(last)) or error
 
   return {
     name
-    for name, all_of_it in values.items()
-    if is_share(name) and all(0 <= value <= 1 for value in all_of_it)
+    for name, numbers in values.items()
+    if is_fraction(name) and all(0 <= number <= 1 for number in numbers)
   }
 
 
-def _beside(
-  values: list[float], paper: float | None, share: bool
+def _compare(
+  values: list[float], paper: float | None, fraction: bool
 ) -> tuple[str, str]:
+  """Returns the cells of the paper's number and of the difference from it."""
   if paper is None:
     return MISSING, MISSING
   difference = MISSING
   if values:
-    apart = statistics.fmean(values) - paper
-    difference = f'{100 * apart:+.2f}' if share else f'{apart:+.4g}'
-  return f'{100 * paper:.2f}' if share else f'{paper:.4g}', difference
+    delta = statistics.fmean(values) - paper
+    difference = f'{100 * delta:+.2f}' if fraction else f'{delta:+.4g}'
+  return f'{100 * paper:.2f}' if fraction else f'{paper:.4g}', difference
 
 
-def _mean_std(values: list[float], share: bool) -> str:
+def _mean_std(values: list[float], fraction: bool) -> str:
   if not values:
     return MISSING
   mean, std = statistics.fmean(values), MISSING
   if len(values) > 1:
-    spread = statistics.stdev(values)
-    std = f'{100 * spread:.2f}' if share else f'{spread:.2g}'
-  shown = f'{100 * mean:.2f}' if share else f'{mean:.4g}'
-  return f'{shown} ± {std} ({len(values)})'
+    deviation = statistics.stdev(values)
+    std = f'{100 * deviation:.2f}' if fraction else f'{deviation:.2g}'
+  text = f'{100 * mean:.2f}' if fraction else f'{mean:.4g}'
+  return f'{text} ± {std} ({len(values)})'

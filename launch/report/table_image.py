@@ -1,23 +1,23 @@
-"""The table of a report as a picture."""
+"""Image of the table of a report."""
 
 import pathlib
 from collections.abc import Sequence
 
-_SIZE = 10  # points of the letters
-_LINE = 0.27  # inches from line to line
-_GAP = 0.3  # inches between two columns
+_SIZE = 10  # font size in points
+_LINE = 0.27  # line height in inches
+_GAP = 0.3  # inches between columns
 _MARGIN = 0.15  # inches around
 
 
 def draw_table(lines: Sequence[Sequence[str]], path: pathlib.Path) -> None:
-  """Draws the cells of a table: names to the left, numbers to the right.
+  """Draws the cells of a table: names left-aligned, numbers right-aligned.
 
   Args:
-    lines: of cells; the first is the head.
-    path: of the PNG file.
+    lines: lines of cells; the first is the header.
+    path: the PNG file to write.
 
   Raises:
-    ModuleNotFoundError: there is no matplotlib.
+    ModuleNotFoundError: matplotlib is not installed.
     OSError: the file cannot be written.
   """
   import matplotlib
@@ -25,8 +25,8 @@ def draw_table(lines: Sequence[Sequence[str]], path: pathlib.Path) -> None:
   matplotlib.use('Agg')
   from matplotlib import pyplot as plt
 
-  # A name of a metric is wider than its numbers: in two lines it is less so.
-  head = [cell.replace('/', '/\n', 1) for cell in lines[0]]
+  # The name of a metric is wider than its numbers: it is split into two lines.
+  header = [cell.replace('/', '/\n', 1) for cell in lines[0]]
   figure = plt.figure(dpi=150)
   axis = figure.add_axes((0, 0, 1, 1))
 
@@ -35,7 +35,7 @@ def draw_table(lines: Sequence[Sequence[str]], path: pathlib.Path) -> None:
       x,
       y,
       cell,
-      # Names are not formulas, whatever they have of `$`.
+      # A `$` in a name does not begin a formula.
       parse_math=False,
       ha='right' if column else 'left',
       fontsize=_SIZE,
@@ -50,22 +50,22 @@ def draw_table(lines: Sequence[Sequence[str]], path: pathlib.Path) -> None:
 
   widths = [
     max(
-      width(head[column], column, weight='bold'),
+      width(header[column], column, weight='bold'),
       *(width(line[column], column) for line in lines[1:]),
       0,
     )
-    for column in range(len(head))
+    for column in range(len(header))
   ]
   left = [_MARGIN + sum(widths[:i]) + _GAP * i for i in range(len(widths))]
   edges = [left[0], *(x + w for x, w in zip(left[1:], widths[1:], strict=True))]
   right = left[-1] + widths[-1] + _MARGIN
   top = _LINE * (len(lines) - 1) + 2 * _MARGIN
-  rows = 1 + any('\n' in cell for cell in head)
-  height = top + rows * _LINE
+  header_lines = 1 + any('\n' in cell for cell in header)
+  height = top + header_lines * _LINE
   figure.set_size_inches(right, height)
   axis.set(xlim=(0, right), ylim=(0, height))
   axis.axis('off')
-  for column, (x, cell) in enumerate(zip(edges, head, strict=True)):
+  for column, (x, cell) in enumerate(zip(edges, header, strict=True)):
     y = top - _MARGIN / 2
     put(x, y, cell, column, va='bottom', weight='bold')
   for number, line in enumerate(lines[1:], 1):
@@ -79,6 +79,6 @@ def draw_table(lines: Sequence[Sequence[str]], path: pathlib.Path) -> None:
     (_MARGIN / 2, 1.2),
   ):
     axis.plot(ends, [y, y], color='black', linewidth=thickness)
-  # Larger ones are not shown everywhere.
+  # Some programs cannot show larger images.
   figure.savefig(path, dpi=min(150, 20_000 / max(right, height)))
   plt.close(figure)

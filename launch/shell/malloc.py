@@ -1,4 +1,4 @@
-"""Memory of the host, kept by the process that freed it."""
+"""malloc settings: the process keeps freed memory for its next step."""
 
 import contextlib
 import ctypes
@@ -9,24 +9,24 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
 
 
 def keep_freed_memory() -> bool:
-  """Has glibc keep what is freed, for the next step to use again.
+  """Configures glibc to keep freed memory instead of unmapping it.
 
-  XLA on a CPU asks for its large buffers anew in every step. By default glibc
-  maps each from the kernel and gives it back when it is freed, so that every
-  page of it is faulted in and zeroed again, step after step. The process then
-  stays as large as it ever was.
+  XLA on a CPU allocates its large buffers again in every step. By default
+  glibc maps each from the kernel and unmaps it when it is freed, so that every
+  page is faulted in and zeroed in each step. With this setting the process
+  never shrinks.
 
-  Call it before devices are used, which starts threads. Does nothing where
-  libc is not glibc.
+  Call it before devices are used, because that starts threads. It does nothing
+  where libc is not glibc.
 
   Returns:
-    Whether it was done.
+    Whether the settings were applied.
   """
   if not sys.platform.startswith('linux'):
     return False
   with contextlib.suppress(AttributeError, OSError):
     mallopt = ctypes.CDLL(None).mallopt
-    # One arena for all threads: others map what is large anyway.
+    # One arena for all threads: the other arenas use mmap for large buffers.
     return all(
       mallopt(option, value)
       for option, value in (

@@ -1,8 +1,8 @@
-"""Stopping a run politely: SIGTERM and Ctrl-C, at any moment.
+"""Signal handling: SIGTERM, SIGINT and SIGHUP stop a run at any moment.
 
-Until there is something to save a signal ends the process. From `hold` on the
-loop is asked to stop, and saves first. This module imports little, as it has to
-be there before jax is.
+Before there is something to save, a signal ends the process. After `defer` it
+is recorded, and the training loop saves a checkpoint first. This module imports
+little, because it must be loaded before jax.
 """
 
 import contextlib
@@ -14,11 +14,11 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NoReturn, TypeVar
 
-# SIGHUP is a terminal that is gone; nohup has it ignored. (A shell has SIGINT
-# ignored of what it starts in the background; who sends it means it.)
+# SIGHUP means that the terminal is gone; nohup ignores it. (A shell ignores
+# SIGINT in background jobs, but whoever sends it explicitly means it.)
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-# Seconds until Python surely would have called a handler, were it not in a
-# compiler.
+# Seconds after which Python would have run a handler, unless it is inside
+# compiled code such as XLA's compiler.
 _GRACE = 3
 
 
@@ -26,89 +26,101 @@ T = TypeVar('T')
 
 
 class _Interrupted(BaseException):
-  """A signal came within `Stops.or_none`."""
+  """A signal arrived within `StopSignals.or_none`."""
 
 
 class StopSignals:
-  """The signals that came to this process."""
+  """The stop signals that this process has received."""
 
   def __init__(self, at_once: bool):
     self._at_once = at_once
     self._received: list[signal.Signals] = []
-    self._holding = self._interrupting = self._silent = False
-    self._ignoring = False
+    self._deferred = self._interruptible = self._silent = False
+    self._ignored = False
     self._closed = threading.Event()
 
   def __call__(self) -> signal.Signals | None:
-    """Returns the first signal that came, or None."""
+    """Returns the first signal that was received, or None."""
     return self._received[0] if self._received else None
 
-  def hold(self, holding: bool = True, *, silent: bool = False) -> None:
-    """From now on a signal waits until it is asked for; or no longer."""
-    self._holding, self._silent = holding, silent
+  def defer(self, deferred: bool = True, *, silent: bool = False) -> None:
+    """Sets whether signals are only recorded instead of ending the process.
+
+    Args:
+      deferred: whether to record only.
+      silent: do not print a line about the first signal.
+    """
+    self._deferred, self._silent = deferred, silent
+
+  # The former name, for callers that have not been renamed yet.
+  hold = defer
 
   def ignore(self) -> None:
-    """From now on signals change nothing: the process is about to end.
+    """Ignores signals from now on, because the process is about to end.
 
-    A second one, on its way to all processes of a run, would end this one while
-    another waits to leave together with it.
+    A second signal, sent to all processes of a run, would otherwise end this
+    one while the others wait to shut down together with it.
     """
-    self._ignoring = True
+    self._ignored = True
 
   def or_none(self, work: Callable[[], T]) -> T | None:
-    """Returns what `work` returns; None, at once, if a signal has come."""
+    """Returns the result of `work`, or None as soon as a signal arrives."""
     try:
-      self._interrupting = True
+      self._interruptible = True
       if self._received:
         return None
       return work()
     except _Interrupted:
       return None
     finally:
-      self._interrupting = False
+      self._interruptible = False
 
-  def note(self, number: int, frame: object = None) -> None:
-    """The handler of the signals."""
+  def handle(self, number: int, frame: object = None) -> None:
+    """Handles a signal (the handler that is registered with Python)."""
     del frame
-    if self._ignoring:
+    if self._ignored:
       return
     self._received.append(signal.Signals(number))
-    name, times = self._received[0].name, len(self._received)
-    if not self._holding:
+    name, count = self._received[0].name, len(self._received)
+    if not self._deferred:
       if self._at_once:
-        _leave(number, 'with nothing to save')
+        _exit_now(number, 'with nothing to save')
       sys.exit(128 + number)
-    if times == 1 and not self._silent:
-      _tell(f'{name}: saving; two more Ctrl-C leave without')
-    # People who press it a third time mean it; schedulers repeat SIGTERM.
+    if count == 1 and not self._silent:
+      _write_line(
+        f'{name}: saving; press Ctrl-C twice more to stop without saving'
+      )
+    # A third Ctrl-C is deliberate; schedulers repeat SIGTERM.
     if self._received.count(signal.SIGINT) > 2:
-      _leave(number, 'without saving')
-    if self._interrupting:
-      self._interrupting = False
+      _exit_now(number, 'without saving')
+    if self._interruptible:
+      self._interruptible = False
       raise _Interrupted
 
   def watch(self, pipe: int) -> None:
-    """Ends the process if it does not end by itself, while nothing is held.
+    """Ends the process if a signal that is not deferred has not ended it.
 
-    Runs in a thread of its own: the main one may be in a compiler, where
-    Python does not get to call `note`.
+    Runs in a thread: the main thread may be in compiled code, where Python
+    cannot call `handle`.
+
+    Args:
+      pipe: descriptor from which the numbers of signals are read.
     """
     while data := os.read(pipe, 1):
-      if data[0] not in SIGNALS or self._is_heard():
+      if data[0] not in SIGNALS or self._is_handled():
         continue
-      if self._closed.wait(_GRACE) or self._is_heard():
+      if self._closed.wait(_GRACE) or self._is_handled():
         continue
-      _leave(data[0], 'with nothing to save')
+      _exit_now(data[0], 'with nothing to save')
 
-  def _is_heard(self) -> bool:
-    """Whether a signal is waited for, or for nothing any more."""
-    return self._holding or self._ignoring
+  def _is_handled(self) -> bool:
+    return self._deferred or self._ignored
 
   def restore(self, handlers: Mapping[int, Any]) -> None:
-    """Gives signals back to those who had them, unless a program is over."""
-    over = self._ignoring and self._at_once
+    """Restores the handlers; ignores signals where a program is ending."""
+    ending = self._ignored and self._at_once
     for number, handler in handlers.items():
-      signal.signal(number, signal.SIG_IGN if over else handler)
+      signal.signal(number, signal.SIG_IGN if ending else handler)
 
   def close(self) -> None:
     """Tells `watch` that the process is ending."""
@@ -116,8 +128,8 @@ class StopSignals:
 
 
 def resume_hint() -> str:
-  """Says how to go on with the run of this process."""
-  return f'to go on: {command()}'
+  """Returns the command that resumes the run of this process."""
+  return f'to resume: {command()}'
 
 
 def command() -> str:
@@ -125,59 +137,59 @@ def command() -> str:
   return shlex.join(sys.orig_argv)
 
 
-def _leave(number: int, how: str) -> NoReturn:
+def _exit_now(number: int, how: str) -> NoReturn:
   name = signal.Signals(number).name
-  _tell(f'stopped by {name} {how}; {resume_hint()}')
+  _write_line(f'stopped by {name} {how}; {resume_hint()}')
   os._exit(128 + number)
 
 
-def _tell(line: str) -> None:
-  # A handler may not print: it may have interrupted printing.
+def _write_line(line: str) -> None:
+  # A handler must not use print: it may have interrupted a call of print.
   with contextlib.suppress(OSError):
     os.write(2, f'{line}\n'.encode())
 
 
-_listening: StopSignals | None = None
+_current: StopSignals | None = None
 
 
 @contextlib.contextmanager
 def stop_requests(*, at_once: bool = False) -> Iterator[StopSignals]:
-  """Listens to SIGTERM, SIGINT and SIGHUP, holding none; in the main thread.
+  """Handles SIGTERM, SIGINT and SIGHUP in the block; in the main thread.
 
-  Within another `stop_requests` it is the same one.
+  Signals are not deferred at first. A nested call yields the same object.
 
   Args:
-    at_once: whether a signal that is not held ends the process then and there,
-      which is for programs; else it raises SystemExit, which is lost where a
-      callback of C happens to run.
+    at_once: whether a signal that is not deferred ends the process immediately,
+      as programs do; otherwise it raises SystemExit, which is lost if a
+      callback from C is running.
   """
-  global _listening
-  if _listening is not None:
+  global _current
+  if _current is not None:
     try:
-      yield _listening
+      yield _current
     finally:
-      _listening.hold(False)
+      _current.defer(False)
     return
-  stops = _listening = StopSignals(at_once)
+  stop = _current = StopSignals(at_once)
   reading, writing = os.pipe()
   os.set_blocking(writing, False)
   handlers: dict[int, Callable | int | None] = {
-    number: signal.signal(number, stops.note)
+    number: signal.signal(number, stop.handle)
     for number in SIGNALS
     if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN
   }
   before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-  watcher = threading.Thread(target=stops.watch, args=(reading,), daemon=True)
+  watcher = threading.Thread(target=stop.watch, args=(reading,), daemon=True)
   if at_once:
     watcher.start()
   try:
-    yield stops
+    yield stop
   finally:
-    stops.close()
+    stop.close()
     signal.set_wakeup_fd(before)
-    stops.restore(handlers)
+    stop.restore(handlers)
     os.close(writing)  # The watcher reads the end of the file.
     if at_once:
       watcher.join()
     os.close(reading)
-    _listening = None
+    _current = None

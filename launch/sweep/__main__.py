@@ -1,11 +1,11 @@
-"""Runs every row of a table, one after the other, in one process.
+"""Sweep: `python -m launch.sweep --config=FILE.py[:ARG] --workdir=DIR`.
 
-`python -m launch.sweep --config=FILE.py[:ARG] --workdir=DIR`;
-`launch.sweep.entries` says what the rows of a config file are. Each is a run in
-`DIR/<its name>`: what is finished is skipped, what was stopped goes on.
-`--rows=PATTERN` runs those of matching names. Several processes may share the folder: a row that another one
-trains is passed over. `--slurm=timeout_min=600,partition=gpu` has a cluster run
-them, each as a job of its own.
+Trains all entries of a config file, one after the other, in one process;
+`launch.sweep.entries` describes how the file defines them. Each entry is a run
+in `DIR/<its name>`: finished runs are skipped and stopped runs resume.
+`--rows=PATTERN` selects entries by name. Several processes may share the
+folder: an entry that another process trains is skipped.
+`--slurm=timeout_min=600,partition=gpu` submits each entry as a job of SLURM.
 """
 
 from launch.shell.console import open_streams

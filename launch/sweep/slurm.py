@@ -1,8 +1,8 @@
-"""Rows of a sweep as the jobs of a SLURM array, through `submitit`.
+"""SLURM jobs: the entries of a sweep as a job array, through `submitit`.
 
-A job is the command that a person would type, `launch.sweep --rows=NAME`: what
-it finds begun goes on. When SLURM is about to take the machine away, it has the
-trainer save, and queues itself again.
+A job runs the command `launch.sweep --rows=NAME`, which resumes a stopped run.
+When SLURM is about to end the job, the trainer saves a checkpoint and the job
+is queued again.
 """
 
 import functools
@@ -18,22 +18,22 @@ from typing import Any, NamedTuple
 
 from launch.shell.console import log_line
 
-# Seconds before the end of its time at which a job is told, and how many of
-# them the trainer has to save. (Two calls of the device, and a checkpoint.)
-_NOTICE, _SAVING = 180, 120
-# So often a row may run out of time and be queued again.
-_TIMEOUTS = 100
-_POLL = 0.2
+# Seconds before its time limit at which a job gets a signal, and the part of
+# them in which the trainer must save (two dispatches and a checkpoint).
+_NOTICE_SECONDS, _SAVE_SECONDS = 180, 120
+# How often a job may reach its time limit and be queued again.
+_MAX_TIMEOUTS = 100
+_POLL_SECONDS = 0.2
 
 
 class Slurm(NamedTuple):
-  """What a row asks of the cluster; the rest is for `$SBATCH_ACCOUNT` etc.
+  """The resources of a job; others are set by `$SBATCH_ACCOUNT` etc.
 
   Attributes:
-    timeout_min: after so many minutes a job ends, and is queued again.
-    partition: its name; empty for the cluster's default.
-    gpus: of each row, on one machine; 0 for none.
-    concurrency: rows at once; 0 for as many as the cluster runs.
+    timeout_min: time limit in minutes, after which a job is queued again.
+    partition: the name of the partition; empty for the cluster's default.
+    gpus: the number of GPUs of each job, on one machine.
+    concurrency: the maximal number of jobs at a time; 0 for no limit.
   """
 
   timeout_min: int
@@ -43,11 +43,11 @@ class Slurm(NamedTuple):
 
 
 def parse_slurm(words: Sequence[str]) -> Slurm:
-  """Reads --slurm.
+  """Parses the flag --slurm.
 
   Raises:
-    ValueError: an option is unknown, is given twice, lacks a value or has one
-      that is not allowed; or timeout_min is missing.
+    ValueError: an option is unknown, is repeated or has an invalid value, or
+      timeout_min is missing.
 
   Examples:
     >>> parse_slurm(['timeout_min=60', 'partition=gpu'])
@@ -58,32 +58,32 @@ def parse_slurm(words: Sequence[str]) -> Slurm:
     name, _, value = word.partition('=')
     if name not in Slurm._fields or name in options:
       raise ValueError(
-        f'--slurm: {word!r} is unknown or there twice: there are '
+        f'--slurm: {word!r} is unknown or repeated; the options are '
         f'{", ".join(f"{x}=..." for x in Slurm._fields)}'
       )
     if name == 'partition':
-      fits = bool(value)
+      valid = bool(value)
       options[name] = value
     else:
-      least = 1 if name == 'timeout_min' else 0
-      fits = value.isdecimal() and least <= int(value) < 2**20
-      options[name] = int(value) if fits else value
-    if not fits:
-      what = 'a name' if name == 'partition' else 'a whole number'
-      raise ValueError(f'--slurm: {word!r} must have {what} that makes sense')
+      minimum = 1 if name == 'timeout_min' else 0
+      valid = value.isdecimal() and minimum <= int(value) < 2**20
+      options[name] = int(value) if valid else value
+    if not valid:
+      what = 'a name' if name == 'partition' else 'an integer in range'
+      raise ValueError(f'--slurm: the value of {word!r} must be {what}')
   if 'timeout_min' not in options:
     raise ValueError(
-      '--slurm needs timeout_min=..., the minutes that a job may take; a row '
-      'that is not finished by then is queued again'
+      '--slurm needs timeout_min=..., the time limit of a job in minutes; a '
+      'job that reaches it is queued again'
     )
   return Slurm(**options)
 
 
-class Row:
-  """A job: runs a command, and passes on that it is to stop."""
+class Job:
+  """A job of submitit: runs a command, and stops it when told to."""
 
   def __init__(self, command: Sequence[str], folder: str):
-    """Takes a command and the folder in which it was typed."""
+    """Takes a command and the folder to run it in."""
     self._command = list(command)
     self._folder = folder
     self._process: Any = None
@@ -92,60 +92,60 @@ class Row:
     """Runs the command.
 
     Raises:
-      RuntimeError: it ended with another code than 0; the job has failed.
+      RuntimeError: its exit code was not 0, so the job failed.
     """
-    # SLURM tells every process of the job, and this signal would end a trainer.
+    # SLURM signals every process of the job; SIGUSR2 would end a trainer.
     ignore = functools.partial(signal.signal, signal.SIGUSR2, signal.SIG_IGN)
     self._process = subprocess.Popen(
       self._command, cwd=self._folder, preexec_fn=ignore
     )
     code = self._wait(None)
     if code == 128 + signal.SIGTERM:
-      # Preemption begins with it. What follows queues the job again, unless the
-      # job has ended by then.
-      time.sleep(_NOTICE)
+      # Preemption begins with SIGTERM. The signal that follows queues the job
+      # again, if the job is still running then.
+      time.sleep(_NOTICE_SECONDS)
     if code:
       raise RuntimeError(f'exit code {code}: {self._command}')
 
   def checkpoint(self) -> Any:
-    """Has the trainer save; returns what goes on with it in the next job."""
+    """Makes the trainer save; returns the submission that resumes it."""
     import submitit
 
     if self._process is not None and self._process.poll() is None:
       self._process.terminate()
-      if self._wait(_SAVING) is None:
+      if self._wait(_SAVE_SECONDS) is None:
         self._process.kill()
-    again = Row(self._command, self._folder)
-    return submitit.helpers.DelayedSubmission(again)
+    job = Job(self._command, self._folder)
+    return submitit.helpers.DelayedSubmission(job)
 
   def _wait(self, seconds: float | None) -> int | None:
-    # Not process.wait(): a handler that interrupts it cannot wait too.
+    # Not process.wait(), because a signal handler that interrupts it waits too.
     deadline = time.monotonic() + (seconds or 0)
     while (code := self._process.poll()) is None:
       if seconds is not None and time.monotonic() > deadline:
         break
-      time.sleep(_POLL)
+      time.sleep(_POLL_SECONDS)
     return code
 
 
 def check_cluster() -> None:
-  """Checks that jobs can be submitted from here.
+  """Checks that jobs can be submitted from this machine.
 
   Raises:
-    ModuleNotFoundError: there is no submitit.
-    ValueError: there is no SLURM.
+    ModuleNotFoundError: submitit is not installed.
+    ValueError: the programs of SLURM are not installed.
   """
   try:
     import submitit  # noqa: F401
   except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
-      "--slurm needs submitit, the extra `slurm`: pip install -e '.[slurm]'"
+      "--slurm needs submitit: pip install -e '.[slurm]'"
     ) from error
   for program in ('sbatch', 'srun'):
     if shutil.which(program) is None:
       raise ValueError(
-        f'--slurm: there is no {program} here: submit from a machine of the '
-        'cluster, or leave --slurm out to run the rows one after the other'
+        f'--slurm needs the program {program}: submit from a machine of the '
+        'cluster, or omit --slurm to train the entries one after the other'
       )
 
 
@@ -155,42 +155,42 @@ def submit(
   """Submits commands as one array of jobs.
 
   Args:
-    commands: by name of the row.
-    options: the same for all.
-    folder: for the jobs' output and submitit's files; the cluster's machines
-      must see it too.
+    commands: by name of the entry.
+    options: the resources of each job.
+    folder: for the output of the jobs and the files of submitit; shared with
+      the machines of the cluster.
 
   Returns:
     The ids of the jobs.
 
   Raises:
-    ValueError: SLURM does not take them.
-    ModuleNotFoundError: there is no submitit.
+    ValueError: SLURM rejects the jobs.
+    ModuleNotFoundError: submitit is not installed.
   """
   check_cluster()
   import submitit
   from submitit.core import utils
 
-  executor = submitit.SlurmExecutor(folder, max_num_timeout=_TIMEOUTS)
-  about: dict[str, Any] = {'time': options.timeout_min}
+  executor = submitit.SlurmExecutor(folder, max_num_timeout=_MAX_TIMEOUTS)
+  resources: dict[str, Any] = {'time': options.timeout_min}
   if options.partition:
-    about['partition'] = options.partition
+    resources['partition'] = options.partition
   if options.gpus:
-    about['gpus_per_node'] = options.gpus
+    resources['gpus_per_node'] = options.gpus
   executor.update_parameters(
     job_name='sweep',
-    signal_delay_s=_NOTICE,
+    signal_delay_s=_NOTICE_SECONDS,
     stderr_to_stdout=True,
     array_parallelism=options.concurrency or len(commands),
-    **about,
+    **resources,
   )
-  rows = [Row(command, os.getcwd()) for command in commands.values()]
+  entries = [Job(command, os.getcwd()) for command in commands.values()]
   try:
     with executor.batch():
-      jobs = [executor.submit(row) for row in rows]
+      jobs = [executor.submit(entry) for entry in entries]
   except (utils.FailedJobError, utils.FailedSubmissionError) as error:
-    said = ' '.join(str(error).split())
-    raise ValueError(f'--slurm: sbatch does not take it: {said}') from error
+    text = ' '.join(str(error).split())
+    raise ValueError(f'--slurm: sbatch failed: {text}') from error
   for name, job in zip(commands, jobs, strict=True):
     log_line(f'{name}: job {job.job_id}, {job.paths.stdout}', sys.stdout)
   return [job.job_id for job in jobs]

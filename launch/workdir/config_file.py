@@ -1,8 +1,8 @@
-"""Resolved configs: the config.json of a run, read without running anything.
+"""Resolved config: the config.json of a run, read without executing code.
 
-They may come from strangers, as a .py config may not: no field of them is more
-than a value, and the one that names code, `task`, reaches no further than the
-packages beside this one.
+It may come from an untrusted source, unlike a .py config: its fields are plain
+values, and the one that names code, `task`, may only name a module of the
+packages beside `launch`.
 """
 
 import importlib.util
@@ -21,27 +21,27 @@ def read(path: pathlib.Path) -> dict[str, Any]:
   """Reads a config.json: nested dicts of values, lists as tuples.
 
   Raises:
-    ValueError: it cannot be read, is larger than `MAX_BYTES` or deeper than
-      `MAX_DEPTH`, or is not an object of fields, each there once, with finite
-      numbers; names the file.
+    ValueError: it cannot be read, is larger than `MAX_BYTES`, is nested deeper
+      than `MAX_DEPTH`, is not an object, or has a duplicate or invalid field
+      name or a number that is not finite; names the file.
   """
   try:
-    # A pipe would wait for somebody to write to it.
-    opened = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    with open(opened, 'rb') as file:
+    # Opening a pipe would block until a process writes to it.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    with open(descriptor, 'rb') as file:
       if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        raise ValueError('it is not a plain file')
+        raise ValueError('it is not a regular file')
       data = file.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
       raise ValueError(f'it has more than {MAX_BYTES} bytes')
     content = json.loads(
       data.decode('utf-8-sig'),
-      parse_constant=_no_number,
-      object_pairs_hook=_fields,
+      parse_constant=_refuse_constant,
+      object_pairs_hook=_to_fields,
     )
     if not isinstance(content, dict):
-      raise ValueError('it is not an object of fields')
-    return {name: _plain(value, 1) for name, value in content.items()}
+      raise ValueError('it is not a JSON object')
+    return {name: _to_value(value, 1) for name, value in content.items()}
   except RecursionError:
     text = f'it is nested deeper than {MAX_DEPTH}'
   except OSError as error:
@@ -52,51 +52,51 @@ def read(path: pathlib.Path) -> dict[str, Any]:
 
 
 def check_task(name: str) -> None:
-  """Checks that a task is one of ours, not whatever Python could import.
+  """Checks that a task is a module of a package beside `launch`.
 
-  Runs nothing: only the top-level package is looked for, not in it.
+  It imports nothing: only the location of the top-level package is looked up.
 
   Raises:
-    ValueError: it is not beside the package `launch`.
+    ValueError: the package is elsewhere, or does not exist.
   """
-  home = pathlib.Path(__file__).resolve().parents[2]
+  root = pathlib.Path(__file__).resolve().parents[2]
   top = name.partition('.')[0]
   spec = importlib.util.find_spec(top) if top.isidentifier() else None
-  places = list(spec.submodule_search_locations or ()) if spec else []
-  if not places or any(
-    pathlib.Path(place).resolve().parent != home for place in places
+  folders = list(spec.submodule_search_locations or ()) if spec else []
+  if not folders or any(
+    pathlib.Path(folder).resolve().parent != root for folder in folders
   ):
     raise ValueError(
       f'config.task={name!r} of a .json config must be in a package beside '
-      f'launch ({home}), as importing a module runs it; if you trust that '
-      f'one, give --config.task={name} yourself'
+      f'launch ({root}), because importing a module executes it; if you trust '
+      f'this one, pass --config.task={name}'
     )
 
 
-def _no_number(constant: str) -> NoReturn:
+def _refuse_constant(constant: str) -> NoReturn:
   raise ValueError(f'{constant} is not a finite number')
 
 
-def _fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _to_fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
   fields = dict(pairs)
   for name, _ in pairs:
     if not name.isidentifier() or name.startswith('_'):
-      raise ValueError(f'{name!r} is not the name of a field')
+      raise ValueError(f'{name!r} is not a valid field name')
   if len(fields) != len(pairs):
     names = [name for name, _ in pairs]
-    twice = next(name for name in names if names.count(name) > 1)
-    raise ValueError(f'{twice!r} is there twice')
+    duplicate = next(name for name in names if names.count(name) > 1)
+    raise ValueError(f'the field {duplicate!r} appears twice')
   return fields
 
 
-def _plain(value: Any, depth: int) -> Any:
+def _to_value(value: Any, depth: int) -> Any:
   if depth > MAX_DEPTH:
     raise RecursionError
   if isinstance(value, dict):
-    return {name: _plain(item, depth + 1) for name, item in value.items()}
+    return {name: _to_value(item, depth + 1) for name, item in value.items()}
   if isinstance(value, list):
-    # The configs hold tuples, for which JSON has no sign.
-    return tuple(_plain(item, depth + 1) for item in value)
+    # Configs hold tuples, which JSON does not have.
+    return tuple(_to_value(item, depth + 1) for item in value)
   if isinstance(value, float) and not math.isfinite(value):
-    raise ValueError('a number in it is too large')
+    raise ValueError('it has a number that is too large')
   return value

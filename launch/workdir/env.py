@@ -1,4 +1,4 @@
-"""What a run ran on: devices, versions, commit, command."""
+"""Environment of a run: devices, versions, commit and command (env.json)."""
 
 import collections
 import contextlib
@@ -29,7 +29,7 @@ _PACKAGES = (
 
 
 def versions() -> dict[str, str | None]:
-  """Returns the versions of the packages that numbers depend on."""
+  """Returns the versions of the packages that affect the results."""
 
   def version(package):
     try:
@@ -41,9 +41,13 @@ def versions() -> dict[str, str | None]:
 
 
 def record_start(workdir: pathlib.Path, step: int) -> None:
-  """Adds this start of the run to the list in `workdir/env.json`.
+  """Appends this start of the run to the list in `workdir/env.json`.
 
-  If it cannot, it tells so: no run ends because of that.
+  If that fails it logs a warning, and the run continues.
+
+  Args:
+    workdir: the folder of the run.
+    step: the number of steps done before.
   """
   path = workdir / 'env.json'
   try:
@@ -51,7 +55,7 @@ def record_start(workdir: pathlib.Path, step: int) -> None:
     starts.append({'step': step} | _environment())
     write_text(path, json.dumps(starts, indent=2) + '\n')
   except (OSError, ValueError, AttributeError) as error:
-    logging.warning('%s does not record this start: %s', path, error)
+    logging.warning('%s: this start was not recorded: %s', path, error)
 
 
 def _environment() -> dict[str, Any]:
@@ -72,17 +76,17 @@ def _environment() -> dict[str, Any]:
 
 
 def machines(workdir: pathlib.Path) -> list[str]:
-  """Returns the kinds of machines on which a run was started, each once.
+  """Returns the types of machines on which a run was started, without repeats.
 
   They are named by their devices, `2 × NVIDIA H100`; a CPU by its model and the
-  cores that the process had. None, if they are not recorded.
+  number of cores available to the process. Empty if they were not recorded.
   """
   try:
     starts = json.loads((workdir / 'env.json').read_text())
-    found = [_machine(start) for start in starts]
+    names = [_machine(start) for start in starts]
   except (OSError, ValueError, KeyError, TypeError, AttributeError):
     return []
-  return list(dict.fromkeys(found))
+  return list(dict.fromkeys(names))
 
 
 def _machine(start: dict[str, Any]) -> str:
@@ -94,7 +98,7 @@ def _machine(start: dict[str, Any]) -> str:
 
 
 def _cpu() -> str:
-  """The model of the processor, as people know it."""
+  """Returns the model name of the processor."""
   with contextlib.suppress(OSError):
     for line in pathlib.Path('/proc/cpuinfo').read_text().splitlines():
       name, _, value = line.partition(':')
@@ -104,7 +108,7 @@ def _cpu() -> str:
 
 
 def _cores() -> int | None:
-  if hasattr(os, 'sched_getaffinity'):  # not everywhere
+  if hasattr(os, 'sched_getaffinity'):  # not on every system
     return len(os.sched_getaffinity(0))
   return os.cpu_count()
 
@@ -120,6 +124,6 @@ def _git(*arguments: str) -> str | None:
       check=True,
       timeout=10,
     ).stdout.strip()
-  # A copy without git, or a machine without it, can train too.
+  # Not a git repository, or git is not installed.
   except (OSError, subprocess.SubprocessError):
     return None

@@ -1,6 +1,6 @@
-"""What `launch.evaluate` found of a run: `workdir/evaluations.jsonl`.
+"""Evaluations: results of `launch.evaluate` in `workdir/evaluations.jsonl`.
 
-A line is an evaluator's answer at a step, with the options that it had:
+A line holds the metrics of one evaluator at a step, and its options:
 
   {"step": 400, "epoch": 1.0, "evaluator": "fgsm",
    "options": {"batch_size": 500, "epsilon": 0.0157}, "metrics": {"top1": 0.2}}
@@ -19,20 +19,21 @@ from launch.workdir.identity import field_identity
 from launch.workdir.lock import hold_lock
 
 FILE = 'evaluations.jsonl'
-# Options that say how an evaluator goes about it, not what it measures.
-_HOW = ('batch_size',)
-_SECONDS = 60  # to wait for another process that adds its own
+# Options that do not affect what an evaluator measures.
+_IRRELEVANT = ('batch_size',)
+_LOCK_SECONDS = 60  # to wait for another process that writes the file
 
 
 class Evaluation(NamedTuple):
-  """The answer of one evaluator.
+  """The result of one evaluator.
 
   Attributes:
-    step: of the checkpoint that was evaluated.
-    epoch: the epochs done then.
-    evaluator: its name.
-    options: its block of `config.evals`, by dotted path; {} if it has none.
-    metrics: by name, without that of the evaluator.
+    step: the step of the checkpoint that was evaluated.
+    epoch: the number of epochs at that step.
+    evaluator: the name of the evaluator.
+    options: the fields of its part of `config.evals`, by dotted path; may be
+      empty.
+    metrics: values by name, without the name of the evaluator.
   """
 
   step: int
@@ -54,30 +55,30 @@ def by_evaluator(
     step: as in `Evaluation`.
     epoch: as in `Evaluation`.
     results: metrics by `evaluator/metric`.
-    evals: options by evaluator: the block `config.evals`.
+    evals: options by evaluator: `config.evals`.
   """
-  found: dict[str, dict[str, float]] = {}
+  by_name: dict[str, dict[str, float]] = {}
   for metric, value in results.items():
     name, _, rest = metric.partition('/')
-    found.setdefault(name, {})[rest] = value
+    by_name.setdefault(name, {})[rest] = value
   return [
     Evaluation(step, epoch, name, flatten(evals.get(name, {})), metrics)
-    for name, metrics in found.items()
+    for name, metrics in by_name.items()
   ]
 
 
 def add_evaluations(
   workdir: pathlib.Path, evaluations: Iterable[Evaluation]
 ) -> None:
-  """Adds lines to the file of a run; of two processes at once none loses any.
+  """Appends lines to the file of a run; several processes may do so at once.
 
   Raises:
-    ValueError: another process keeps the file for itself.
-    OSError: it cannot be written; it is as it was.
+    ValueError: another process holds the lock of the file for too long.
+    OSError: the file cannot be written; it is unchanged.
   """
   path = workdir / FILE
   new = ''.join(json.dumps(line._asdict()) + '\n' for line in evaluations)
-  with hold_lock(workdir, name=f'{FILE}.lock', seconds=_SECONDS):
+  with hold_lock(workdir, name=f'{FILE}.lock', seconds=_LOCK_SECONDS):
     old = path.read_text(errors='replace') if path.exists() else ''
     if old and not old.endswith('\n'):
       old += '\n'
@@ -87,39 +88,40 @@ def add_evaluations(
 def read_evaluations(workdir: pathlib.Path) -> list[Evaluation]:
   """Returns the evaluations of a run, oldest first.
 
-  A line that is none is left out with a warning: so are those without options,
-  from before they were kept, as nobody can say what they measured.
+  Invalid lines are skipped with a warning. So are lines without options, which
+  older versions wrote: what they measured is unknown.
   """
   path = workdir / FILE
-  found = []
+  evaluations = []
   if path.exists():
     for line in path.read_text(errors='replace').splitlines():
       try:
-        found.append(_evaluation(json.loads(line)))
+        evaluations.append(_parse(json.loads(line)))
       except (ValueError, TypeError, KeyError, AttributeError):
-        logging.warning('%s: left out the line %.60r', path, line)
-  return found
+        logging.warning('%s: skipped the invalid line %.60r', path, line)
+  return evaluations
 
 
-def _evaluation(content: Any) -> Evaluation:
-  found = Evaluation(**content)
-  metrics = {str(k): float(v) for k, v in found.metrics.items()}
-  if not isinstance(found.evaluator, str) or not isinstance(
-    found.options, dict
-  ):
-    raise TypeError(found)
-  step, epoch = int(found.step), float(found.epoch)
-  return Evaluation(step, epoch, found.evaluator, found.options, metrics)
+def _parse(content: Any) -> Evaluation:
+  parsed = Evaluation(**content)
+  metrics = {str(k): float(v) for k, v in parsed.metrics.items()}
+  name, options = parsed.evaluator, parsed.options
+  if not isinstance(name, str) or not isinstance(options, dict):
+    raise TypeError(parsed)
+  return Evaluation(
+    int(parsed.step), float(parsed.epoch), name, options, metrics
+  )
 
 
 def label(evaluation: Evaluation, fields: Mapping[str, Any]) -> str:
   """Returns the name under which a report shows an evaluation.
 
-  It is that of the evaluator, and in brackets the options in which it differs
-  from the run's own: all, where the run has no such evaluator.
+  It is the name of the evaluator, followed in parentheses by the options that
+  differ from those in the config of the run; all options, if the config has no
+  such evaluator.
 
   Args:
-    evaluation: what was found later.
+    evaluation: a later evaluation of the run.
     fields: the config of the run by dotted path.
 
   Examples:
@@ -146,7 +148,7 @@ def label(evaluation: Evaluation, fields: Mapping[str, Any]) -> str:
   differ = [
     f'{name}={_show(options.get(name, "absent"))}'
     for name in dict.fromkeys([*options, *own])
-    if name not in _HOW and same(name, options) != same(name, own)
+    if name not in _IRRELEVANT and same(name, options) != same(name, own)
   ]
   joined = f'({",".join(differ)})' if differ else ''
   return evaluation.evaluator + joined
@@ -157,7 +159,7 @@ def _show(value: Any) -> str:
     return f'{value:.4g}'
   if isinstance(value, list | tuple):
     return '+'.join(map(_show, value))
-  # Of a path its name is enough to tell, and shows nobody's folders.
+  # The last part of a path is enough, and reveals no folders.
   text = str(value)
   return pathlib.PurePath(text).name if text.startswith(('/', '~')) else text
 
@@ -167,19 +169,19 @@ def with_evaluations(
   evaluations: Iterable[Evaluation],
   fields: Mapping[str, Any],
 ) -> dict[str, float]:
-  """Returns what a run ended with, and what was found of that state later.
+  """Returns the final metrics of a run, updated by later evaluations.
 
-  What an evaluator says last takes the place of all that it said before.
+  The newest evaluation with a name replaces all earlier metrics of that name.
 
   Args:
     final: metrics by `evaluator/metric`.
-    evaluations: of the same step, oldest first.
+    evaluations: evaluations of the same step, oldest first.
     fields: the config of the run by dotted path.
   """
   metrics = dict(final)
   for evaluation in evaluations:
     name = label(evaluation, fields)
     kept = {k: v for k, v in metrics.items() if not k.startswith(f'{name}/')}
-    found = {f'{name}/{k}': v for k, v in evaluation.metrics.items()}
-    metrics = kept | found
+    new = {f'{name}/{k}': v for k, v in evaluation.metrics.items()}
+    metrics = kept | new
   return metrics

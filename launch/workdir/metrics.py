@@ -1,4 +1,4 @@
-"""Metrics of a run on disk: JSON lines always, TensorBoard beside them."""
+"""Metric records: `workdir/metrics.jsonl`, and optional TensorBoard files."""
 
 import contextlib
 import json
@@ -14,19 +14,19 @@ from absl import logging
 
 from jaxmix.files.atomic import write_text
 
-Row = dict[str, Any]
-# What a row holds besides its metrics.
+MetricRecord = dict[str, Any]
+# The entries of a record that are not metrics.
 _NOT_METRICS = ('step', 'epoch', 'final')
 
 
 class MetricWriter:
-  """Writes `workdir/metrics.jsonl`, one row at a time, from process 0 only.
+  """Writes metric records to `workdir/metrics.jsonl`, from process 0 only.
 
-  A row is `{"step": 400, "epoch": 1.0, "test/accuracy": 0.5}`; the metrics of
+  A record is `{"step": 400, "epoch": 1.0, "test/accuracy": 0.5}`; metrics of
   training are `train/...`, times and rates `time/...`, and all others come from
-  the evaluators. The row that ends a run has `"final": true`.
+  the evaluators. The last record of a run has `"final": true`.
 
-  What the disk does not take is kept and written with the next row.
+  Records that cannot be written are kept and written with the next one.
   """
 
   def __init__(
@@ -38,55 +38,58 @@ class MetricWriter:
     again: bool = True,
     tell: Callable[[str], None] = logging.warning,
   ):
-    """Opens the file of a run that goes on at `step`.
+    """Opens the file of a run that resumes at `step`.
 
-    Rows of later steps are dropped, since they will come again.
+    Records of later steps are dropped, because they will be written again.
 
     Args:
       workdir: the folder of the run.
       step: the number of steps done.
       tensorboard: whether to write TensorBoard files to `workdir/tensorboard`
         too, if tensorboardX is installed.
-      again: whether `step` will be evaluated again; its evaluations are dropped
-        then, and else kept.
-      tell: shows a warning to people.
+      again: whether `step` will be evaluated again; if so, the records of its
+        evaluations are dropped.
+      tell: shows a warning to the user.
     """
     self._path = workdir / 'metrics.jsonl'
     self._tell = tell
     self._lock = threading.Lock()
-    self._waiting = b''
-    self._told = False
+    self._unwritten = b''
+    self._warned = False
     self._board = None
     self._writes = jax.process_index() == 0
     if not self._writes:
       return
     kept = [
-      row
-      for row in read_metrics(workdir)
-      if row['step'] < step
-      or (row['step'] == step and (is_training(row) or not again))
+      record
+      for record in read_metrics(workdir)
+      if record['step'] < step
+      or (record['step'] == step and (is_training(record) or not again))
     ]
-    for row in kept:
-      row.pop('final', None)  # It was not the end.
-    text = ''.join(json.dumps(row) + '\n' for row in kept)
-    self._keep_what_is_no_row()
+    for record in kept:
+      record.pop('final', None)  # The run continues.
+    text = ''.join(json.dumps(record) + '\n' for record in kept)
+    self._back_up_invalid_lines()
     write_text(self._path, text)
     self._written = bytearray(text.encode())
     if tensorboard:
       self._board = _open_tensorboard(workdir / 'tensorboard', step)
 
-  def _keep_what_is_no_row(self) -> None:
-    """Copies the file if it has other lines than a last one cut short."""
+  def _back_up_invalid_lines(self) -> None:
+    """Copies the file if a line other than the last is invalid.
+
+    The last line may be incomplete after a crash.
+    """
     if not self._path.exists():
       return
     content = self._path.read_bytes()
     lines = content.decode(errors='replace').splitlines()[:-1]
-    if any(not _is_row(_parse(line)) for line in lines):
-      aside = self._path.with_name(f'{self._path.name}.{time.time_ns()}')
-      aside.write_bytes(content)
+    if any(not _is_record(_parse(line)) for line in lines):
+      backup = self._path.with_name(f'{self._path.name}.{time.time_ns()}')
+      backup.write_bytes(content)
       self._tell(
-        f'warning: {self._path} has lines that are no rows; they are left out, '
-        f'and kept in {aside}'
+        f'warning: {self._path} has invalid lines, which are skipped; the '
+        f'original file is now {backup}'
       )
 
   def write(
@@ -96,68 +99,71 @@ class MetricWriter:
     metrics: Mapping[str, float],
     final: bool = False,
   ) -> None:
-    """Appends one row; see `sync` for whether it is on disk."""
+    """Appends one record; it may reach the disk only at the next `sync`."""
     if not self._writes:
       return
-    row: Row = {'step': step, 'epoch': epoch}
+    record: MetricRecord = {'step': step, 'epoch': epoch}
     if final:
-      row['final'] = True
+      record['final'] = True
     with self._lock:
-      self._waiting += f'{json.dumps(row | dict(metrics))}\n'.encode()
+      self._unwritten += f'{json.dumps(record | dict(metrics))}\n'.encode()
       try:
         self._append(durable=False)
-        self._told = False
+        self._warned = False
       except OSError as error:
-        if not self._told:
-          self._tell(f'warning: rows of metrics wait in memory: {error}')
-        self._told = True
+        if not self._warned:
+          self._tell(
+            f'warning: metrics are kept in memory, not on disk: {error}'
+          )
+        self._warned = True
     self._write_board(step, metrics)
 
   def sync(self) -> None:
-    """Has all rows reach the disk.
+    """Writes all records to the disk durably.
 
     Raises:
-      OSError: it does not take them.
+      OSError: they cannot be written.
     """
     if self._writes:
       with self._lock:
         self._append(durable=True)
 
   def _append(self, *, durable: bool) -> None:
-    # Opened anew each time: a file that somebody removed would take rows that
-    # nobody ever sees.
-    if not self._is_ours():
+    # Opened again each time: records written to a file that another process
+    # removed would be lost.
+    if not self._is_unchanged():
       self._restore()
     descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND)
     try:
-      while self._waiting:
-        # A disk may take the first half of a row now and the rest later.
-        size = os.write(descriptor, self._waiting)
-        self._written += self._waiting[:size]
-        self._waiting = self._waiting[size:]
+      while self._unwritten:
+        # A full disk may take only the first part of a record.
+        size = os.write(descriptor, self._unwritten)
+        self._written += self._unwritten[:size]
+        self._unwritten = self._unwritten[size:]
       if durable:
         os.fsync(descriptor)
     finally:
       os.close(descriptor)
 
-  def _is_ours(self) -> bool:
+  def _is_unchanged(self) -> bool:
     try:
       return self._path.stat().st_size == len(self._written)
     except FileNotFoundError:
       return False
 
   def _restore(self) -> None:
-    """Writes the rows again; what somebody made of the file is put aside."""
-    # The folder may be gone with its disk, and not to be made again.
+    """Writes all records again, after renaming a file that was changed."""
+    # If the folder is gone, with its disk for example, it is not recreated.
     if not (self._path.parent / 'config.json').exists():
       raise FileNotFoundError(
-        f'No such file or directory any more: {self._path.parent}'
+        f'No such file or directory (it was removed): {self._path.parent}'
       )
     if self._path.exists():
-      aside = self._path.with_name(f'{self._path.name}.{time.time_ns()}')
-      self._path.rename(aside)
+      backup = self._path.with_name(f'{self._path.name}.{time.time_ns()}')
+      self._path.rename(backup)
       self._tell(
-        f'warning: somebody else changed {self._path}: that is now {aside}'
+        f'warning: another process changed {self._path}; its version is now '
+        f'{backup}'
       )
     write_text(self._path, self._written.decode())
 
@@ -173,27 +179,28 @@ class MetricWriter:
     try:
       self._board.write(step, metrics)
     except OSError as error:
+      self.close()
       self._board = None
-      self._tell(f'warning: no more TensorBoard files: {error}')
+      self._tell(f'warning: TensorBoard files are no longer written: {error}')
 
 
 def read_metrics(
   workdir: pathlib.Path, name: str = 'metrics.jsonl'
-) -> list[Row]:
-  """Returns the rows of a run, oldest first; none if it has not begun.
+) -> list[MetricRecord]:
+  """Returns the records of a run, oldest first; [] if it has not started.
 
-  A line that is no row, such as the last if a crash cut it short, is left out.
+  Invalid lines, such as a last line that a crash cut short, are skipped.
   """
   path = workdir / name
-  rows = []
+  records = []
   if path.exists():
     for line in path.read_text(errors='replace').splitlines():
-      row = _parse(line)
-      if _is_row(row):
-        rows.append(row)
+      record = _parse(line)
+      if _is_record(record):
+        records.append(record)
       else:
-        logging.warning('%s: left out the line %.60r', path, line)
-  return rows
+        logging.warning('%s: skipped the invalid line %.60r', path, line)
+  return records
 
 
 def _parse(line: str) -> Any:
@@ -203,7 +210,7 @@ def _parse(line: str) -> Any:
     return None
 
 
-def _is_row(content: Any) -> bool:
+def _is_record(content: Any) -> bool:
   return (
     isinstance(content, dict)
     and all(isinstance(value, int | float) for value in content.values())
@@ -213,44 +220,44 @@ def _is_row(content: Any) -> bool:
 
 
 def keep_rows(workdir: pathlib.Path, tell: Callable[[str], None]) -> None:
-  """Keeps a copy of the rows of a run that begins anew, and tells of it."""
-  rows = read_metrics(workdir)
-  if rows:
-    kept = workdir / 'metrics.jsonl.old'
-    write_text(kept, ''.join(json.dumps(row) + '\n' for row in rows))
+  """Backs up the records of a run that restarts at step 0, with a warning."""
+  records = read_metrics(workdir)
+  if records:
+    backup = workdir / 'metrics.jsonl.old'
+    write_text(backup, ''.join(json.dumps(x) + '\n' for x in records))
     tell(
-      f'warning: {workdir} has rows of metrics up to step {rows[-1]["step"]} '
-      f'and no checkpoint: it begins at step 0 again; the rows are in {kept}'
+      f'warning: {workdir} has metrics up to step {records[-1]["step"]} but no '
+      f'checkpoint: it restarts at step 0; the old metrics are in {backup}'
     )
 
 
-def evaluation(row: Row) -> dict[str, float]:
-  """Returns the metrics of a row that evaluators gave."""
+def evaluation(record: MetricRecord) -> dict[str, float]:
+  """Returns the metrics of a record that come from evaluators."""
   return {
     name: value
-    for name, value in row.items()
+    for name, value in record.items()
     if name not in _NOT_METRICS and not name.startswith(('train/', 'time/'))
   }
 
 
-def is_training(row: Row) -> bool:
-  """Says whether the row was written while training, not by an evaluation."""
-  return not evaluation(row) and 'final' not in row
+def is_training(record: MetricRecord) -> bool:
+  """Returns whether a record is from training, not from an evaluation."""
+  return not evaluation(record) and 'final' not in record
 
 
 def final_metrics(workdir: pathlib.Path) -> dict[str, float] | None:
-  """Returns the evaluation that ended a run, None if it has not ended."""
-  for row in reversed(read_metrics(workdir)):
-    if row.get('final'):
-      return evaluation(row)
+  """Returns the last evaluation of a finished run; None if unfinished."""
+  for record in reversed(read_metrics(workdir)):
+    if record.get('final'):
+      return evaluation(record)
   return None
 
 
 class _Board:
-  """A TensorBoard file, written in this thread.
+  """A TensorBoard file that is written in the calling thread.
 
-  tensorboardX's own writer has a thread that dies of a full disk, and whoever
-  writes ten rows more waits for ever.
+  The writer of tensorboardX has a thread that dies if the disk is full, after
+  which every caller blocks forever.
   """
 
   def __init__(self, folder: pathlib.Path, step: int):
@@ -262,7 +269,7 @@ class _Board:
     self._scalar = summary.scalar
     folder.mkdir(exist_ok=True)
     self._file = event_file_writer.EventsWriter(str(folder / 'events'))
-    # What an earlier process wrote of later steps is not shown.
+    # TensorBoard then hides what an earlier process wrote of later steps.
     log = events.SessionLog
     self._put(step + 1, session_log=log(status=log.START))
     self._file.flush()
@@ -285,5 +292,7 @@ def _open_tensorboard(folder: pathlib.Path, step: int) -> _Board | None:
   try:
     return _Board(folder, step)
   except ModuleNotFoundError:
-    logging.warning('config.tensorboard=True, but tensorboardX is missing')
+    logging.warning(
+      'config.tensorboard=True, but tensorboardX is not installed'
+    )
     return None

@@ -1,12 +1,12 @@
-"""Runs without faults, and data sets, for all tests of this folder."""
+"""Fixtures: a run without faults, and data sets."""
 
 import pytest
 
 from tests.faults import trainer
 from tests.jaxmix.classification import tiny_cifar, tiny_imagenet
 
-# 125 steps. Nearly every call is followed by a save and some by an evaluation
-# that takes its time, so that a fault at any moment meets something.
+# 125 steps. Nearly every dispatch is followed by a save, and some by a slow
+# evaluation, so that a fault at any moment interrupts something.
 FIELDS = {
   'epochs': 20.0,
   'log_every': 1,
@@ -17,17 +17,19 @@ FIELDS = {
 
 
 @pytest.fixture(scope='session')
-def whole(tmp_path_factory):
-  """The run of `FIELDS` from beginning to end."""
-  workdir = tmp_path_factory.mktemp('whole')
-  done = trainer.train(workdir, FIELDS)
-  assert done.code == 0, done.err
-  return workdir
+def whole(made_once):
+  """The workdir of an uninterrupted run of `FIELDS`, which no test changes."""
+
+  def train(workdir):
+    done = trainer.train(workdir, FIELDS)
+    assert done.code == 0, done.err
+
+  return made_once('whole', train)
 
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch, tmp_path):
-  """No test may find, or write to, the data sets of whoever runs it."""
+  """Hides the data sets of the user who runs the tests."""
   monkeypatch.setenv('TFDS_DATA_DIR', str(tmp_path / 'default'))
   monkeypatch.delenv('JAXMIX_CIFAR10', raising=False)
   monkeypatch.delenv('JAXMIX_CIFAR100', raising=False)

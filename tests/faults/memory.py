@@ -1,4 +1,4 @@
-"""What a call leaves behind in memory, and who leaves it."""
+"""Memory leaks: the memory that remains allocated after a call."""
 
 import gc
 import linecache
@@ -10,15 +10,15 @@ from typing import Any
 def left_per_call(
   call: Callable[[int], Any], times: int
 ) -> tuple[float, float]:
-  """Bytes of Python objects that stay after each call.
+  """Returns the bytes of Python objects that remain after each call.
 
   orbax asks tensorstore for a spec as JSON for each array that it writes or
-  reads, and no version of tensorstore from 0.1.71 to 0.1.86 ever frees the four
-  strings of the answer. These bytes are told apart from all others.
+  reads, and tensorstore 0.1.71 to 0.1.86 leaks four strings of each answer.
+  These bytes are counted separately.
 
   Args:
-    call: with a number that is never the same.
-    times: how many calls to measure, after some that fill caches.
+    call: is called with a different number each time.
+    times: the number of calls to measure, after some that fill caches.
 
   Returns:
     `(others, tensorstore)`.

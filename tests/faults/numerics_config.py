@@ -1,4 +1,4 @@
-"""Config of the task whose numbers go wrong."""
+"""Config of `numerics_task`."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The toy task, whose numbers go wrong at step `spoil_at` as `spoil` says."""
+"""The toy task, with the numerical fault `spoil` at step `spoil_at`."""
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +14,8 @@ def make_loss(config, mesh):
   at = config.spoil_at
 
   def loss(params, model_state, batch, key):
-    # The count of the toy stands still once a step is left out, so that the
-    # same one comes again; a batch does not.
+    # A skipped step does not increase the count, so that the fault would occur
+    # again at once; `batch` depends on the batch instead.
     bad = model_state['steps'] + 1 == at
     if config.spoil == 'lambda':
       lam = jnp.where(bad, jnp.nan, 1.0)

@@ -1,4 +1,4 @@
-"""R5: a loss, a gradient, a rate or a moment that is not finite."""
+"""R5: a loss, gradient or moment that is not finite stops the run unsaved."""
 
 import re
 
@@ -9,11 +9,14 @@ from launch.checkpoints import manifest, storage
 from tests.faults import trainer
 from tests.faults.conftest import FIELDS
 
+pytestmark = pytest.mark.slow
+
 CONFIG = 'tests/faults/numerics_config.py'
 AT = 42
 
 
-def everything_saved_is_finite(workdir):
+def check_all_finite(workdir):
+  """Checks all checkpoints; returns their steps."""
   folder = workdir / 'checkpoints'
   for step in manifest.steps(folder):
     manifest.check(folder / str(step))
@@ -36,55 +39,57 @@ def walk(tree, path=''):
     yield path, np.asarray(tree, np.float64)
 
 
+full = pytest.mark.skipif(not trainer.FULL, reason='FAULTS=full')
+
+
 @pytest.mark.parametrize(
-  'spoil, said',
+  'spoil, name',
   [
-    ('lambda', f'the loss of step {AT} is not finite (it is nan)'),
-    ('infinite', f'the loss of step {AT} is not finite (it is inf)'),
-    ('gradient', f'the gradient of w2 of step {AT} is not finite'),
+    pytest.param('lambda', 'loss', marks=full),
+    pytest.param('infinite', 'loss', marks=full),
+    ('gradient', 'w2'),
   ],
 )
-def test_it_is_named_and_never_saved(spoil, said, tmp_path):
+def test_the_fault_is_named_and_never_saved(spoil, name, tmp_path):
   fields = {**FIELDS, 'spoil': spoil, 'spoil_at': AT}
   first = trainer.train(tmp_path, fields, config=CONFIG)
-  trainer.refused(first, 5, said, 'config.optimizer.lr')
-  saved = everything_saved_is_finite(tmp_path)
-  # A call has 4 steps, and one ends before step 42.
+  trainer.refused(first, 5, name, f'step {AT}', 'config.optimizer.lr')
+  saved = check_all_finite(tmp_path)
+  # A dispatch has 4 steps, and one ends before step 42.
   assert saved and AT - 4 <= saved[-1] < AT
-  # Going on comes to the same end; it loses nothing.
+  # A resumed run ends in the same way, and loses nothing.
   again = trainer.train(tmp_path, fields, config=CONFIG)
-  trainer.refused(again, 5, said)
-  assert everything_saved_is_finite(tmp_path) == saved
-  steps = [row['step'] for row in trainer.rows(tmp_path)]
+  trainer.refused(again, 5, name, f'step {AT}')
+  assert check_all_finite(tmp_path) == saved
+  steps = [record['step'] for record in trainer.records(tmp_path)]
   assert max(steps) < AT and steps == sorted(steps)
 
 
-def test_a_rate_that_is_too_high(tmp_path):
+@full
+def test_a_learning_rate_that_is_too_high(tmp_path):
   fields = {**FIELDS, 'optimizer.lr': 1e4, 'optimizer.warmup_epochs': 0.0}
   done = trainer.train(tmp_path, fields, config=CONFIG)
-  if done.code == 0:
-    pytest.fail('a rate of 1e4 should not train the toy')
-  trainer.refused(done, 5, 'is not finite')
-  assert re.search(r'of step \d+ is not finite|after step \d+', done.reason)
-  everything_saved_is_finite(tmp_path)
+  trainer.refused(done, 5, 'finite', 'step ')
+  check_all_finite(tmp_path)
 
 
 def test_a_moment_that_overflows_though_all_gradients_are_finite(tmp_path):
   fields = {**FIELDS, 'spoil': 'moments', 'spoil_at': AT}
   done = trainer.train(tmp_path, fields, config=CONFIG + ':adam')
-  trainer.refused(done, 5, 'opt_state/1/nu/w1 is not finite after step ')
-  assert everything_saved_is_finite(tmp_path)[-1] < AT
+  trainer.refused(done, 5, 'opt_state/1/nu/w1')
+  assert check_all_finite(tmp_path)[-1] < AT
 
 
-def test_some_bad_steps_may_be_left_out(tmp_path):
+def test_allowed_bad_steps_are_skipped(tmp_path):
   fields = {**FIELDS, 'spoil': 'batch', 'max_skipped_steps': 3}
   done = trainer.train(tmp_path, fields, config=CONFIG)
   assert done.code == 0, done.err
-  told = re.findall(r'warning: the loss of step (\d+) is not finite', done.err)
-  left_out = sum(r.get('train/skipped', 0) for r in trainer.rows(tmp_path))
-  assert len(told) == len(set(told)) == left_out > 0
-  everything_saved_is_finite(tmp_path)
-  # Resumed in the middle, the same steps are left out.
+  warned = re.findall(r'warning: .* loss .*step (\d+)', done.err)
+  records = trainer.records(tmp_path)
+  skipped = sum(record.get('train/skipped', 0) for record in records)
+  assert len(warned) == len(set(warned)) == skipped > 0
+  check_all_finite(tmp_path)
+  # A run that is resumed in the middle skips the same steps.
   process = trainer.start(tmp_path / 'again', fields, config=CONFIG)
   trainer.wait_for_step(process, tmp_path / 'again', 40)
   process.terminate()

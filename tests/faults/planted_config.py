@@ -1,4 +1,4 @@
-"""Retrieval on the planted features, small: `config.data.source` names them."""
+"""Config of a small retrieval run on planted features (config.data.source)."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""A run of several real processes on one machine, as a cluster starts them."""
+"""Cluster of trainer processes: a run of several processes on one machine."""
 
 import pathlib
 import socket
@@ -14,7 +14,7 @@ from tests.faults.trainer import Ended
 
 
 def free_port() -> int:
-  """A port that nobody listens to."""
+  """Returns a free port."""
   with socket.socket() as listener:
     listener.bind(('localhost', 0))
     return listener.getsockname()[1]
@@ -31,9 +31,9 @@ def start(
   odd: Mapping[int, Mapping[str, Any]] | None = None,
   **options: Any,
 ) -> list[subprocess.Popen[str]]:
-  """Starts `count` processes of `devices` CPUs each, but for the missing ones.
+  """Starts `count` processes of `devices` CPUs each, except the missing ones.
 
-  `env` has variables of single ranks, and `odd` fields.
+  `env` and `odd` have environment variables and fields of single ranks.
   """
   cluster = [f'--coordinator=localhost:{free_port()}']
   cluster += [f'--num_processes={count}'] if count > 1 else []
@@ -46,7 +46,7 @@ def start(
       *flags,
       env={
         'JAX_NUM_CPU_DEVICES': str(devices),
-        'NPROC': '10',  # the bits of a convolution depend on it
+        'NPROC': '10',  # it affects the rounding of convolutions
         **(env or {}).get(rank, {}),
       },
       **options,
@@ -70,7 +70,7 @@ def wait(
 def train(
   workdir: pathlib.Path, count: int, *arguments: Any, **options: Any
 ) -> list[Ended]:
-  """Runs `start` to its end, which must be a good one."""
+  """Starts the processes, and waits until all have succeeded."""
   done = wait(start(workdir, count, *arguments, **options))
   for rank, one in enumerate(done):
     assert one.code == 0, f'rank {rank} ended with {one.code}: {one.err}'
@@ -86,10 +86,10 @@ def stopped(processes: Sequence[subprocess.Popen[str]]) -> list[Ended]:
 
 
 def trainer_of(workdir: pathlib.Path, rank: int) -> int:
-  """The process id of a trainer, which its guard tells."""
-  beat = heartbeats.read(workdir / 'peers', rank)
-  assert beat is not None
-  return beat.pid
+  """Returns the process id of a trainer, from its heartbeat."""
+  heartbeat = heartbeats.read(workdir / 'peers', rank)
+  assert heartbeat is not None
+  return heartbeat.pid
 
 
 def wait_for_checkpoint(
@@ -97,7 +97,7 @@ def wait_for_checkpoint(
   workdir: pathlib.Path,
   after: int = -1,
 ) -> None:
-  """Waits until a run has a checkpoint of a later step than `after`."""
+  """Waits until a run has a checkpoint of a step later than `after`."""
   deadline = time.monotonic() + 100
   while time.monotonic() < deadline:
     if max(manifest.steps(workdir / 'checkpoints'), default=-1) > after:

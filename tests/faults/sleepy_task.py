@@ -1,4 +1,4 @@
-"""The toy task, whose reader falls asleep in the process with SLEEPS_AT."""
+"""The toy task, whose reader hangs in the process that has SLEEPS_AT."""
 
 import os
 import time
@@ -10,7 +10,7 @@ __all__ = ['init', 'make_evaluators', 'make_loss', 'train_data']
 
 
 class Sleepy(toy_task.Rows):
-  """Reads one example at a time; sleeps for ever at the one of that number."""
+  """Reads one example at a time; hangs after SLEEPS_AT examples."""
 
   workers = 1
 

@@ -1,9 +1,9 @@
-"""One long run with hundreds of faults: `python -m tests.faults.soak`.
+"""Soak test: one run with hundreds of faults, `python -m tests.faults.soak`.
 
-A seeded sequence of faults (kills, signals, damaged and cut checkpoints, full
-and vanished disks, a second trainer, clocks set back) hits one run, which is
-started again each time. It must end with the state and the rows of a run
-without faults; what its processes take of memory and open files must not grow.
+A seeded sequence of faults (kills, signals, damaged and truncated checkpoints,
+full and vanished disks, a second trainer, clocks set back) hits one run, which
+is restarted each time. It must end with the state and the metrics of a run
+without faults; the memory and the open files of its processes must not grow.
 """
 
 import argparse
@@ -27,21 +27,21 @@ from launch.checkpoints import manifest, storage
 from tests.faults import trainer
 from tests.faults.memory import left_per_call
 
-# Of the run: what it trains meanwhile, while other processes start.
+# Training steps per fault, during which other processes start.
 STEPS_A_FAULT = 400
 STEPS_A_SAVE = 25
 BATCH, EXAMPLES = 16, 100
 
 
 class Sample(NamedTuple):
-  """What a process takes of memory, in MB, and how many files it has open."""
+  """The memory of a process in MB, and the number of its open files."""
 
   megabytes: float
   files: int
 
 
 class Soak:
-  """The run and what has happened to it."""
+  """A run, and the faults that it has had."""
 
   def __init__(self, folder: pathlib.Path, faults: int, rng: random.Random):
     self.workdir = folder / 'run'
@@ -60,17 +60,19 @@ class Soak:
     self.process = None
     self.done = collections.Counter()
     self.samples: list[Sample] = []
-    self.redone = 0
+    self.repeated = 0
 
-  def go_on(self) -> None:
+  def resume(self) -> None:
     """Starts the trainer, if it is not running."""
     if self.process is None:
-      reached = max((r['step'] for r in trainer.rows(self.workdir)), default=0)
-      self.redone += max(0, reached - self.step())
+      reached = max(
+        (r['step'] for r in trainer.records(self.workdir)), default=0
+      )
+      self.repeated += max(0, reached - self.step())
       self.process = trainer.start(self.workdir, self.fields)
 
   def step(self) -> int:
-    """The newest checkpoint."""
+    """Returns the step of the newest checkpoint."""
     return max(manifest.steps(self.workdir / 'checkpoints'), default=0)
 
   def wait_past(self, step: int) -> bool:
@@ -84,7 +86,7 @@ class Soak:
     return False
 
   def end(self, number: int) -> None:
-    """Ends the trainer by a signal, and checks how it went."""
+    """Ends the trainer by a signal, and checks its exit code."""
     assert self.process is not None
     self.sample()
     self.process.send_signal(number)
@@ -93,12 +95,12 @@ class Soak:
       self.process.send_signal(number)
     ended = trainer.wait(self.process)
     self.process = None
-    # It may have come to its end meanwhile.
+    # The run may have finished in the meantime.
     allowed = {128 + number, 0} if self.step() == self.total else {128 + number}
     assert ended.code in allowed, f'exit code {ended.code}: {ended.err}'
 
   def sample(self) -> None:
-    """Notes memory and open files of the trainer."""
+    """Records memory and open files of the trainer."""
     assert self.process is not None
     proc = pathlib.Path('/proc') / str(self.process.pid)
     with contextlib.suppress(OSError, StopIteration, ValueError):
@@ -133,7 +135,7 @@ class Soak:
 
   def damage(self, how) -> None:
     found = manifest.steps(self.workdir / 'checkpoints')
-    if len(found) > 1:  # with none left the run would rightly end
+    if len(found) > 1:  # without any checkpoint left the run would end
       newest = self.workdir / 'checkpoints' / str(found[-1])
       files = sorted(p for p in newest.rglob('*') if p.is_file())
       how(self.rng.choice(files))
@@ -148,11 +150,11 @@ class Soak:
     path.write_bytes(data[: int(len(data) * self.rng.choice((0, 0.5, 0.99)))])
 
   def vanish(self):
-    """The workdir is away for a while; the trainer runs on."""
+    """Moves the workdir away for a while; the trainer continues."""
     with contextlib.suppress(OSError):
       self.workdir.rename(self.elsewhere)
       time.sleep(self.rng.uniform(0.05, 0.3))
-      # Until a save that is under way has cleared what it made anew.
+      # Until a save in progress has removed what it created.
       for _ in range(1000):
         try:
           self.elsewhere.rename(self.workdir)
@@ -160,10 +162,10 @@ class Soak:
         except OSError:
           time.sleep(0.005)
       left = list(self.workdir.rglob('*'))
-      raise AssertionError(f'{self.workdir} was made anew: {left}')
+      raise AssertionError(f'{self.workdir} was created again: {left}')
 
   def forbid(self):
-    """No checkpoint can be written for a while: a file is in the way."""
+    """Blocks checkpoints for a while by a file in place of their folder."""
     folder = self.workdir / 'checkpoints'
     away = self.workdir / 'away'
     folder.rename(away)
@@ -173,13 +175,13 @@ class Soak:
     away.rename(folder)
 
   def second(self):
-    """Another trainer on the same workdir."""
+    """Starts another trainer in the same workdir."""
     other = trainer.train(self.workdir, self.fields)
     if self.process is not None and self.process.poll() is None:
-      trainer.refused(other, 9, 'is in use')
+      trainer.refused(other, 9, str(self.workdir))
 
   def age(self):
-    """The newest checkpoint looks older than all others."""
+    """Makes the newest checkpoint look older than all others."""
     self.kill()
     for step in manifest.steps(self.workdir / 'checkpoints'):
       past = time.time() - 3600 - step
@@ -187,7 +189,7 @@ class Soak:
       os.utime(path, (past, past))
 
   def run(self, faults: int) -> None:
-    """Does them all, and lets the run come to its end."""
+    """Applies all faults, and lets the run finish."""
     kinds = [
       self.kill,
       self.terminate,
@@ -201,7 +203,7 @@ class Soak:
     ]
     for number in range(faults):
       kind = kinds[number % len(kinds)]
-      self.go_on()
+      self.resume()
       if not self.wait_past(self.step()):
         assert self.process is not None
         ended = trainer.wait(self.process)
@@ -216,14 +218,14 @@ class Soak:
           file=sys.stderr,
           flush=True,
         )
-    self.go_on()
+    self.resume()
     assert self.process is not None
     ended = trainer.wait(self.process, 600)
     assert ended.code == 0, ended.err
 
 
 def lost_in_tensorstore(folder: pathlib.Path, workdir: pathlib.Path) -> float:
-  """MB that tensorstore loses of a process when it saves `workdir`'s state."""
+  """Returns the MB that tensorstore leaks when it saves the state of a run."""
   _, _, state = storage.read_newest(workdir / 'checkpoints')
 
   def save(number):
@@ -236,7 +238,7 @@ def lost_in_tensorstore(folder: pathlib.Path, workdir: pathlib.Path) -> float:
 
 
 def middle(samples: list[Sample]) -> Sample:
-  """The median of the memory, and the fewest files: a save has some open."""
+  """Returns the median memory and the fewest open files (a save opens some)."""
   array = np.array(samples)
   return Sample(np.median(array[:, 0]), np.min(array[:, 1]))
 
@@ -252,7 +254,7 @@ def main() -> None:
   with tempfile.TemporaryDirectory() as folder:
     rng = random.Random(options.seed)
     whole = Soak(pathlib.Path(folder, 'whole'), options.faults, rng)
-    whole.go_on()
+    whole.resume()
     whole.watch()
     assert whole.process is not None
     ended = trainer.wait(whole.process)
@@ -265,21 +267,21 @@ def main() -> None:
     soak = Soak(pathlib.Path(folder, 'soak'), options.faults, rng)
     soak.run(options.faults)
     trainer.assert_same_run(soak.workdir, whole.workdir)
-    step, leaves = trainer.digests(soak.workdir)
+    step, leaves = trainer.fingerprints(soak.workdir)
     lost = lost_in_tensorstore(pathlib.Path(folder), whole.workdir)
   state = hashlib.sha256(json.dumps(leaves, sort_keys=True).encode())
-  # A process that trains on: its second half beside its first, once started.
+  # The second half of an uninterrupted process, compared with its first.
   grown = [x for x in whole.samples if x.files > 8][10:]
   half = len(grown) // 2
   quarter = len(soak.samples) // 4
-  # From the middle of the one half to that of the other.
+  # Between the middles of the two halves.
   lost *= whole.total / STEPS_A_SAVE / 2
   report = {
     'seed': options.seed,
     'faults': dict(sorted(soak.done.items())),
     'step': step,
     'state_sha256': state.hexdigest(),
-    'goodput': round(soak.total / (soak.total + soak.redone), 4),
+    'goodput': round(soak.total / (soak.total + soak.repeated), 4),
     'without_faults': [middle(grown[:half]), middle(grown[half:])],
     'lost_in_tensorstore': round(lost, 2),
     'with_faults': [

@@ -1,4 +1,4 @@
-"""The toy task with data that are wrong in the way `config.data.dir` says."""
+"""The toy task with the data fault that `config.data.dir` names."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Config of the tiny task: `:imagenet`, else CIFAR-100."""
+"""Config of the tiny task on CIFAR-100, or on ImageNet (`:imagenet`)."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ def get_config(arg=None) -> Any:
     'test_examples': 0,
     'workers': 2,
   }
-  # The tiny task reads its data alone, but every field is checked before.
+  # The tiny task uses only `data`, but every field is checked.
   images = quickstart.get_config()
   for name in (
     'model',

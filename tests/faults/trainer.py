@@ -1,4 +1,4 @@
-"""The trainer as people start it, and what it leaves behind."""
+"""Trainer processes: starts `launch.main`, and reads the workdir."""
 
 import os
 import pathlib
@@ -11,22 +11,22 @@ from typing import Any, NamedTuple
 from launch.checkpoints import manifest
 from launch.workdir.metrics import read_metrics
 
-# `make faults` runs every trial, `make test` a few of each kind.
+# `make faults` runs all trials, `make test-all` some of each kind.
 FULL = os.environ.get('FAULTS') == 'full'
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TOY = 'tests/launch/toy_config.py'
 
 
-def trials(few: int, all_of_them: int) -> range:
-  """How often a fault is tried, in `make test` and in `make faults`."""
-  return range(all_of_them if FULL else few)
+def trials(few: int, all_trials: int) -> range:
+  """Returns the trials to run: few, or all with FAULTS=full."""
+  return range(all_trials if FULL else few)
 
 
 class Ended(NamedTuple):
-  """A process that has ended.
+  """The result of a process.
 
   Attributes:
-    code: its exit code; a death by signal n is 128 + n, as a shell has it.
+    code: its exit code; 128 + n if it was killed by signal n.
     out: its stdout.
     err: its stderr.
   """
@@ -50,7 +50,7 @@ def start(
   within: Sequence[str] = (),
   **options: Any,
 ) -> subprocess.Popen[str]:
-  """Starts `python -m launch.main`; `fields` are those of the config."""
+  """Starts `python -m launch.main`; `fields` override the config."""
   command = [*within, sys.executable, '-m', 'launch.main', f'--config={config}']
   command += [f'--workdir={workdir}', *flags]
   command += [
@@ -68,7 +68,7 @@ def start(
 
 
 def wait(process: subprocess.Popen[str], seconds: float = 120) -> Ended:
-  """Waits for the end of a process; kills it after so many seconds."""
+  """Waits until a process ends; kills it after `seconds`."""
   try:
     out, err = process.communicate(timeout=seconds)
   except subprocess.TimeoutExpired:
@@ -86,58 +86,58 @@ def train(
   seconds: float = 120,
   **options: Any,
 ) -> Ended:
-  """Runs `start` to its end."""
+  """Starts a trainer and waits until it ends."""
   return wait(start(workdir, fields, *flags, **options), seconds)
 
 
 def wait_for_step(
   process: subprocess.Popen[str], workdir: pathlib.Path, step: int
 ) -> None:
-  """Waits until the metrics have a row of that step or a later one."""
+  """Waits until the metrics have a record of that step or of a later one."""
   while process.poll() is None:
-    rows = read_metrics(workdir)
-    if rows and rows[-1]['step'] >= step:
+    found = read_metrics(workdir)
+    if found and found[-1]['step'] >= step:
       return
     time.sleep(0.005)
   raise AssertionError(f'ended before step {step}: {wait(process)}')
 
 
-def refused(done: Ended, code: int, *said: str) -> None:
-  """Asserts that a run ended with a code and one line, without a traceback."""
+def refused(done: Ended, code: int, *names: str) -> None:
+  """Asserts that a run ended with a code and one line that has the names."""
   assert done.code == code, f'exit {done.code}, not {code}: {done.err}'
   assert done.reason.startswith('error: '), done.err
   assert 'Traceback' not in done.err, f'a traceback: {done.err}'
-  for text in said:
+  for text in names:
     assert text in done.reason, f'{text!r} is not in {done.reason!r}'
 
 
-def digests(workdir: pathlib.Path) -> tuple[int, dict[str, Any]]:
-  """The newest checkpoint: its step, and the sha256 of every array."""
+def fingerprints(workdir: pathlib.Path) -> tuple[int, dict[str, Any]]:
+  """Returns the step of the newest checkpoint, and the hash of every array."""
   folder = workdir / 'checkpoints'
   step = max(manifest.steps(folder))
   return step, manifest.check(folder / str(step))['leaves']
 
 
-def rows(workdir: pathlib.Path) -> list[dict[str, Any]]:
-  """The metrics without what depends on the clock."""
+def records(workdir: pathlib.Path) -> list[dict[str, Any]]:
+  """Returns the metric records without times."""
   return [
-    {k: v for k, v in row.items() if not k.startswith('time/')}
-    for row in read_metrics(workdir)
+    {k: v for k, v in record.items() if not k.startswith('time/')}
+    for record in read_metrics(workdir)
   ]
 
 
 def assert_same_run(workdir: pathlib.Path, whole: pathlib.Path) -> None:
-  """Asserts that two runs ended in the same bits and told the same story."""
-  assert digests(workdir) == digests(whole), 'the final state is another'
-  assert rows(workdir) == rows(whole), 'rows of metrics are lost or doubled'
+  """Asserts that two runs have the same final state and the same metrics."""
+  assert fingerprints(workdir) == fingerprints(whole), 'the states differ'
+  assert records(workdir) == records(whole), 'the metrics differ'
   left = [p.name for p in (workdir / 'checkpoints').glob('part-*')]
-  assert not left, f'leftovers of a crash are still there: {left}'
+  assert not left, f'files of a crashed save are left: {left}'
 
 
 def wait_for_save(
   process: subprocess.Popen[str], workdir: pathlib.Path, step: int
 ) -> None:
-  """Waits until a checkpoint of that step or a later one is being written."""
+  """Waits until a checkpoint of that step or of a later one is written."""
   while process.poll() is None:
     for part in (workdir / 'checkpoints').glob('part-*'):
       name = part.name.removeprefix('part-')

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from launch.evaluate.checkpoint import evaluate_saved
-from launch.report import __main__ as report
+from launch.report import cli as report
 from launch.train.loop import fit
 from launch.workdir.evaluations import Evaluation, read_evaluations
 from launch.workdir.metrics import final_metrics, read_metrics
@@ -33,7 +33,7 @@ def finished(tmp_path_factory):
   return config, workdir
 
 
-def test_a_saved_state_gives_what_the_run_ended_with(finished, capsys):
+def test_a_checkpoint_gives_the_final_metrics_of_the_run(finished, capsys):
   config, workdir = finished
   before = (workdir / 'metrics.jsonl').read_bytes()
   ended = final_metrics(workdir)
@@ -49,28 +49,29 @@ def test_a_saved_state_gives_what_the_run_ended_with(finished, capsys):
   assert read_evaluations(workdir) == 2 * [
     Evaluation(last['step'], last['epoch'], 'again', {}, metrics)
   ]
-  assert not list(workdir.glob('*.lock')), 'a lock is left behind'
+  assert not list(workdir.glob('*.lock')), 'a lock is left'
   capsys.readouterr()
   assert report.main([str(workdir.parent)]) == 0
   assert 'again/' in capsys.readouterr().out, 'the report does not show it'
 
 
-def test_other_evaluations_are_the_same_run_and_nothing_else_is(finished):
+def test_only_the_evaluators_may_differ(finished):
   _, workdir = finished
   other = make_config(epochs=1.0, **{'optimizer.warmup_epochs': 0.0, 'seed': 3})
-  with pytest.raises(ValueError, match='seed: 0 .*3'):
+  with pytest.raises(ValueError, match='seed: 0'):
     evaluate_saved(toy_task, other, workdir)
 
 
-def test_where_nothing_is_saved_it_says_so(finished, tmp_path):
+def test_a_missing_run_or_checkpoint_is_named(finished, tmp_path):
   config, workdir = finished
-  with pytest.raises(FileNotFoundError, match=r'it has no config\.json'):
+  with pytest.raises(FileNotFoundError, match=r'config\.json'):
     evaluate_saved(toy_task, config, tmp_path)
   (tmp_path / 'config.json').write_bytes((workdir / 'config.json').read_bytes())
-  with pytest.raises(FileNotFoundError, match='no checkpoint'):
+  with pytest.raises(FileNotFoundError, match='checkpoint'):
     evaluate_saved(toy_task, config, tmp_path)
 
 
+@pytest.mark.slow
 def test_the_program(tmp_path):
   assert trainer.train(tmp_path / 'w', {'epochs': 2.0}).code == 0
   command = [sys.executable, '-m', 'launch.evaluate', f'--config={trainer.TOY}']
@@ -88,4 +89,4 @@ def test_the_program(tmp_path):
     text=True,
     check=False,
   )
-  assert done.returncode == 8 and 'epochs: 2.0 ' in done.stderr
+  assert done.returncode == 8 and 'epochs: 2.0' in done.stderr

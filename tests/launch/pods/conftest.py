@@ -5,7 +5,7 @@ import pytest
 
 @pytest.fixture
 def cluster(tmp_path, monkeypatch):
-  """Adds programs that stand in for the cluster's, and work in $FAKE."""
+  """Adds fakes of the programs of a cluster, which store files in $FAKE."""
 
   def program(name, body):
     path = tmp_path / 'bin' / name

@@ -1,4 +1,4 @@
-"""What the container file names is there, and enough to train."""
+"""The container file: its names exist, and its files are enough to train."""
 
 import importlib.metadata
 import re
@@ -21,7 +21,7 @@ def build_arguments():
   return dict(x.split('=', 1) for x in found)
 
 
-def test_the_container_installs_what_there_is():
+def test_the_container_installs_extras_that_exist():
   found = build_arguments()
   extras = set(found['EXTRAS'].split(','))
   project = tomllib.loads((ROOT / 'pyproject.toml').read_text())['project']
@@ -33,8 +33,8 @@ def test_the_container_installs_what_there_is():
   assert len(installs) == 1 and '-c constraints.txt' in installs[0]
 
 
-def test_the_container_is_not_root_and_is_the_trainer():
-  lines = dict(instructions()[::-1])  # the first of a kind
+def test_the_container_runs_the_trainer_without_root():
+  lines = dict(instructions()[::-1])  # the first of each instruction
   assert lines['FROM'] == '${BASE}'
   jobset = (PODS / 'gke_jobset.yaml').read_text()
   assert f'runAsUser: {lines["USER"]}\n' in jobset and lines['USER'] != '0'
@@ -42,10 +42,10 @@ def test_the_container_is_not_root_and_is_the_trainer():
   assert lines['USER'] in added.split()
   assert lines['ENTRYPOINT'] == '["python", "-m", "launch.main"]'
   config = documented(jobset)['CONFIG']
-  assert config.startswith('configs/'), 'a config that the container has'
+  assert config.startswith('configs/'), 'the container has no such config'
 
 
-def test_what_the_container_copies_is_enough_to_train(tmp_path):
+def test_the_copied_files_are_enough_to_train(tmp_path):
   app = tmp_path / 'app'
   app.mkdir()
   for verb, rest in instructions():
@@ -54,14 +54,14 @@ def test_what_the_container_copies_is_enough_to_train(tmp_path):
     *sources, target = rest.split()
     for source in sources:
       place = app / (source if target == './' else target)
-      assert (ROOT / source).exists(), f'{source} is not there'
+      assert (ROOT / source).exists(), f'{source} does not exist'
       if (ROOT / source).is_dir():
         shutil.copytree(ROOT / source, place)
       else:
         shutil.copy(ROOT / source, place)
   project = tomllib.loads((app / 'pyproject.toml').read_text())['project']
   for name in (project['readme'], *project['license-files']):
-    assert (app / name).exists(), f'pip would miss {name}'
+    assert (app / name).exists(), f'pip needs {name}'
   code = (
     'import sys, launch.cli, configs.imagenet_resnet50\n'
     'import jaxmix.classification.task, jaxretrieval.task\n'
@@ -72,4 +72,4 @@ def test_what_the_container_copies_is_enough_to_train(tmp_path):
     [sys.executable, '-c', code], cwd=app, capture_output=True, text=True
   )
   assert done.returncode == 0, done.stderr
-  assert str(ROOT) + '/' not in done.stdout, 'not from the copy'
+  assert str(ROOT) + '/' not in done.stdout, 'imported from the clone'

@@ -1,4 +1,4 @@
-"""The files of GKE, filled in and held against what the API takes."""
+"""The files of GKE, filled in and checked against a schema of the API."""
 
 import re
 import string
@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from launch.shell.exit_codes import ExitCode
-from tests.launch.pods.files import AGAIN, PODS, documented
+from tests.launch.pods.files import PODS, RESTART, documented
 
 
 def filled(name, **chosen):
@@ -16,16 +16,14 @@ def filled(name, **chosen):
   assert chosen.keys() <= variables.keys()
   body = '\n'.join(x for x in text.splitlines() if not x.startswith('#'))
   used = set(re.findall(r'\$\{(\w+)\}', body))
-  assert used == variables.keys(), (
-    f'listed and used differ: {used ^ variables.keys()}'
-  )
+  assert used == variables.keys(), 'the listed variables are not those used'
   made = string.Template(body).safe_substitute(variables | chosen)
   assert '${' not in made
   return yaml.safe_load(made)
 
 
 class Fields(dict):
-  """Fields of an object by name; those that end in ? may be left out."""
+  """Fields of an object by name; names that end in ? are optional."""
 
 
 NAME = re.compile(r'[a-z]([-a-z0-9]*[a-z0-9])?')  # DNS-1035
@@ -91,9 +89,9 @@ JOB = Fields(
     'template': Fields({'spec': POD}),
   }
 )
-# What of a JobSet we use, as kubernetes-sigs/jobset defines v1alpha2: the CRD
-# of its commit 01078527, and the Go types of 0336a8fd, which is newer (0.11 or
-# later) and only allows more. Strict: a field that is not here is a mistake.
+# The fields of a JobSet that we use, as kubernetes-sigs/jobset defines them in
+# v1alpha2: the CRD of its commit 01078527, and the Go types of the newer commit
+# 0336a8fd (0.11 or later), which only allow more. Any other field is an error.
 JOBSET = Fields(
   {
     'apiVersion': {'jobset.x-k8s.io/v1alpha2'},
@@ -163,7 +161,7 @@ CLAIM = Fields(
 
 
 def mistakes(value, schema, where=''):
-  """What of a document is not as a schema says, each with its place."""
+  """Returns the differences of a document from a schema, with their paths."""
   if isinstance(schema, Fields):
     if not isinstance(value, dict):
       return [f'{where} is {value!r}, not an object']
@@ -198,19 +196,19 @@ def mistakes(value, schema, where=''):
     {'FLAGS': '"--config.mix.weights=(3, 1)", --peer_timeout=60'},
   ],
 )
-def test_the_jobset_is_one(chosen):
+def test_the_jobset_is_valid(chosen):
   made = filled('gke_jobset.yaml', **chosen)
   assert not mistakes(made, JOBSET)
 
 
-def test_the_claim_is_one():
+def test_the_claim_is_valid():
   assert not mistakes(filled('gke_volume.yaml'), CLAIM)
   both = [(PODS / f'gke_{x}.yaml').read_text() for x in ('jobset', 'volume')]
   names = {documented(text)['CLAIM'] for text in both}
-  assert len(names) == 1, f'one claims, the other mounts: {names}'
+  assert len(names) == 1, f'two names of one volume: {names}'
 
 
-def test_the_schema_sees_mistakes():
+def test_the_schema_detects_mistakes():
   made = filled('gke_jobset.yaml')
   made['spec']['maxRestarts'] = 3
   del made['spec']['replicatedJobs'][0]['name']
@@ -219,7 +217,7 @@ def test_the_schema_sees_mistakes():
   assert len(mistakes(made, JOBSET)) == 4
 
 
-def test_every_pod_is_a_process_that_finds_the_first():
+def test_every_pod_is_a_process_that_knows_the_first():
   flags = '"--config.mix.weights=(3, 1)", --peer_timeout=60'
   made = filled('gke_jobset.yaml', NAME='run', NODES='16', FLAGS=flags)
   (replicated,) = made['spec']['replicatedJobs']
@@ -231,8 +229,8 @@ def test_every_pod_is_a_process_that_finds_the_first():
     16,
     16,
   )
-  assert job['completionMode'] == 'Indexed', 'pods would have no number'
-  # JobSet calls a pod <set>-<job>-<number of job>-<number of pod>.<set>.
+  assert job['completionMode'] == 'Indexed', 'pods would have no index'
+  # The host name of a pod is <set>-<job>-<job index>-<pod index>.<set>.
   host = f'run-{replicated["name"]}-0-0.run'
   args = dict(x.removeprefix('--').split('=', 1) for x in container['args'])
   assert args['coordinator'].split(':')[0] == host
@@ -241,12 +239,12 @@ def test_every_pod_is_a_process_that_finds_the_first():
   assert container['args'][-2:] == [
     '--config.mix.weights=(3, 1)',
     '--peer_timeout=60',
-  ], 'FLAGS did not arrive as they were written'
+  ], 'FLAGS were changed'
   mounted = {x['name'] for x in container['volumeMounts']}
   assert mounted == {x['name'] for x in pod['volumes']}
 
 
-def test_pods_are_begun_again_together_and_only_where_that_helps():
+def test_all_pods_restart_together_and_only_where_that_helps():
   made = filled('gke_jobset.yaml')
   (replicated,) = made['spec']['replicatedJobs']
   job = replicated['template']['spec']
@@ -255,12 +253,12 @@ def test_pods_are_begun_again_together_and_only_where_that_helps():
   assert rule['onExitCodes']['containerName'] == container['name']
   values = rule['onExitCodes']['values']
   assert values == sorted(set(values)) and 0 not in values, 'Kubernetes refuses'
-  assert not set(values) & {*AGAIN, 129}, 'a run that can go on would be over'
-  codes = {int(code) for code in ExitCode} - set(AGAIN)
-  assert codes <= set(values), 'it would fail again and again'
-  # A policy of exit codes needs these two; the third has the JobSet hear of it.
+  assert not set(values) & {*RESTART, 129}, 'a run that can resume would end'
+  codes = {int(code) for code in ExitCode} - set(RESTART)
+  assert codes <= set(values), 'it would fail again'
+  # A policy of exit codes needs these two; the failure informs the JobSet.
   assert job['template']['spec']['restartPolicy'] == 'Never'
-  assert job['backoffLimit'] == 0, 'a pod alone would be begun again'
+  assert job['backoffLimit'] == 0, 'a single pod would be restarted'
   (failure,) = made['spec']['failurePolicy']['rules']
   assert failure['action'] == 'FailJobSet'
   assert failure['onJobFailureReasons'] == ['PodFailurePolicy']

@@ -1,8 +1,8 @@
-"""`slurm.sh` with programs that stand in for the cluster's.
+"""`slurm.sh` with fakes of the programs of SLURM.
 
-`sbatch` does what SLURM does with a script: reads its lines, lets options win,
-sets the environment, and runs a copy. `srun` and `scontrol` keep what they are
-asked for. No cluster has run it.
+`sbatch` handles a script as SLURM does: it reads its directives, which options
+override, sets the environment, and runs a copy. `srun` and `scontrol` store
+their arguments. It was not run on a cluster.
 """
 
 import json
@@ -17,7 +17,7 @@ import time
 import pytest
 
 from tests.faults import processes, trainer
-from tests.launch.pods.files import AGAIN, FLAGS, NEVER, PODS
+from tests.launch.pods.files import FLAGS, NO_RESTART, PODS, RESTART
 from tests.launch.sweep.slurm_test import children
 
 
@@ -35,7 +35,7 @@ def directives():
 
 
 def start_job(tmp_path, *flags, task=None, env=(), **options):
-  """Does what SLURM does for `sbatch OPTIONS slurm.sh FLAGS`."""
+  """Starts a job as `sbatch OPTIONS slurm.sh FLAGS` does."""
   chosen = directives() | {k.replace('_', '-'): v for k, v in options.items()}
   about = {
     'JOB_ID': '77' if task is None else '80',
@@ -62,70 +62,67 @@ def sbatch(tmp_path, *flags, **options):
   return trainer.wait(start_job(tmp_path, *flags, **options))
 
 
-def asked(tmp_path, program):
+def calls_of(tmp_path, program):
   path = tmp_path / program
   return path.read_text().splitlines() if path.exists() else []
 
 
-def test_the_job_asks_for_time_to_save_and_to_be_queued_again():
+def test_the_job_requests_time_to_save_and_requeueing():
   found = directives()
   assert re.fullmatch(r'TERM@\d{3}', found['signal']), (
-    'the processes themselves must be told before the time is up, not the '
-    'shell alone (B:), or nothing is saved'
+    'the processes need a signal before the time limit, not the shell (B:)'
   )
   assert found.keys() >= {'requeue', 'open-mode'}, found
 
 
-def test_srun_is_given_the_flags_and_every_process_sees_all_gpus(
-  slurm, tmp_path
-):
+def test_srun_gets_the_flags_and_every_process_sees_all_gpus(slurm, tmp_path):
   shape = {'nodes': 4, 'gpus_per_node': 8, 'ntasks_per_node': 8}
   done = sbatch(
     tmp_path, *FLAGS, **shape, cpus_per_task=12, env={'PYTHON': 'py'}
   )
-  assert done.code == 0 and not asked(tmp_path, 'scontrol'), done.err
-  said = asked(tmp_path, 'srun')
-  first = said.index('py')
-  assert said[first:] == ['py', '-m', 'launch.main', *FLAGS]
-  assert {'--gpu-bind=none', '--cpus-per-task=12'} <= set(said[:first]), (
-    'jax looks for the i-th GPU: each task must see all of its machine'
+  assert done.code == 0 and not calls_of(tmp_path, 'scontrol'), done.err
+  call = calls_of(tmp_path, 'srun')
+  first = call.index('py')
+  assert call[first:] == ['py', '-m', 'launch.main', *FLAGS]
+  assert {'--gpu-bind=none', '--cpus-per-task=12'} <= set(call[:first]), (
+    'jax selects the i-th GPU: each task must see all of them'
   )
 
 
-@pytest.mark.parametrize('code', AGAIN)
-def test_a_run_that_can_go_on_is_queued_again(slurm, tmp_path, code):
+@pytest.mark.parametrize('code', RESTART)
+def test_a_run_that_can_resume_is_queued_again(slurm, tmp_path, code):
   done = sbatch(tmp_path, *FLAGS, env={'STEP': f'exit {code}'})
   assert done.code == code, 'the exit code is lost'
-  assert asked(tmp_path, 'scontrol') == ['requeue 77']
+  assert calls_of(tmp_path, 'scontrol') == ['requeue 77']
 
 
-@pytest.mark.parametrize('code', [0, *NEVER, 253])
-def test_a_run_that_cannot_is_not(slurm, tmp_path, code):
+@pytest.mark.parametrize('code', [0, *NO_RESTART, 253])
+def test_any_other_run_is_not_queued_again(slurm, tmp_path, code):
   done = sbatch(tmp_path, *FLAGS, env={'STEP': f'exit {code}'})
   assert done.code == code, 'the exit code is lost'
-  assert not asked(tmp_path, 'scontrol'), f'{code} would only come again'
+  assert not calls_of(tmp_path, 'scontrol'), f'{code} would occur again'
 
 
-def test_requeues_that_bring_nothing_come_to_an_end(slurm, tmp_path):
+def test_requeues_without_progress_end(slurm, tmp_path):
   fails = {'STEP': 'exit 6', 'MAX_IDLE': '2'}
   works = fails | {'STEP': 'mkdir -p w/checkpoints/1{,0}0; exit 6'}
   for env in (fails, fails, works, fails, fails):
     assert sbatch(tmp_path, *FLAGS, env=env).code == 6
-  assert len(asked(tmp_path, 'scontrol')) == 5, 'a checkpoint did not count'
+  assert len(calls_of(tmp_path, 'scontrol')) == 5, 'a checkpoint did not count'
   done = sbatch(tmp_path, *FLAGS, env=fails)
-  assert done.code == 6 and 'not queued again, 2 times' in done.err
-  assert len(asked(tmp_path, 'scontrol')) == 5, 'it would go on for ever'
-  # Who submits it by hand has mended something: it is counted anew.
+  assert done.code == 6 and 'not queued again: 2 ' in done.err
+  assert len(calls_of(tmp_path, 'scontrol')) == 5, 'it would never end'
+  # After it was submitted by hand, the count starts at 0.
   sbatch(tmp_path, *FLAGS, env=fails)
-  assert len(asked(tmp_path, 'scontrol')) == 6
+  assert len(calls_of(tmp_path, 'scontrol')) == 6
 
 
-def test_tasks_of_an_array_are_seeds_or_rows(slurm, tmp_path):
+def test_tasks_of_an_array_have_their_own_flags(slurm, tmp_path):
   flags = ('--config=c.py', '--config.seed=%a', '--workdir=w/%a')
   sbatch(tmp_path, *flags, task=3, env={'STEP': 'exit 143'})
-  assert asked(tmp_path, 'srun')[-2:] == ['--config.seed=3', '--workdir=w/3']
-  assert asked(tmp_path, 'scontrol') == ['requeue 77_3'], (
-    'the task alone must be queued again, not the array'
+  assert calls_of(tmp_path, 'srun')[-2:] == ['--config.seed=3', '--workdir=w/3']
+  assert calls_of(tmp_path, 'scontrol') == ['requeue 77_3'], (
+    'only the task must be queued again, not the array'
   )
   rows = tmp_path / 'rows'
   rows.write_text('--workdir=a\n--config.x=1 --workdir=b-%a\n')
@@ -133,23 +130,23 @@ def test_tasks_of_an_array_are_seeds_or_rows(slurm, tmp_path):
     (['--workdir=a'], ['--config.x=1', '--workdir=b-1'])
   ):
     sbatch(tmp_path, '--config=c.py', task=task, env={'ROWS': 'rows'})
-    said = asked(tmp_path, 'srun')
-    assert said[said.index('launch.main') + 1 :] == ['--config=c.py', *row]
+    call = calls_of(tmp_path, 'srun')
+    assert call[call.index('launch.main') + 1 :] == ['--config=c.py', *row]
   done = sbatch(tmp_path, '--config=c.py', task=2, env={'ROWS': 'rows'})
   assert done.code == 8 and 'ROWS=rows has no line 2' in done.err
 
 
 @pytest.mark.parametrize(
-  'flags, options, said',
+  'flags, options, name',
   [
-    (FLAGS[:2], {}, 'as --workdir=FOLDER'),
-    (FLAGS, {'gpus_per_node': 8}, '--ntasks-per-node=1 and 8 GPUs on a node'),
+    (FLAGS[:2], {}, '--workdir=FOLDER'),
+    (FLAGS, {'gpus_per_node': 8}, '--ntasks-per-node=1'),
   ],
 )
-def test_what_cannot_be_meant_is_refused(slurm, tmp_path, flags, options, said):
+def test_invalid_options_are_refused(slurm, tmp_path, flags, options, name):
   done = sbatch(tmp_path, *flags, **options)
-  assert done.code == 8 and said in done.err
-  assert not asked(tmp_path, 'srun')
+  assert done.code == 8 and name in done.err
+  assert not calls_of(tmp_path, 'srun')
 
 
 def wait_for(path):
@@ -159,17 +156,17 @@ def wait_for(path):
 
 
 def test_a_job_that_is_cancelled_stays_so(slurm, tmp_path):
-  # scancel tells the shell too, and the processes end with 143 all the same.
-  step = 'touch begun; sleep 1; exit 143'
+  # scancel signals the shell too, and the processes end with 143 as usual.
+  step = 'touch started; sleep .3; exit 143'
   job = start_job(tmp_path, *FLAGS, env={'STEP': step})
-  wait_for(tmp_path / 'begun')
+  wait_for(tmp_path / 'started')
   job.terminate()
   trainer.wait(job)
-  time.sleep(1.2)
-  assert not asked(tmp_path, 'scontrol'), 'a cancelled job would come back'
+  time.sleep(0.5)
+  assert not calls_of(tmp_path, 'scontrol'), 'a cancelled job would run again'
 
 
-# Two tasks of one machine, with what SLURM tells them; the highest code.
+# Two tasks of one machine, with the variables of SLURM; the highest exit code.
 TWO_TASKS = """
 while [[ $1 == --* ]]; do shift; done
 export SLURM_NTASKS=2 SLURM_STEP_NODELIST=localhost highest=0
@@ -181,7 +178,8 @@ exit "$highest"
 """
 
 
-def test_a_real_run_of_two_tasks_out_of_time_saves_and_goes_on(
+@pytest.mark.slow
+def test_a_real_run_of_two_tasks_saves_at_its_time_limit_and_resumes(
   slurm, cluster, tmp_path, monkeypatch
 ):
   cluster('srun', TWO_TASKS)
@@ -192,7 +190,7 @@ def test_a_real_run_of_two_tasks_out_of_time_saves_and_goes_on(
   env['JAX_COORDINATOR_PORT'] = str(processes.free_port())
   job = start_job(tmp_path, *flags, env=env)
   trainer.wait_for_step(job, tmp_path / 'w', 5)
-  # What --signal does: all processes of the step, not the shell.
+  # As --signal does: to all processes of the step, not to the shell.
   (step,) = children(job.pid)
   tasks = children(step)
   assert len(tasks) == 2
@@ -201,12 +199,12 @@ def test_a_real_run_of_two_tasks_out_of_time_saves_and_goes_on(
       os.kill(process, signal.SIGTERM)
   done = trainer.wait(job)
   assert done.code == 143, done.err
-  assert asked(tmp_path, 'scontrol') == ['requeue 77']
-  assert 5 <= trainer.digests(tmp_path / 'w')[0] < 31, 'it was over, or unsaved'
+  assert calls_of(tmp_path, 'scontrol') == ['requeue 77']
+  assert 5 <= trainer.fingerprints(tmp_path / 'w')[0] < 31
   done = sbatch(tmp_path, *flags, env=env)
   assert done.code == 0, done.err
-  steps = [row['step'] for row in trainer.rows(tmp_path / 'w')]
-  assert steps == sorted(steps) and steps[-1] == 31, 'it began anew'
-  assert len(asked(tmp_path, 'scontrol')) == 1
+  steps = [record['step'] for record in trainer.records(tmp_path / 'w')]
+  assert steps == sorted(steps) and steps[-1] == 31
+  assert len(calls_of(tmp_path, 'scontrol')) == 1
   (*_, start) = json.loads((tmp_path / 'w' / 'env.json').read_text())
-  assert len(start['devices']) == 2, 'SLURM was not found: one trained alone'
+  assert len(start['devices']) == 2, 'SLURM was not detected'

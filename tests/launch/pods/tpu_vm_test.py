@@ -1,4 +1,4 @@
-"""`tpu_vm.sh` with a `gcloud` that keeps what it is asked for."""
+"""`tpu_vm.sh` with a fake `gcloud` that stores its arguments."""
 
 import os
 import shlex
@@ -8,10 +8,10 @@ import tarfile
 import pytest
 
 from tests.faults import trainer
-from tests.launch.pods.files import AGAIN, FLAGS, NEVER, PODS
+from tests.launch.pods.files import FLAGS, NO_RESTART, PODS, RESTART
 
-# Says the state of the slice from a list, one line a look, the last one for
-# ever; ends the n-th training with the n-th code.
+# Prints the states of the slice from a file, one per call and the last one
+# repeatedly; ends the n-th training with the n-th code.
 GCLOUD = r"""
 next() { head -n1 "$FAKE/$1"; sed -i '1{$!d}' "$FAKE/$1"; }
 printf '%s\0' "$@" $'\n' >> "$FAKE/gcloud"
@@ -52,25 +52,27 @@ def tpu(cluster, tmp_path, monkeypatch):
       text=True,
     )
     done = trainer.wait(process)
-    said = (tmp_path / 'gcloud').read_text().split('\0\n\0')[:-1]
-    return done, [command.split('\0') for command in said]
+    calls = (tmp_path / 'gcloud').read_text().split('\0\n\0')[:-1]
+    return done, [command.split('\0') for command in calls]
 
   return call
 
 
-def verbs(said):
-  """What was asked of gcloud, without looks at the state."""
+def actions_of(calls):
+  """Returns the actions of the calls of gcloud, without polls of the state."""
   words = ('create', 'delete', 'scp', 'launch.main', 'pip install')
-  texts = [' '.join(command) for command in said]
-  found = [next((w for w in words if w in text), None) for text in texts]
-  return [w for w in found if w]
+  texts = [' '.join(command) for command in calls]
+  actions = [next((w for w in words if w in text), None) for text in texts]
+  return [w for w in actions if w]
 
 
 START = ['scp', 'pip install', 'launch.main']
 
 
-def test_a_slice_is_asked_for_and_every_worker_runs_the_same(tpu, tmp_path):
-  done, said = tpu(
+def test_a_slice_is_requested_and_every_worker_runs_the_same_command(
+  tpu, tmp_path
+):
+  done, calls = tpu(
     'run',
     *FLAGS,
     states='NONE WAITING_FOR_RESOURCES DOWN PROVISIONING ACTIVE',
@@ -78,8 +80,8 @@ def test_a_slice_is_asked_for_and_every_worker_runs_the_same(tpu, tmp_path):
     NFS='10.0.0.2:/runs',
   )
   assert done.code == 0, done.err
-  assert verbs(said) == ['create', *START]
-  (create,) = [x for x in said if 'create' in x]
+  assert actions_of(calls) == ['create', *START]
+  (create,) = [x for x in calls if 'create' in x]
   assert create[:5] == ['compute', 'tpus', 'queued-resources', 'create', 'n']
   assert {
     '--node-id=n',
@@ -89,22 +91,24 @@ def test_a_slice_is_asked_for_and_every_worker_runs_the_same(tpu, tmp_path):
     '--spot',
     '--network=n',
   } <= set(create)
-  for command in said[-3:]:
-    assert '--worker=all' in command, 'a worker without it waits for ever'
+  for command in calls[-3:]:
+    assert '--worker=all' in command, 'the other workers would wait'
   (command,) = [
-    x.removeprefix('--command=') for x in said[-1] if x.startswith('--command=')
+    x.removeprefix('--command=')
+    for x in calls[-1]
+    if x.startswith('--command=')
   ]
-  assert shlex.split(command)[-3:] == list(FLAGS), 'a flag was taken apart'
-  assert '--ssh-flag=-tt' in said[-1]
+  assert shlex.split(command)[-3:] == list(FLAGS), 'a flag was split'
+  assert '--ssh-flag=-tt' in calls[-1]
   with tarfile.open(tmp_path / 'code.tar.gz') as code:
     assert {'launch/main.py', 'constraints.txt'} <= set(code.getnames())
 
 
-def test_what_is_typed_on_the_workers_is_shell(tpu, tmp_path):
-  _, said = tpu('run', *FLAGS, NFS='10.0.0.2:/runs', EXTRAS='retrieval')
+def test_the_commands_on_the_workers_are_valid_shell(tpu, tmp_path):
+  _, calls = tpu('run', *FLAGS, NFS='10.0.0.2:/runs', EXTRAS='retrieval')
   commands = [
     x.removeprefix('--command=')
-    for command in said
+    for command in calls
     for x in command
     if x.startswith('--command=')
   ]
@@ -114,56 +118,58 @@ def test_what_is_typed_on_the_workers_is_shell(tpu, tmp_path):
     assert done.returncode == 0, command
 
 
-def test_a_slice_that_is_taken_away_is_asked_for_again(tpu):
-  done, said = tpu(
+def test_a_preempted_slice_is_requested_again(tpu):
+  done, calls = tpu(
     'run',
     *FLAGS,
     states='ACTIVE SUSPENDING SUSPENDED NONE PROVISIONING ACTIVE',
     codes='255 0',
   )
   assert done.code == 0, done.err
-  assert verbs(said) == [*START, 'delete', 'create', *START]
+  assert actions_of(calls) == [*START, 'delete', 'create', *START]
 
 
-def test_a_slice_lost_while_it_is_installed_is_too(tpu):
-  done, said = tpu(
+def test_a_slice_that_is_lost_during_installation_is_requested_again(tpu):
+  done, calls = tpu(
     'run',
     *FLAGS,
     states='ACTIVE SUSPENDED SUSPENDED NONE ACTIVE',
     installs='1 0',
   )
   assert done.code == 0, done.err
-  assert verbs(said) == [*START[:2], 'delete', 'create', *START]
-  done, said = tpu('run', *FLAGS, installs='1')
-  assert done.code == 1 and verbs(said) == START[:2], (
-    'what cannot be installed on a slice that is there cannot be run'
+  assert actions_of(calls) == [*START[:2], 'delete', 'create', *START]
+  done, calls = tpu('run', *FLAGS, installs='1')
+  assert done.code == 1 and actions_of(calls) == START[:2], (
+    'an installation that fails on an active slice ends the run'
   )
 
 
-@pytest.mark.parametrize('code', [*AGAIN, 129])
-def test_a_run_that_can_go_on_is_begun_again(tpu, code):
-  done, said = tpu('run', *FLAGS, codes=f'{code} 0')
-  assert done.code == 0 and verbs(said) == 2 * START
+def test_a_run_that_can_resume_is_restarted(tpu):
+  codes = [*RESTART, 129]
+  done, calls = tpu('run', *FLAGS, codes=' '.join(map(str, [*codes, 0])))
+  assert done.code == 0 and actions_of(calls) == (len(codes) + 1) * START
 
 
-@pytest.mark.parametrize('code', NEVER)
-def test_a_run_that_cannot_ends_with_its_code(tpu, code):
-  # Even if the slice is taken away at that very moment.
+@pytest.mark.parametrize('code', NO_RESTART)
+def test_any_other_run_ends_with_its_exit_code(tpu, code):
+  # Also if the slice is preempted at the same time.
   states = 'ACTIVE' if code == 1 else 'ACTIVE SUSPENDED'
-  done, said = tpu('run', *FLAGS, codes=f'{code} 0', states=states)
-  assert done.code == code and verbs(said) == START
+  done, calls = tpu('run', *FLAGS, codes=f'{code} 0', states=states)
+  assert done.code == code and actions_of(calls) == START
 
 
-def test_restarts_come_to_an_end(tpu):
-  done, said = tpu('run', *FLAGS, codes='6', MAX_RESTARTS='2')
-  assert done.code == 6 and verbs(said) == 3 * START
-  done, said = tpu('run', *FLAGS, states='FAILED', MAX_RESTARTS='2')
-  assert done.code == 1 and verbs(said) == 2 * ['delete']
+def test_the_number_of_restarts_is_limited(tpu):
+  done, calls = tpu('run', *FLAGS, codes='6', MAX_RESTARTS='2')
+  assert done.code == 6 and actions_of(calls) == 3 * START
+  done, calls = tpu('run', *FLAGS, states='FAILED', MAX_RESTARTS='2')
+  assert done.code == 1 and actions_of(calls) == 2 * ['delete']
 
 
-def test_a_slice_is_deleted_when_told_to(tpu):
-  done, said = tpu('delete')
+def test_delete_deletes_the_slice(tpu):
+  done, calls = tpu('delete')
   assert done.code == 0
-  assert verbs(said) == ['delete'] and {'--force', '--zone=z'} <= set(said[0])
-  done, said = tpu('erase')
-  assert done.code == 8 and 'run FLAG..., or delete' in done.err and not said
+  assert actions_of(calls) == ['delete'] and {'--force', '--zone=z'} <= set(
+    calls[0]
+  )
+  done, calls = tpu('erase')
+  assert done.code == 8 and 'delete' in done.err and not calls

@@ -5,13 +5,13 @@ from launch.mesh import make_mesh
 from launch.processes.sync import StopConsensus, check_same, rank_0_first
 
 
-def test_one_process_agrees_with_itself():
+def test_a_single_process_agrees_with_itself():
   check_same({'seed': 1})
   with rank_0_first('here'):
     pass
 
 
-def test_one_process_hears_of_its_own_signal_at_once():
+def test_a_single_process_gets_its_signal_at_once():
   class Stop:
     received = None
 
@@ -22,8 +22,8 @@ def test_one_process_hears_of_its_own_signal_at_once():
       return None if self.received else work()
 
   stop: Any = Stop()
-  votes = StopConsensus(stop, make_mesh())
-  assert votes() is None and votes.or_none(lambda: 3) == 3
+  consensus = StopConsensus(stop, make_mesh())
+  assert consensus() is None and consensus.or_none(lambda: 3) == 3
   stop.received = signal.SIGTERM
-  assert votes() == signal.SIGTERM
-  assert votes.or_none(lambda: 3) is None, 'it does not wait for an evaluation'
+  assert consensus() == signal.SIGTERM
+  assert consensus.or_none(lambda: 3) is None

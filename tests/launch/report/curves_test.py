@@ -3,7 +3,7 @@ import pytest
 from launch.report.curves import legend, mean_curve, plot_curves
 from launch.report.groups import group_runs
 from launch.report.runs import find_runs
-from tests.launch.report.main_test import write_run
+from tests.launch.report.cli_test import write_run
 
 
 def test_the_curve_is_the_mean_of_the_runs_at_each_epoch(tmp_path):
@@ -18,13 +18,13 @@ def test_the_curve_is_the_mean_of_the_runs_at_each_epoch(tmp_path):
   assert legend(group) == f'{tmp_path.name} (3 runs)'
 
 
-def test_the_curve_of_one_run_is_called_by_its_folder(tmp_path):
+def test_the_curve_of_one_run_is_named_by_its_folder(tmp_path):
   write_run(tmp_path / 'first_try', [0.5])
   (group,) = group_runs(find_runs([tmp_path]).runs)
   assert legend(group) == 'first_try'
 
 
-def test_a_single_point_is_seen(tmp_path, monkeypatch):
+def test_a_single_point_is_visible(tmp_path, monkeypatch):
   pytest.importorskip('matplotlib')
   from matplotlib import figure
 
@@ -39,7 +39,7 @@ def test_a_single_point_is_seen(tmp_path, monkeypatch):
 
 
 @pytest.mark.filterwarnings('error')
-def test_forty_rows_have_colours_of_their_own_and_names_beside_them(
+def test_forty_groups_have_different_colours_and_a_legend_beside_them(
   tmp_path, monkeypatch
 ):
   pytest.importorskip('matplotlib')
@@ -52,14 +52,14 @@ def test_forty_rows_have_colours_of_their_own_and_names_beside_them(
   for i in range(40):
     write_run(tmp_path / f'row={i}', [0.25, 0.5], number=i)
   plot_curves(group_runs(find_runs([tmp_path]).runs), tmp_path / 'a.png')
-  (picture,) = drawn
-  picture.draw_without_rendering()
-  lines = picture.axes[0].lines
+  (image,) = drawn
+  image.draw_without_rendering()
+  lines = image.axes[0].lines
   assert len({line.get_color() for line in lines}) == 40
-  (names,) = picture.legends
+  (names,) = image.legends
   assert {text.get_text() for text in names.get_texts()} == {
     f'row={i}' for i in range(40)
   }
   box = names.get_window_extent()
-  assert box.x0 >= max(axis.get_window_extent().x1 for axis in picture.axes)
-  assert 0 <= box.y0 and box.y1 <= picture.bbox.y1, 'it is cut off'
+  assert box.x0 >= max(axis.get_window_extent().x1 for axis in image.axes)
+  assert 0 <= box.y0 and box.y1 <= image.bbox.y1, 'the legend is cut off'

@@ -2,10 +2,12 @@ import json
 
 import pytest
 
-from launch.report import __main__ as report
+from launch.report import cli as report
 from launch.report.publish import public_command
 from launch.workdir.evaluations import Evaluation, add_evaluations
-from tests.launch.report.main_test import write_run, write_sweep
+from tests.launch.report.cli_test import write_run, write_sweep
+
+pytestmark = pytest.mark.usefixtures('no_images')
 
 COMMAND = (
   '/secret/x/bin/python -m launch.sweep --config=/secret/configs/a.py:small '
@@ -15,7 +17,7 @@ COMMAND = (
 
 @pytest.fixture
 def runs(tmp_path):
-  """A sweep with two finished runs, one that goes on, and later evaluations."""
+  """A sweep with three finished runs, an unfinished one and evaluations."""
   folder = tmp_path / 'w'
   paper = {'method=none': {'fgsm/error': 0.5}}
   folder.mkdir()
@@ -36,9 +38,9 @@ def runs(tmp_path):
         seed=seed,
         **fields,
       )
-      row = {'step': 5, 'epoch': 0.5, 'train/loss': 1.0, 'time/step_ms': 2.0}
-      rows = json.dumps(row) + '\n' + (run / 'metrics.jsonl').read_text()
-      (run / 'metrics.jsonl').write_text(rows)
+      record = {'step': 5, 'epoch': 0.5, 'train/loss': 1, 'time/step_ms': 2.0}
+      path = run / 'metrics.jsonl'
+      path.write_text(json.dumps(record) + '\n' + path.read_text())
       start = {'command': COMMAND, 'devices': ['gpu'], 'host': 'secret-1'}
       (run / 'env.json').write_text(json.dumps([start]))
       (run / 'checkpoints').mkdir()
@@ -60,7 +62,7 @@ def test_the_copy_gives_the_same_table_and_names_no_machine(
   kept = tmp_path / 'kept'
   assert report.main([str(runs), '--cost', f'--keep={kept}']) == 0
   shown = capsys.readouterr()
-  assert f'{kept}: 3 of 4 runs kept' in shown.err
+  assert str(kept) in shown.err and '3 of 4' in shown.err
   files = [path for path in kept.rglob('*') if path.is_file()]
   names = {'config.json', 'env.json', 'metrics.jsonl', 'evaluations.jsonl'}
   assert {path.name for path in files} == names | {'sweep.json'}
@@ -97,7 +99,9 @@ def test_a_copy_is_completed_and_gains_evaluations(runs, tmp_path):
     ('evaluations.jsonl', '0.75', '0.5'),
   ],
 )
-def test_another_run_is_not_replaced(runs, tmp_path, capsys, file, old, new):
+def test_a_different_run_is_not_replaced(
+  runs, tmp_path, capsys, file, old, new
+):
   kept = tmp_path / 'kept'
   assert report.main([str(runs), f'--keep={kept}']) == 0
   path = runs / 'method=none,seed=0' / file
@@ -105,27 +109,26 @@ def test_another_run_is_not_replaced(runs, tmp_path, capsys, file, old, new):
   before = {p: p.read_bytes() for p in kept.rglob('*') if p.is_file()}
   capsys.readouterr()
   assert report.main([str(runs), f'--keep={kept}']) == 8
-  said = capsys.readouterr().err
-  assert f'{kept / path.parent.name / file} is of another run' in said
+  assert str(kept / path.parent.name / file) in capsys.readouterr().err
   after = {p: p.read_bytes() for p in kept.rglob('*') if p.is_file()}
   assert before == after, 'something was written'
 
 
-def test_another_sweep_is_not_replaced(runs, tmp_path, capsys):
+def test_a_different_sweep_is_not_replaced(runs, tmp_path, capsys):
   kept = tmp_path / 'kept'
   assert report.main([str(runs), f'--keep={kept}']) == 0
   write_sweep(runs, {}, rows=('none',))
   assert report.main([str(runs), f'--keep={kept}']) == 8
-  assert 'sweep.json is of another sweep' in capsys.readouterr().err
+  assert str(kept / 'sweep.json') in capsys.readouterr().err
 
 
 @pytest.mark.parametrize('place', ['.', 'kept', '../w/x'])
-def test_copies_do_not_lie_among_the_runs(runs, capsys, place):
+def test_copies_may_not_be_among_the_runs(runs, capsys, place):
   assert report.main([str(runs), f'--keep={runs / place}']) == 8
-  assert 'choose another folder' in capsys.readouterr().err
+  assert f'--keep={runs / place}' in capsys.readouterr().err
 
 
-def test_a_command_is_kept_without_its_paths():
+def test_a_published_command_has_no_paths():
   assert public_command(COMMAND) == (
     'python -m launch.sweep --config=a.py:small --config.seed=1'
   )

@@ -4,7 +4,7 @@ from launch.report.sweep_plan import without_seed
 
 
 @pytest.mark.parametrize(
-  ('row', 'name'),
+  ('entry', 'name'),
   [
     ('method=a,seed=1', 'method=a'),
     ('seed=1,method=a', 'method=a'),
@@ -12,5 +12,5 @@ from launch.report.sweep_plan import without_seed
     ('seed=1', 'all seeds'),
   ],
 )
-def test_a_row_is_named_without_its_seed(row, name):
-  assert without_seed(row) == name
+def test_an_entry_is_named_without_its_seed(entry, name):
+  assert without_seed(entry) == name

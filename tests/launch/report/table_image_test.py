@@ -27,9 +27,7 @@ def figure(monkeypatch):
   return drawn
 
 
-def test_every_cell_is_seen_and_numbers_stand_below_each_other(
-  figure, tmp_path
-):
+def test_every_cell_is_visible_and_columns_are_aligned(figure, tmp_path):
   draw_table(LINES, tmp_path / 'table.png')
   texts = figure[0].axes[0].texts
   shown = [text.get_text().replace('/\n', '/') for text in texts]

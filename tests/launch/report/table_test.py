@@ -15,9 +15,9 @@ def group(*finals, paper=None):
 
 
 def cells(*finals, paper=None):
-  """What the table has of one row: cells by the names in its head."""
-  head, line = make_table([group(*finals, paper=paper)])
-  return dict(zip(head[2:], line[2:], strict=True))
+  """Returns the cells of a table of one group, by the names in its header."""
+  header, line = make_table([group(*finals, paper=paper)])
+  return dict(zip(header[2:], line[2:], strict=True))
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ def cells(*finals, paper=None):
     *('test/en/recall@10', 'test/text_recall@10', 'fgsm(epsilon=0.1)/top1'),
   ],
 )
-def test_shares_are_in_per_cent(name):
+def test_fractions_are_in_per_cent(name):
   assert cells({name: 0.25}, {name: 0.5}) == {
     f'{name} (%)': '37.50 ± 17.68 (2)'
   }
@@ -41,13 +41,13 @@ def test_other_metrics_are_not(name):
   assert cells({name: 0.25}) == {name: '0.25 ± – (1)'}
 
 
-def test_what_is_no_share_is_not_made_one_by_its_name():
+def test_values_above_1_are_not_fractions():
   assert cells({'a/error': 0.5}, {'a/error': 1.5}) == {
     'a/error': '1 ± 0.71 (2)'
   }
 
 
-def test_parts_of_a_mean_error_are_errors():
+def test_metrics_beside_a_mean_error_are_errors():
   found = {'c/mean_error': 0.5, 'c/fog': 0.25, 'c/loss': 0.5, 'd/fog': 0.25}
   assert cells(found) == {
     'c/mean_error (%)': '50.00 ± – (1)',
@@ -57,7 +57,7 @@ def test_parts_of_a_mean_error_are_errors():
   }
 
 
-def test_the_difference_is_in_points_of_what_is_shown():
+def test_the_difference_is_in_the_unit_of_the_metric():
   assert cells({'a/top1': 0.5}, {'a/top1': 0.25}, paper={'a/top1': 0.5}) == {
     'a/top1 (%)': '37.50 ± 17.68 (2)',
     'paper': '50.00',

@@ -23,25 +23,26 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
-def faults(how):
-  command = [sys.executable, '-c', PROGRAM, how]
+def page_faults(setting):
+  command = [sys.executable, '-c', PROGRAM, setting]
   done = subprocess.run(command, capture_output=True, text=True)
   assert done.returncode == 0, done.stderr
   return int(done.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
-  platform.libc_ver()[0] != 'glibc', reason='other libcs decide by themselves'
+  platform.libc_ver()[0] != 'glibc', reason='only glibc has these settings'
 )
-def test_steps_use_the_memory_of_the_steps_before():
+def test_steps_reuse_the_memory_of_earlier_steps():
   pages = 20 * 40_000_000 // 4096
-  assert faults('default') > pages / 2, 'nothing to be gained any more'
-  # The heap still grows by a buffer now and then.
-  assert faults('kept') < pages / 5
+  assert page_faults('default') > pages / 2, 'the settings have become useless'
+  # The heap still grows by a buffer occasionally.
+  assert page_faults('kept') < pages / 5
 
 
 @pytest.mark.parametrize('name', ['darwin', 'linux'])
-def test_elsewhere_it_does_nothing(name, monkeypatch):
+def test_without_glibc_it_does_nothing(name, monkeypatch):
   monkeypatch.setattr(malloc.sys, 'platform', name)
   monkeypatch.setattr(ctypes, 'CDLL', lambda name: object())
   assert not malloc.keep_freed_memory()

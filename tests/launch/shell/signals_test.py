@@ -12,11 +12,11 @@ BOTH = [signal.SIGTERM, signal.SIGINT]
 
 
 @pytest.mark.parametrize('number', BOTH)
-def test_a_held_signal_is_noted_and_the_old_handler_comes_back(number):
+def test_a_deferred_signal_is_recorded_and_the_handler_is_restored(number):
   before = signal.getsignal(number)
   with stop_requests() as stop:
     assert stop() is None
-    stop.hold()
+    stop.defer()
     os.kill(os.getpid(), number)
     assert stop() == number
   assert signal.getsignal(number) == before
@@ -30,7 +30,7 @@ def test_with_nothing_to_save_a_signal_raises_system_exit(number):
   assert exited.value.code == 128 + number
 
 
-def test_a_program_ends_even_where_an_error_would_be_lost():
+def test_a_program_ends_even_where_an_exception_would_be_lost():
   done = run(
     [
       'import weakref',
@@ -43,11 +43,11 @@ def test_a_program_ends_even_where_an_error_would_be_lost():
     ]
   )
   assert (done.returncode, done.stdout) == (130, ''), done.stderr
-  said = 'stopped by SIGINT with nothing to save; to go on: '
-  assert done.stderr.startswith(said) and 'Traceback' not in done.stderr
+  assert 'SIGINT' in done.stderr and 'Traceback' not in done.stderr
+  assert sys.executable in done.stderr, 'no command to resume'
 
 
-def test_a_terminal_that_is_gone_stops_a_program_unless_it_may_not():
+def test_a_lost_terminal_stops_a_program_unless_sighup_is_ignored():
   end = 'os.kill(os.getpid(), signal.SIGHUP)'
   default = 'signal.signal(signal.SIGHUP, signal.SIG_DFL)'
   assert run([end], before=default).returncode == 129
@@ -56,26 +56,26 @@ def test_a_terminal_that_is_gone_stops_a_program_unless_it_may_not():
   assert (done.returncode, done.stdout) == (0, 'still here\n'), done.stderr
 
 
-def test_an_interruptible_part_is_left_at_once():
+def test_interruptible_work_is_interrupted_at_once():
   with stop_requests() as stop:
-    stop.hold()
+    stop.defer()
     assert stop.or_none(lambda: 7) == 7
 
     def work():
       os.kill(os.getpid(), signal.SIGTERM)
       time.sleep(1)
-      raise AssertionError('it was not left')
+      raise AssertionError('it was not interrupted')
 
     assert stop.or_none(work) is None
     assert stop() == signal.SIGTERM
-    assert stop.or_none(lambda: 7) is None, 'the signal is forgotten'
+    assert stop.or_none(lambda: 7) is None, 'the signal was forgotten'
 
 
-def test_within_another_it_is_the_same_and_holds_nothing_afterwards():
+def test_a_nested_block_is_the_same_and_defers_nothing_afterwards():
   with stop_requests() as outer:
     with stop_requests() as inner:
       assert inner is outer
-      inner.hold()
+      inner.defer()
     with pytest.raises(SystemExit):
       os.kill(os.getpid(), signal.SIGTERM)
       time.sleep(1)
@@ -91,29 +91,28 @@ def run(body, before=''):
   )
 
 
-def test_a_third_interrupt_leaves_at_once():
+def test_a_third_interrupt_ends_the_process_at_once():
   interrupt = 'os.kill(os.getpid(), signal.SIGINT)'
   still_here = 'print("still here", flush=True)'
-  done = run(['stop.hold()', *[interrupt, still_here] * 3])
+  done = run(['stop.defer()', *[interrupt, still_here] * 3])
   assert done.returncode == 130, done.stderr
   assert done.stdout == 'still here\n' * 2
 
 
 def test_a_process_that_never_gets_back_to_python_is_ended():
-  # In C for good, as in a long compilation: a mutex that it locks twice.
-  started = time.monotonic()
+  # It blocks in C, as in a long compilation, on a mutex that it locks twice.
   done = run(
-    [
+    before='import launch.shell.signals as s; s._GRACE = 0.3',
+    body=[
       'import ctypes, threading',
       'end = lambda: os.kill(os.getpid(), signal.SIGTERM)',
       'threading.Timer(.2, end).start()',
       'mutex = ctypes.create_string_buffer(64)',
       'for _ in range(2): ctypes.CDLL(None).pthread_mutex_lock(mutex)',
-    ]
+    ],
   )
   assert done.returncode == 143, done.stderr
-  assert 'stopped by SIGTERM with nothing to save' in done.stderr
-  assert 2 < time.monotonic() - started < 10
+  assert 'SIGTERM' in done.stderr
 
 
 def test_a_process_that_is_about_to_end_is_not_ended_by_a_second_signal():

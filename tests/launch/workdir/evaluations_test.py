@@ -3,7 +3,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from launch.report import __main__ as report
+from launch.report import cli as report
 from launch.workdir.evaluations import (
   Evaluation,
   add_evaluations,
@@ -12,7 +12,7 @@ from launch.workdir.evaluations import (
   read_evaluations,
   with_evaluations,
 )
-from tests.launch.report.main_test import write_run
+from tests.launch.report.cli_test import write_run
 
 OWN = {'fgsm': {'epsilon': 0.5, 'batch_size': 8, 'norms': [1, 2]}}
 
@@ -26,8 +26,8 @@ def add(workdir, number):
     add_evaluations(workdir, [evaluation({'error': float(i)}, step=number)])
 
 
-def test_of_several_at_once_none_loses_a_line(tmp_path):
-  # A lock belongs to an open file: threads are to it what processes are.
+def test_concurrent_writers_lose_no_line(tmp_path):
+  # A lock belongs to an open file: threads behave like processes.
   with ThreadPoolExecutor(3) as pool:
     list(pool.map(lambda number: add(tmp_path, number), range(3)))
   found = read_evaluations(tmp_path)
@@ -37,9 +37,9 @@ def test_of_several_at_once_none_loses_a_line(tmp_path):
   assert len(found) == 15 and len(list(tmp_path.iterdir())) == 1
 
 
-def test_what_is_no_evaluation_is_left_out_and_stays(tmp_path):
+def test_invalid_lines_are_skipped_and_stay_in_the_file(tmp_path):
   path = tmp_path / 'evaluations.jsonl'
-  # The second is from before options were kept, the last was cut by a crash.
+  # The second is of an older version, the last was cut short by a crash.
   old = '[]\n{"step": 10, "epoch": 0, "fgsm/top1": 0.5}\n{"step": 10, "ep'
   path.write_text(old)
   add_evaluations(tmp_path, [evaluation({'error': 0.5})])
@@ -47,7 +47,7 @@ def test_what_is_no_evaluation_is_left_out_and_stays(tmp_path):
   assert path.read_text().startswith(old + '\n')
 
 
-def test_results_are_kept_by_evaluator_with_its_options():
+def test_results_are_grouped_by_evaluator():
   results = {'fgsm/top1': 0.5, 'fgsm/en/recall': 1.0, 'x/y': 0.0}
   assert by_evaluator(10, 1.0, results, OWN) == [
     evaluation({'top1': 0.5, 'en/recall': 1.0}),
@@ -66,17 +66,17 @@ def test_results_are_kept_by_evaluator_with_its_options():
     ({'steps': 7, 'epsilon': 1}, 'fgsm(epsilon=1,steps=7)'),
   ],
 )
-def test_other_options_are_another_name(options, name):
+def test_other_options_give_another_name(options, name):
   fields = {f'evals.fgsm.{k}': v for k, v in OWN['fgsm'].items()}
   assert label(evaluation({}, **options), fields) == name
 
 
-def test_an_evaluator_that_the_run_lacks_has_all_its_options():
+def test_an_evaluator_that_the_run_lacks_shows_all_options():
   assert label(evaluation({}), {}) == 'fgsm(epsilon=0.5,norms=1+2)'
   assert label(evaluation({}, 'x'), {}) == 'x'
 
 
-def test_the_whole_block_of_an_evaluator_is_replaced():
+def test_all_metrics_of_an_evaluator_are_replaced():
   fields = {f'evals.fgsm.{k}': v for k, v in OWN['fgsm'].items()}
   final = {'fgsm/error': 0.5, 'fgsm/error_but_one': 0.25, 'fgsm_2/error': 1.0}
   later = [
@@ -97,9 +97,9 @@ def test_a_report_shows_other_options_in_a_column_of_their_own(
   folder = tmp_path / 'method=none,seed=0'
   write_run(folder, [0.5], evals=OWN)
   write_run(tmp_path / 'method=none,seed=1', [0.5], evals=OWN, seed=1)
-  about = {'rows': ['method=none,seed=0'], 'paper': {}}
-  about['paper'] = {'method=none': {'fgsm/error': 0.5}}
-  (tmp_path / 'sweep.json').write_text(json.dumps(about))
+  paper = {'method=none': {'fgsm/error': 0.5}}
+  plan = {'rows': ['method=none,seed=0'], 'paper': paper}
+  (tmp_path / 'sweep.json').write_text(json.dumps(plan))
   later = [
     evaluation({'error': 0.125}, epsilon=0.25),
     evaluation({'error': 0.75}),
