@@ -15,10 +15,11 @@ from jaxretrieval.feature_sets import feature_set, locate
 from jaxretrieval.index import exported_head
 from jaxretrieval.training import evaluators, objective, text_head, training_set
 
+SCHEMA = schema.SCHEMA
+
 
 def train_data(config: Any) -> Mapping[str, np.ndarray]:
   """The training features, a row for each image (or each caption)."""
-  schema.check(config)
   return _training(config).arrays
 
 
@@ -40,7 +41,6 @@ def make_loss(config: Any, mesh: Mesh | None) -> Any:
 
   Without a mesh, of one of `config.virtual_devices` parts of the batch.
   """
-  schema.check(config)
   return make_batch_loss(config, _training(config).split.images.shape[1], mesh)
 
 
@@ -151,7 +151,6 @@ def make_batch_loss(config: Any, image_dim: int, mesh: Mesh | None) -> Any:
 
 def make_evaluators(config: Any, mesh: Mesh) -> dict[str, Any]:
   """The retrieval evaluations of `config.evals`, by name."""
-  schema.check(config)
   training = _training(config)
   model = text_head.create(config.model, training.split.images.shape[1])
   return {

@@ -55,6 +55,7 @@ def evaluate_saved(
       fit.
     OSError: there is no run, or no checkpoint, or data that cannot be read.
   """
+  check_config(config, getattr(task, 'SCHEMA', None))
   if not (workdir / 'config.json').exists():
     raise FileNotFoundError(f'{workdir} holds no run: it has no config.json')
   there, here = config_file.read(workdir / 'config.json'), config.to_dict()

@@ -65,7 +65,7 @@ def fit(
       step.
     SystemExit: a signal came and the state is saved; the code is 128 + signal.
   """
-  check_config(config)
+  check_config(config, getattr(task, 'SCHEMA', None))
   changes = check_workdir(config, workdir, allow_resume_change)
   before = final_metrics(workdir)
   if of_rank_0(before is not None and 'epochs' not in changes):
