@@ -71,8 +71,9 @@ def _check_block(block: Any, schema: Schema, path: str, config: Any) -> None:
     field, value = _join(path, name), block[name]
     part = properties.get(name, others)
     if part is None:
+      shown = '' if _is_type(value, 'object') else f'={value!r}'
       raise ValueError(
-        f'config.{field}={value!r} is not a known field{where}; the fields of '
+        f'config.{field}{shown} is not a known field{where}; the fields of '
         f'config{path and f".{path}"} are {", ".join(sorted(properties))}'
       )
     if not _fits(value, part):

@@ -18,7 +18,7 @@ from jaxmix.classification.mixing.context import (
 )
 from jaxmix.classification.mixing.methods import METHODS, Method
 
-__all__ = ['METHODS', 'MixContext', 'Mixed', 'Mixing', 'make']
+__all__ = ['METHODS', 'Method', 'MixContext', 'Mixed', 'Mixing', 'make']
 
 
 def make(mix_config: Any, context: MixContext) -> Mixing:
@@ -123,9 +123,12 @@ def _mix_activations(
       f'config.mix.layers={layers!r} must be numbers of activations of the '
       f'network, from 0 (its input) to {len(known) - 1}'
     )
-  shapes = {k: (context.shard_size, *known[k]) for k in layers}
-  draw = functools.partial(method.draw, shapes=shapes, **options)
-  check_draw(draw)
+
+  def draw(key: jax.Array, shard_size: int) -> jaxmix.HiddenMix:
+    shapes = {k: (shard_size, *known[k]) for k in layers}
+    return method.draw(key, shapes, **options)
+
+  check_draw(functools.partial(draw, shard_size=context.shard_size))
   everywhere, split = PartitionSpec(), PartitionSpec('data')
 
   def mix(
@@ -136,7 +139,7 @@ def _mix_activations(
     network: Network,
   ) -> Mixed:
     del shards, network
-    drawn = draw(key)
+    drawn = draw(key, len(images) // context.num_shards)
 
     def pairs(drawn: jaxmix.HiddenMix, labels: jax.Array) -> Pairs:
       del labels  # which say how many examples there are
