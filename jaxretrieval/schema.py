@@ -1,112 +1,129 @@
-"""The fields of a config that this task reads: their types and bounds.
+"""The schema of a retrieval config: the fields that the task reads.
 
-Overrides on the command line have the types of what they override; a config of
-another make, or a .json one, may hold anything. What a choice may be is left to
-the modules that know.
+Plain data in the vocabulary of JSON Schema, which `launch.schema` describes and
+checks. `launch.config.SCHEMA` has the fields of the run time.
 """
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from typing import Any
 
-from jaxretrieval.rules import SWITCH, TEXT, Rule, number, several, whole
-
-
-def _more(text: str) -> Rule:
-  return Rule(lambda x: _LIST.fits(x) and len(x) > 0, text)
-
-
-_LIST = several(TEXT, 'a list of language codes; empty for all')
-_NOISE = number(0, 1e6, 'a finite number of 0 or more (up to 1e6)')
-_LENGTH = number(1e-9, 1e9, 'a number above 0 (from 1e-9 to 1e9)')
-_RATE = Rule(lambda x: type(x) in (int, float) and 0 <= x < 1, '')
-_MOST = 2**31 - 1
-
-RULES = {
-  'model.hidden': several(
-    whole(1, 2**16), 'whole numbers of 1 or more (up to 65536)'
-  ),
-  'model.dropout': several(_RATE, 'rates in [0, 1), one for each block'),
-  'model.output': TEXT,
-  'model.dtype': TEXT,
-  'model.feature_scale': TEXT,
-  'model.center_text': SWITCH,
-  'model.text_noise': _NOISE,
-  'model.image_noise': _NOISE,
-  'model.output_scale': TEXT,
-  'model.output_bias': TEXT,
-  'loss.name': TEXT,
-  'mining.miner': TEXT,
-  'mining.ranks': Rule(
-    lambda x: several(whole(0, _MOST), '').fits(x) and len(x) == 2,
-    'two whole numbers of 0 or more, (first, last)',
-  ),
-  'mining.bank': SWITCH,
-  'mining.exchange': TEXT,
-  'mining.block_size': whole(1, 2**20),
-  'data.name': TEXT,
-  'data.source': TEXT,
-  'data.dir': TEXT,
-  'data.text_encoder': TEXT,
-  'data.split': TEXT,
-  'data.languages': _LIST,
-  'data.sampling': TEXT,
-  'data.balance': TEXT,
-  'data.train_images': whole(0, _MOST),
-  'data.on_overlap': TEXT,
+_BOOLEAN = {'type': 'boolean'}
+_STRING = {'type': 'string'}
+_NOT_NEGATIVE = {'type': 'number', 'minimum': 0, 'maximum': 1e6}
+_LENGTH = {
+  'type': 'number',
+  'minimum': 1e-9,
+  'maximum': 1e9,
+  'description': 'a squared length, in the unit that the block names',
 }
-_LOSS = {
-  'objective': TEXT,
-  'unit': TEXT,
-  'symmetric': SWITCH,
-  'rho': _LENGTH,
-  'alpha1': number(0, 1e6, 'a finite number of 0 or more (up to 1e6)'),
-  'alpha2': number(0, 1e6, 'a finite number of 0 or more (up to 1e6)'),
-  'eta': _LENGTH,
-  'margin': _LENGTH,
-  'temperature': _LENGTH,
+_MAX_COUNT = 2**31 - 1
+_LANGUAGES = {'type': 'array', 'items': _STRING}
+_UNIT = _STRING | {
+  'enum': ['mean_square', 'raw'],
+  'description': "'mean_square': the mean squared norm of the training images",
+}
+
+_LOSSES = {
+  'm3l': {
+    'objective': _STRING | {'enum': ['ratio', 'log']},
+    'rho': {'type': 'number', 'minimum': 1e-9, 'maximum': 1e9},
+    'alpha1': _NOT_NEGATIVE,
+    'alpha2': _NOT_NEGATIVE,
+  },
+  'patr': {'eta': _LENGTH, 'unit': _UNIT},
+  'triplet': {'margin': _LENGTH, 'unit': _UNIT},
+  'info_nce': {'temperature': _LENGTH, 'symmetric': _BOOLEAN, 'unit': _UNIT},
+}
+
+_FEATURE_SETS = [
+  *('flickr8k', 'multi30k', 'coco_captions', 'xtd10', 'arrays', 'features')
+]
+_MODEL = {
+  'hidden': {
+    'type': 'array',
+    'items': {'type': 'integer', 'minimum': 1, 'maximum': 2**16},
+    'description': 'widths of the hidden layers',
+  },
+  'dropout': {
+    'type': 'array',
+    'items': {'type': 'number', 'minimum': 0, 'exclusiveMaximum': 1},
+    'description': 'a rate for each layer, the last one included',
+  },
+  'output': _STRING | {'enum': ['relu', 'linear']},
+  'dtype': _STRING | {'enum': ['bfloat16', 'float32']},
+  'feature_scale': _STRING | {'enum': ['rms', 'none']},
+  'center_text': _BOOLEAN,
+  'text_noise': _NOT_NEGATIVE
+  | {'description': 'length of the noise, relative to that of the features'},
+  'image_noise': _NOT_NEGATIVE
+  | {'description': 'length of the noise, relative to that of the features'},
+  'output_scale': _STRING | {'enum': ['glorot', 'match']},
+  'output_bias': _STRING | {'enum': ['zero', 'mean_image']},
+}
+_MINING = {
+  'miner': _STRING | {'enum': ['hardest', 'semihard', 'topk_random', 'random']},
+  'ranks': {
+    'type': 'array',
+    'items': {'type': 'integer', 'minimum': 0, 'maximum': _MAX_COUNT},
+    'minItems': 2,
+    'maxItems': 2,
+    'description': 'first and last',
+  },
+  'bank': _BOOLEAN
+  | {'description': 'negatives from the whole training set, not the batch'},
+  'exchange': _STRING | {'enum': ['gather', 'ring']},
+  'block_size': {'type': 'integer', 'minimum': 1, 'maximum': 2**20},
+}
+_DATA = {
+  'name': _STRING | {'enum': _FEATURE_SETS},
+  'source': _STRING,
+  'dir': _STRING | {'description': 'where prepared feature sets are'},
+  'text_encoder': _STRING | {'description': 'how its id begins; empty: any'},
+  'split': _STRING,
+  'languages': _LANGUAGES | {'description': 'language codes; empty: all'},
+  'sampling': _STRING | {'enum': ['image', 'caption']},
+  'balance': _STRING | {'enum': ['caption', 'language']},
+  'train_images': {
+    'type': 'integer',
+    'minimum': 0,
+    'maximum': _MAX_COUNT,
+    'description': 'of a subset; 0: all',
+  },
+  'on_overlap': _STRING | {'enum': ['refuse', 'drop']},
 }
 _EVALUATION = {
-  'name': TEXT,
-  'source': TEXT,
-  'dir': TEXT,
-  'text_encoder': TEXT,
-  'split': TEXT,
-  'languages': _more('a list of one or more language codes'),
+  'name': _STRING
+  | {
+    'enum': ['', *_FEATURE_SETS],
+    'description': 'empty: the set that is trained on',
+  },
+  'source': _STRING,
+  'dir': _STRING,
+  'text_encoder': _STRING,
+  'split': _STRING,
+  'languages': _LANGUAGES | {'minItems': 1},
 }
 
-
-def check(config: Any) -> None:
-  """Checks every field of the task that is no choice of names.
-
-  Raises:
-    ValueError: a field is missing, or its value is not allowed; begins with
-      `config.<field>`.
-  """
-  for path, rule in [*RULES.items(), *_others(config)]:
-    value = _value(config, path)
-    if not rule.fits(value):
-      raise ValueError(f'config.{path}={value!r} must be {rule.allowed}')
-
-
-def _others(config: Any) -> Iterator[tuple[str, Rule]]:
-  """The rules of fields that not every config has."""
-  for name in _LOSS.keys() & set(_block(config, 'loss')):
-    yield f'loss.{name}', _LOSS[name]
-  for evaluation in _block(config, 'evals'):
-    for name, rule in _EVALUATION.items():
-      yield f'evals.{evaluation}.{name}', rule
-
-
-def _value(config: Any, path: str) -> Any:
-  block, _, name = path.rpartition('.')
-  fields = _block(config, block) if block else config
-  if name not in fields:
-    raise ValueError(f'config.{path} is missing')
-  return fields[name]
-
-
-def _block(config: Any, path: str) -> Any:
-  value = _value(config, path)
-  if not hasattr(value, 'keys'):
-    raise ValueError(f'config.{path}={value!r} must be a block of fields')
-  return value
+SCHEMA: Mapping[str, Any] = {
+  'type': 'object',
+  'properties': {
+    'model': {'type': 'object', 'properties': _MODEL},
+    'loss': {
+      'type': 'object',
+      'properties': {'name': _STRING | {'enum': list(_LOSSES)}},
+      'discriminator': {
+        'path': 'loss.name',
+        'mapping': {
+          name: {'properties': properties}
+          for name, properties in _LOSSES.items()
+        },
+      },
+    },
+    'mining': {'type': 'object', 'properties': _MINING},
+    'data': {'type': 'object', 'properties': _DATA},
+    'evals': {
+      'type': 'object',
+      'additionalProperties': {'type': 'object', 'properties': _EVALUATION},
+    },
+  },
+}

@@ -14,10 +14,11 @@ from jaxretrieval import losses, mining, schema
 from jaxretrieval.feature_sets import feature_set, locate, overlap
 from jaxretrieval.training import evaluators, objective, text_head, training_set
 
+SCHEMA = schema.SCHEMA
+
 
 def train_data(config: Any) -> Mapping[str, np.ndarray]:
   """Returns the training features, one example for each image or caption."""
-  schema.check(config)
   return _training_data(config).arrays
 
 
@@ -36,7 +37,6 @@ def init(config: Any, key: jax.Array) -> tuple[Any, Any]:
 
 def make_loss(config: Any, mesh: Mesh | None) -> Any:
   """Returns the loss of the config, see `make_batch_loss`."""
-  schema.check(config)
   return make_batch_loss(
     config, _training_data(config).split.images.shape[1], mesh
   )
@@ -158,7 +158,6 @@ def make_batch_loss(config: Any, image_dim: int, mesh: Mesh | None) -> Any:
 
 def make_evaluators(config: Any, mesh: Mesh) -> dict[str, Any]:
   """Returns the evaluators of `config.evals` by name."""
-  schema.check(config)
   training = _training_data(config)
   model = text_head.create(config.model, training.split.images.shape[1])
   return {

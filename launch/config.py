@@ -1,172 +1,146 @@
-"""The config of a run: the allowed values of its fields, and its JSON form."""
+"""The config of a run: its schema, its check, and its JSON form."""
 
 import json
 import pathlib
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 from jaxmix.files.atomic import write_text
+from launch import schema
 
-# A ConfigDict. What its fields are is known once `check_config` has passed; no
-# type checker can see it.
+# A ConfigDict. Its fields are known once `check_config` has passed, but to no
+# type checker.
 Config = Any
 
 
-class _Rule(NamedTuple):
-  types: tuple[type, ...]
-  allows: Callable[[Any], bool]
-  allowed: str
-
-
-def _one_of(*names: str) -> _Rule:
-  return _Rule((str,), names.__contains__, f'one of {", ".join(names)}')
-
-
-def _whole(first: int, last: int) -> _Rule:
-  text = f'a whole number from {first} to {last}'
-  return _Rule((int,), lambda x: first <= x <= last, text)
-
-
-def _number(first: float, last: float, text: str) -> _Rule:
-  return _Rule((int, float), lambda x: first <= x <= last, text)
-
-
-_MOST = 2**31 - 1  # of what is counted on the devices
-_LONGEST = 1e6  # epochs
-_AT_ONCE = 2**26  # examples; the indices of 32 calls are one int32 array
-_NAME = _Rule(
-  (str,),
-  lambda x: all(part.isidentifier() for part in x.split('.')),
-  'the import path of a module',
-)
-_SWITCH = _Rule((bool,), lambda x: True, 'True or False')
-_SIZE = _whole(1, 2**20)
-_COUNT = _whole(1, _MOST)
-_FROM_0 = _whole(0, _MOST)
-_EPOCHS = _Rule(
-  (int, float),
-  lambda x: 0 < x <= _LONGEST,
-  'a finite number above 0, up to a million',
-)
-_EVERY = _Rule(
-  (int, float),
-  # Steps are divided by it.
-  lambda x: x == 0 or 1e-6 <= x <= _LONGEST,
-  'a finite number of epochs, 0 for never, else from a millionth to a million',
-)
-# Below and above, a float32 is 0 or infinite.
-_RATE = _number(1e-37, 3e38, 'a finite number above 0 (from 1e-37 to 3e38)')
-_NOT_NEGATIVE = _number(0, 3e38, 'a finite number, 0 or more (up to 3e38)')
-_DECAY = _Rule((int, float), lambda x: 0 <= x < 1, 'a number from 0 to below 1')
-
-_RULES = {
-  'task': _NAME,
-  'seed': _FROM_0,
-  'epochs': _EPOCHS,
-  'batch_size': _SIZE,
-  'virtual_devices': _SIZE,
-  'device_count_invariant': _SWITCH,
-  'steps_per_dispatch': _SIZE,
-  'log_every': _COUNT,
-  'eval_every': _EVERY,
-  'checkpoint_every': _EVERY,
-  'keep_checkpoints': _COUNT,
-  'max_save_failures': _FROM_0,
-  'max_skipped_steps': _FROM_0,
-  'tensorboard': _SWITCH,
-  'optimizer.name': _one_of('sgd', 'adam'),
-  'optimizer.lr': _RATE,
-  'optimizer.schedule': _one_of('cosine', 'constant'),
-  'optimizer.warmup_epochs': _NOT_NEGATIVE,
-  'optimizer.weight_decay': _NOT_NEGATIVE,
-}
-_OPTIMIZER_RULES = {
-  'sgd': {'optimizer.momentum': _DECAY, 'optimizer.nesterov': _SWITCH},
-  'adam': {'optimizer.b1': _DECAY, 'optimizer.b2': _DECAY},
+_BOOLEAN = {'type': 'boolean'}
+_SIZE = {'type': 'integer', 'minimum': 1, 'maximum': 2**20}
+_MAX_COUNT = 2**31 - 1  # of what is counted on the devices, as int32
+_FROM_0 = {'type': 'integer', 'minimum': 0, 'maximum': _MAX_COUNT}
+_FROM_1 = {'type': 'integer', 'minimum': 1, 'maximum': _MAX_COUNT}
+_NOT_NEGATIVE = {'type': 'number', 'minimum': 0, 'maximum': 3e38}
+_DECAY = {'type': 'number', 'minimum': 0, 'exclusiveMaximum': 1}
+_INTERVAL = {
+  'anyOf': [
+    {'type': 'number', 'enum': [0]},
+    # Steps are divided by it.
+    {'type': 'number', 'minimum': 1e-6, 'maximum': 1e6},
+  ],
 }
 
+# The fields that the run time reads. Those of a task are in its own SCHEMA.
+SCHEMA = {
+  'type': 'object',
+  'properties': {
+    'task': {
+      'type': 'string',
+      'pattern': r'[^\W\d]\w*(\.[^\W\d]\w*)*',
+      'description': 'the import path of a module',
+    },
+    'seed': _FROM_0 | {'description': 'of everything that is random'},
+    'epochs': {
+      'type': 'number',
+      'exclusiveMinimum': 0,
+      'maximum': 1e6,
+      'description': 'length of the run; may be a fraction',
+    },
+    'batch_size': _SIZE | {'description': 'examples of a step'},
+    'virtual_devices': _SIZE
+    | {
+      'description': 'equal parts of a batch (shards), each of which is mixed '
+      'by itself; divides batch_size'
+    },
+    'device_count_invariant': _BOOLEAN
+    | {'description': 'the same bits on any number of devices'},
+    'steps_per_dispatch': _SIZE
+    | {'description': 'steps that the device takes without the host'},
+    'log_every': _FROM_1 | {'description': 'steps'},
+    'eval_every': _INTERVAL | {'description': 'epochs; 0: only at the end'},
+    'checkpoint_every': _INTERVAL
+    | {'description': 'epochs; 0: only at the end'},
+    'keep_checkpoints': _FROM_1,
+    'max_save_failures': _FROM_0
+    | {'description': 'failed saves in a row before the run ends'},
+    'max_skipped_steps': _FROM_0
+    | {'description': 'steps with a gradient that is not finite'},
+    'tensorboard': _BOOLEAN,
+    'optimizer': {
+      'type': 'object',
+      'properties': {
+        'name': {'type': 'string', 'enum': ['sgd', 'adam']},
+        # Below and above, a float32 is 0 or infinite.
+        'lr': {'type': 'number', 'minimum': 1e-37, 'maximum': 3e38},
+        'schedule': {'type': 'string', 'enum': ['cosine', 'constant']},
+        'warmup_epochs': _NOT_NEGATIVE,
+        'weight_decay': _NOT_NEGATIVE,
+      },
+      'discriminator': {
+        'path': 'optimizer.name',
+        'mapping': {
+          'sgd': {'properties': {'momentum': _DECAY, 'nesterov': _BOOLEAN}},
+          'adam': {'properties': {'b1': _DECAY, 'b2': _DECAY}},
+        },
+      },
+    },
+  },
+}
+# Examples of a chunk: the indices of 32 chunks are one int32 array.
+_MAX_CHUNK = 2**26
 
-def check_config(config: Config) -> None:
-  """Checks every field that the run time reads.
 
-  Fields of the task are the task's to check.
+def check_config(
+  config: Config, task_schema: Mapping[str, Any] | None = None
+) -> None:
+  """Checks every field of a config, before any data is read.
+
+  Args:
+    config: the config.
+    task_schema: the fields that the task reads, in the vocabulary of
+      `launch.schema`. None: only the fields of the run time are checked, and
+      others are the task's to check.
 
   Raises:
-    ValueError: a field is missing or has a value that is not allowed; the
-      message names the field, its value and what is allowed.
+    ValueError: a field is missing, unknown or has a value that is not allowed;
+      the message names the field, its value and what is allowed.
   """
-  fields = flatten(config)
-  _check_rules(fields, _RULES)
-  rules = _OPTIMIZER_RULES[fields['optimizer.name']]
-  _check_optimizer_fields(fields, rules)
-  _check_rules(fields, rules)
-  known = rules.keys() | _RULES.keys()
-  for field in fields:
-    # A momentum that Adam would silently ignore is a mistake.
-    if field.startswith('optimizer.') and field not in known:
-      raise ValueError(
-        f'config.{field}={fields[field]!r} is not a field of '
-        f'{fields["optimizer.name"]}'
-      )
-  a_call = fields['steps_per_dispatch'] * fields['batch_size']
-  if a_call > _AT_ONCE:
+  properties = SCHEMA['properties']
+  if task_schema is None:
+    own = {name: config[name] for name in properties if name in config}
+    schema.check(own, SCHEMA)
+  else:
+    fields = {**properties, **task_schema['properties']}
+    schema.check(config, {**task_schema, 'properties': fields})
+  batch_size, epochs = config['batch_size'], config['epochs']
+  chunk = config['steps_per_dispatch'] * batch_size
+  if chunk > _MAX_CHUNK:
     raise ValueError(
-      f'config.steps_per_dispatch={fields["steps_per_dispatch"]} of config.batch_size='
-      f'{fields["batch_size"]} are {a_call} examples: at most {_AT_ONCE} go to '
-      'the device together'
+      f'config.steps_per_dispatch={config["steps_per_dispatch"]} with '
+      f'config.batch_size={batch_size} sends {chunk} examples to the device in '
+      f'one dispatch; at most {_MAX_CHUNK} are allowed: lower one of the two'
     )
-  if fields['batch_size'] % fields['virtual_devices']:
+  if batch_size % config['virtual_devices']:
     raise ValueError(
-      f'config.batch_size={fields["batch_size"]} must be a multiple of '
-      f'config.virtual_devices={fields["virtual_devices"]}'
+      f'config.batch_size={batch_size} must be a multiple of '
+      f'config.virtual_devices={config["virtual_devices"]}'
     )
-  if fields['optimizer.warmup_epochs'] >= fields['epochs']:
+  optimizer = config['optimizer']
+  if optimizer['warmup_epochs'] >= epochs:
     raise ValueError(
-      f'config.optimizer.warmup_epochs={fields["optimizer.warmup_epochs"]} '
-      f'must be less than config.epochs={fields["epochs"]}'
+      f'config.optimizer.warmup_epochs={optimizer["warmup_epochs"]} must be '
+      f'less than config.epochs={epochs}'
     )
-  if fields.get('optimizer.nesterov') and not fields['optimizer.momentum']:
+  if optimizer.get('nesterov') and not optimizer['momentum']:
     raise ValueError(
       'config.optimizer.nesterov=True needs config.optimizer.momentum above 0'
     )
-
-
-def _check_optimizer_fields(
-  fields: Mapping[str, Any], rules: Mapping[str, _Rule]
-) -> None:
-  """Raises ValueError if only the name of the optimizer was changed."""
-  others = {x for known in _OPTIMIZER_RULES.values() for x in known}
-  missing = [x for x in rules if x not in fields]
-  useless = sorted(x for x in others - rules.keys() if x in fields)
-  if missing and useless:
-    name = fields['optimizer.name']
-    raise ValueError(
-      f'config.optimizer.name={name!r} alone is not enough: {name} has '
-      f'{" and ".join(missing)}, and no {" or ".join(useless)}. No flag adds '
-      'fields or removes them: write the block `optimizer` in the config file, '
-      "or in a copy of a run's config.json"
-    )
-
-
-def _check_rules(fields: Mapping[str, Any], rules: Mapping[str, _Rule]) -> None:
-  for field, rule in rules.items():
-    if field not in fields:
-      raise ValueError(f'config.{field} is missing: it must be {rule.allowed}')
-    value = fields[field]
-    # bool is a subclass of int: batch_size=True is not a number.
-    fits = isinstance(value, rule.types) and (
-      not isinstance(value, bool) or bool in rule.types
-    )
-    if not fits or not rule.allows(value):
-      raise ValueError(f'config.{field}={value!r} must be {rule.allowed}')
 
 
 def flatten(config: Config | Mapping[str, Any]) -> dict[str, Any]:
   """Returns the leaves of a config by dotted path: `{'optimizer.lr': 0.1}`."""
   flat = {}
   for name, value in config.items():
-    # A dict or a ConfigDict, which is no Mapping; without importing it, as a
-    # machine for benchmarks may lack ml_collections.
+    # A dict or a ConfigDict, which is not a Mapping. ml_collections is not
+    # imported, because a machine for benchmarks may lack it.
     if hasattr(value, 'items'):
       flat |= {f'{name}.{rest}': leaf for rest, leaf in flatten(value).items()}
     else:

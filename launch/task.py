@@ -1,4 +1,4 @@
-"""The contract between the run time and what it trains: four functions."""
+"""Task: the protocol of the modules that `launch.main` trains."""
 
 import importlib
 from collections.abc import Callable, Mapping
@@ -26,20 +26,22 @@ _FUNCTIONS = ('train_data', 'init', 'make_loss', 'make_evaluators')
 class RandomAccess(Protocol):
   """Training examples that are read one by one, such as a tfds data source.
 
-  A source may also have, and the feed then prefers the first that is there:
+  A source may also have one of these methods, which is then called instead of
+  `__getitem__`; the first is preferred:
 
-  * `read(indices, epochs)`: the examples of all the indices at once, stacked,
-    as a dict of arrays `[n, ...]`. Both arguments are integer arrays `[n]`.
-    `epochs` counts the visits from 0: an example that is read again differs
-    from the last time only by it. So what is random about an example, such as
-    its crop, must be a function of the seed, the epoch and the index alone: a
-    resumed run reads the same, in whatever order threads come.
-  * `__getitems__(indices: list[int])`: a list of the examples.
+  * `read(indices, epochs)`: returns the examples of all indices, stacked, as a
+    dict of arrays `[n, ...]`. Both arguments are integer arrays `[n]`. `epochs`
+    counts the visits of an example from 0. Whatever is random about an example,
+    such as its crop, must be a function of the seed, the epoch and the index
+    alone, so that a resumed run reads the same examples, whatever the order of
+    the threads.
+  * `__getitems__(indices: list[int])`: returns a list of the examples.
 
-  And `workers: int`, the number of threads that read (else 16), which changes
-  no example; and `digest: str`, which names the examples and their order, such
-  as a sha256 of what is on disk, and not where that lies. A run goes on with
-  data of the same digest alone; without one only their number is compared.
+  It may have two attributes: `workers: int`, the number of threads that read
+  (default: 16), which does not change the examples; and `digest: str`, a
+  fingerprint of the examples and their order, such as a sha256 of the files,
+  but not of their location. A run resumes only with data of the same
+  fingerprint; without one only the number of examples is compared.
   """
 
   def __len__(self) -> int:
@@ -52,10 +54,16 @@ class RandomAccess(Protocol):
 
 
 class Task(Protocol):
-  """What a module must define for `launch.main` to train it.
+  """A module that `launch.main` can train: four functions.
 
-  The module is named by `config.task`. It satisfies this protocol by having
-  the four functions: nothing is inherited and nothing of `launch` is imported.
+  `config.task` names the module. It satisfies this protocol by having the four
+  functions: it inherits nothing and imports nothing of `launch`.
+
+  It may also have `SCHEMA`: the fields of the config that the task reads, as
+  plain data in the vocabulary of `launch.schema`. Then the whole config is
+  checked once, before any of the functions is called: types, ranges, missing
+  and unknown fields. The fields of a task without a `SCHEMA` are its own to
+  check.
   """
 
   def train_data(
@@ -70,7 +78,7 @@ class Task(Protocol):
       device ahead of time. The order of the examples is the same for both.
 
     Raises:
-      ValueError, OSError: the data are missing or are not what the config says.
+      ValueError, OSError: the data is missing or does not fit the config.
     """
     ...
 
@@ -78,9 +86,9 @@ class Task(Protocol):
     """Creates the parameters and the model state; runs under `jax.jit`.
 
     Returns:
-      `(params, model_state)`: `params` is what the optimizer changes,
-      `model_state` what the loss carries on (running means of BatchNorm;
-      `{}` where there is none).
+      `(params, model_state)`: the optimizer updates `params`, and the loss
+      updates `model_state` (the running means of BatchNorm; `{}` if there are
+      none).
     """
     ...
 
@@ -89,36 +97,37 @@ class Task(Protocol):
 
     Args:
       config: the config.
-      mesh: the devices. None, where `config.device_count_invariant` is True: the loss
-        is that of one of `config.virtual_devices` equal parts of a batch, on one
-        device; the mean of the parts is that of the batch. The number of the
-        part is `batch['shard']`, and what is random of its rows must be as in
-        the whole batch; all rows of that are under 'whole', if they are arrays.
-        Metrics must be means of floating point numbers, and integers of the
-        model state the same in every part.
+      mesh: the devices. None if `config.device_count_invariant` is True: the
+        loss is that of one of `config.virtual_devices` equal parts of a batch
+        (shards), on one device, and the loss of the batch is the mean of
+        theirs. `batch['shard']` is the number of the shard. What is random
+        about its examples must be the same as in the whole batch, which is
+        under 'whole' if the examples are arrays. Metrics must be means of
+        floating point numbers, and integers of the model state the same for
+        every shard.
 
     Returns:
       A pure function `loss(params, model_state, batch, key)` that returns
       `(loss, (model_state, metrics))`: a scalar, the next model state, and a
       dict of scalars to log. `batch` has the arrays of `train_data`, `[B, ...]`
-      with B = `config.batch_size`, sharded over the axis 'data' of `mesh`,
-      and, if they are arrays, under 'resident' the whole `[N, ...]` ones, on
-      every device; `key` differs for every step. The names 'loss' and
-      'learning_rate' are taken by the run time.
+      with B = `config.batch_size`, sharded over the axis 'data' of `mesh`. If
+      `train_data` returned arrays, the whole of them, `[N, ...]`, is under
+      'resident' on every device. `key` differs for every step. The run time
+      uses the names 'loss' and 'learning_rate' itself.
     """
     ...
 
   def make_evaluators(
     self, config: Config, mesh: Mesh
   ) -> Mapping[str, Evaluate]:
-    """Creates the evaluations, by name: the split or the attack they report.
+    """Creates the evaluations, by the name of a split or an attack.
 
     Returns:
-      Functions `evaluate(params, model_state)`. One gives the device its work
-      and returns a function that waits for the results: a dict of floats,
-      logged as `name/key`. In between training goes on, and the arguments are
-      donated. Or it returns the dict itself, and the device waits while it
-      does. The names 'train' and 'time' are taken by the run time.
+      Functions `evaluate(params, model_state)`. Such a function queues its work
+      on the device and returns a function that waits for the results, a dict of
+      floats that are logged as `name/key`. Training continues in between, and
+      the arguments are donated. Or it returns the dict itself; then training
+      waits. The run time uses the names 'train' and 'time' itself.
     """
     ...
 
@@ -127,17 +136,16 @@ def load_task(name: str) -> Task:
   """Imports the task module that `config.task` names.
 
   Raises:
-    ValueError: there is no such module, or it lacks one of the four functions.
+    ValueError: the module does not exist, or lacks one of the four functions.
   """
   try:
     module = importlib.import_module(name)
   except ModuleNotFoundError as error:
-    # A module that the task itself fails to import is another mistake, and the
-    # message of Python names it.
+    # If the task itself fails to import a module, Python's message names it.
     if error.name is None or not f'{name}.'.startswith(f'{error.name}.'):
       raise
     raise ValueError(
-      f'config.task={name!r}: there is no such module'
+      f'config.task={name!r} is not the import path of a module'
     ) from error
   missing = [f for f in _FUNCTIONS if not callable(getattr(module, f, None))]
   if missing:

@@ -1,8 +1,8 @@
-"""Sounds on the device: distorted as draw and apply, then log-mel pictures.
+"""Audio on the device: distortions of waveforms, and log-mel spectrograms.
 
-The 32x32 pictures are those of FMix's experiment on Google Speech Commands: a
-second in frames of 128 ms every 32 ms, 32 mel bands, decibels below the loudest
-(80 at most), mapped from [-80, 0] to [-0.5, 0.5].
+The 32x32 spectrograms are those of FMix's experiment on Google Speech Commands:
+one second in frames of 128 ms every 32 ms, 32 mel bands, in decibels below the
+maximum (80 at most), mapped from [-80, 0] to [-0.5, 0.5].
 """
 
 import dataclasses
@@ -20,19 +20,19 @@ _RANGE = 80.0  # decibels
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Distortion:
-  """What was drawn for a batch of sounds of T samples.
+  """The distortions drawn for a batch of waveforms of T samples.
 
   Attributes:
-    shift: int32 `[B]`, samples that a sound is late.
+    shift: int32 `[B]`, delay in samples.
     speed: float32 `[B]`, above 1 is faster and higher.
-    noise: float32 `[B, T]` of a mean square of 1.
-    share: float32 `[B]` of the noise, in [0, 1].
+    noise: float32 `[B, T]` with a mean square of 1.
+    fraction: float32 `[B]` in [0, 1], of the noise in the result.
   """
 
   shift: jax.Array
   speed: jax.Array
   noise: jax.Array
-  share: jax.Array
+  fraction: jax.Array
 
 
 def draw_distortion(
@@ -43,17 +43,17 @@ def draw_distortion(
   speed: float,
   noise: float,
 ) -> Distortion:
-  """Draws shifts, speeds and noise, each for half of the sounds.
+  """Draws shifts, speeds and noise, each for half of the waveforms.
 
   The noise has a spectrum of 1 / f^b, b uniform in [0, 2]: from white to brown.
 
   Args:
-    keys: random keys `[B]`, one for each sound: what is drawn for it depends on
-      no other, nor on how many devices share the batch.
-    samples: T, of each.
-    shift: the most that one is early or late, in samples.
-    speed: the most by which one is faster or slower, in [0, 1).
-    noise: the largest share of noise, in [0, 1].
+    keys: random keys `[B]`, one for each waveform, so that its distortion does
+      not depend on the rest of the batch or on the number of devices.
+    samples: the length T of a waveform.
+    shift: the largest shift to either side, in samples.
+    speed: the largest relative change of the speed, in [0, 1).
+    noise: the largest fraction of noise, in [0, 1].
 
   >>> keys = jax.random.split(jax.random.key(0), 2)
   >>> drawn = draw_distortion(keys, 64, shift=8, speed=0.2, noise=0.4)
@@ -69,7 +69,7 @@ def draw_distortion(
 
     late = jax.random.randint(keys[0], (), -shift, shift + 1)
     faster = jax.random.uniform(keys[1], (), minval=-speed, maxval=speed)
-    share = jax.random.uniform(keys[2], (), maxval=noise)
+    fraction = jax.random.uniform(keys[2], (), maxval=noise)
     power = jax.random.uniform(keys[3], (), maxval=2.0)
     spectrum = jnp.fft.rfft(jax.random.normal(keys[4], (samples,)))
     frequency = jnp.maximum(jnp.arange(len(spectrum)), 1.0)
@@ -78,22 +78,23 @@ def draw_distortion(
       half(keys[5], late, 0),
       half(keys[6], 1 + faster, 1.0),
       coloured / _rms(coloured),
-      half(keys[7], share, 0.0),
+      half(keys[7], fraction, 0.0),
     )
 
   return jax.vmap(draw)(keys)
 
 
 def distort(drawn: Distortion, waveforms: jax.Array) -> jax.Array:
-  """Resamples (linearly), shifts and adds noise, as loud as its share.
+  """Applies distortions: linear resampling, a shift, and noise.
 
   Args:
-    drawn: of this batch.
-    waveforms: `[B, T]`, whole numbers or floats.
+    drawn: the distortions of this batch.
+    waveforms: `[B, T]`, integers or floats.
 
   Returns:
-    Float32 `[B, T]`: `(1 - share) * sound + share * noise`, the noise as loud
-    (mean square) as the sound; zeros where the sound has not begun or is over.
+    Float32 `[B, T]`: `(1 - fraction) * resampled + fraction * noise`, where the
+    noise has the mean square of the resampled waveform. Zeros before its
+    beginning and after its end.
 
   >>> drawn = Distortion(
   ...   jnp.array([1]), jnp.ones(1), jnp.ones((1, 4)), jnp.zeros(1)
@@ -104,18 +105,19 @@ def distort(drawn: Distortion, waveforms: jax.Array) -> jax.Array:
   waveforms = waveforms.astype(jnp.float32)
   length = waveforms.shape[1]
   time = jnp.arange(length) - drawn.shift[:, None]
-  place = time * drawn.speed[:, None]
-  before = jnp.floor(place).astype(jnp.int32)
-  after = place - before
+  position = time * drawn.speed[:, None]
+  before = jnp.floor(position).astype(jnp.int32)
+  after = position - before
 
   def at(index: jax.Array) -> jax.Array:
     inside = (index >= 0) & (index < length)
     value = jnp.take_along_axis(waveforms, jnp.clip(index, 0, length - 1), 1)
     return jnp.where(inside, value, 0.0)
 
-  sound = (1 - after) * at(before) + after * at(before + 1)
-  share = drawn.share[:, None]
-  return (1 - share) * sound + share * _rms(sound) * drawn.noise
+  resampled = (1 - after) * at(before) + after * at(before + 1)
+  fraction = drawn.fraction[:, None]
+  noise = fraction * _rms(resampled) * drawn.noise
+  return (1 - fraction) * resampled + noise
 
 
 def _rms(waveforms: jax.Array) -> jax.Array:
@@ -123,26 +125,28 @@ def _rms(waveforms: jax.Array) -> jax.Array:
 
 
 def log_mel(waveforms: jax.Array) -> jax.Array:
-  """Maps sounds of one second to pictures: float32 `[B, 32, 32, 1]`.
+  """Returns log-mel spectrograms float32 `[B, 32, 32, 1]` of one second each.
 
-  The loudest point of each picture is 0.5, whatever is 80 dB below or more
-  -0.5; silence is 0.5 everywhere, as in librosa's `power_to_db(ref=max)`. Rows
-  are bands, low ones first, columns are frames.
+  The maximum of each spectrogram is 0.5; values of 80 dB or more below it are
+  -0.5. Silence is 0.5 everywhere, as in librosa's `power_to_db(ref=max)`. Rows
+  are bands from low to high, columns are frames.
 
   Args:
-    waveforms: `[B, T]`, T samples a second, a multiple of 500.
+    waveforms: `[B, T]` at T samples a second, a multiple of 500.
 
   Raises:
-    ValueError: T is no such multiple.
+    ValueError: T is not a multiple of 500.
 
   >>> log_mel(jnp.ones((1, 8000))).shape
   (1, 32, 32, 1)
   """
   rate = waveforms.shape[1]
   if rate % 500:
-    raise ValueError(f'{rate} samples a second must be a multiple of 500')
+    raise ValueError(
+      f'waveforms have {rate} samples; one second must be a multiple of 500'
+    )
   window, hop = rate * 16 // 125, rate * 4 // 125
-  # As librosa reads samples: only the floor of the logarithm depends on it.
+  # librosa reads samples as fractions: it matters for the floor only.
   waves = waveforms.astype(jnp.float32) / 2**15
   waves = jnp.pad(waves, ((0, 0), (window // 2, window // 2)), mode='reflect')
   index = hop * np.arange(FRAMES)[:, None] + np.arange(window)
@@ -159,10 +163,10 @@ def log_mel(waveforms: jax.Array) -> jax.Array:
 
 @functools.lru_cache(maxsize=4)
 def mel_bands(rate: int) -> np.ndarray:
-  """Triangular filters of Slaney's auditory toolbox: float32 `[32, F]`.
+  """Returns the mel filters of Slaney's auditory toolbox: float32 `[32, F]`.
 
-  Evenly spaced on his mel scale (linear to 1 kHz, then logarithmic) from 0 to
-  half the rate, each of an area of 1 in Hz.
+  The triangles are evenly spaced on his mel scale (linear to 1 kHz, then
+  logarithmic) from 0 to half the rate, and each has an area of 1 in Hz.
 
   Args:
     rate: samples a second.

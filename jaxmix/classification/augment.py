@@ -1,4 +1,4 @@
-"""Pad-crop, flip and normalise on the device, as draw and apply."""
+"""Image augmentation on the device: pad and crop, flip, normalise."""
 
 import dataclasses
 
@@ -9,11 +9,11 @@ import jax.numpy as jnp
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class CropFlip:
-  """What was drawn for a batch.
+  """The crops and flips drawn for a batch.
 
   Attributes:
-    offset: int32 `[B, 2]` in [-pad, pad]: where the crop begins.
-    flip: bool `[B]`: mirrored from left to right.
+    offset: int32 `[B, 2]` in [-pad, pad]: the first row and column of the crop.
+    flip: bool `[B]`: whether the image is mirrored from left to right.
   """
 
   offset: jax.Array
@@ -23,13 +23,13 @@ class CropFlip:
 def draw_crop_flip(
   key: jax.Array, batch: int, *, pad: int, flip: bool
 ) -> CropFlip:
-  """Draws crops uniform over all that the padding allows, and fair flips.
+  """Draws crops, uniform over all offsets, and flips with probability 1/2.
 
   Args:
     key: random key.
     batch: number of images.
-    pad: pixels of black on each side before the crop; 0: no crop.
-    flip: whether half of the images are mirrored (not for digits).
+    pad: black pixels added on each side before the crop; 0: no crop.
+    flip: whether images may be mirrored (not for digits).
 
   >>> draw_crop_flip(jax.random.key(0), 2, pad=4, flip=True).offset.shape
   (2, 2)
@@ -44,7 +44,7 @@ def draw_crop_flip(
 
 
 def crop_flip(drawn: CropFlip, images: jax.Array) -> jax.Array:
-  """Crops and mirrors `[B, H, W, C]` in one gather; outside is black (0).
+  """Crops and mirrors `[B, H, W, C]` in one gather; the padding is 0.
 
   >>> drawn = CropFlip(jnp.array([[0, 1]]), jnp.array([True]))
   >>> crop_flip(drawn, jnp.array([1, 2, 3]).reshape(1, 1, 3, 1))[0, 0, :, 0]
@@ -69,7 +69,7 @@ def crop_flip(drawn: CropFlip, images: jax.Array) -> jax.Array:
 def normalise(
   images: jax.Array, mean: tuple[float, ...], std: tuple[float, ...]
 ) -> jax.Array:
-  """Maps pixels to float32: `(x / 255 - mean) / std` for each channel.
+  """Returns float32 `(x / 255 - mean) / std` for each channel.
 
   >>> normalise(jnp.full((1, 1, 1, 1), 255, jnp.uint8), (0.5,), (0.5,)).item()
   1.0

@@ -1,4 +1,4 @@
-"""The loss of a mixed batch, and its share of right answers."""
+"""Cross entropy and accuracy of a mixed batch."""
 
 from typing import NamedTuple
 
@@ -9,13 +9,18 @@ import jaxmix
 
 
 class Pairs(NamedTuple):
-  """Each image is a mix of two: float32 `[B]` and int32 `[B]`, as `Mix` has."""
+  """Targets of images mixed of two each.
+
+  Attributes:
+    lam: float32 `[B]`, the fraction of the image's own label.
+    partner: int32 `[B]`, the index of the other image.
+  """
 
   lam: jax.Array
   partner: jax.Array
 
 
-# Or dense float32 `[B, K]`, rows that add up to 1, for images of several.
+# Dense targets are float32 `[B, K]` whose rows add up to 1.
 Targets = Pairs | jax.Array
 
 
@@ -26,17 +31,17 @@ def score(
   *,
   label_smoothing: float,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """Scores logits against mixed labels.
+  """Returns the cross entropy and accuracy of logits for mixed labels.
 
   Args:
     logits: `[B, K]`.
     labels: int32 `[B]`, before the mixing.
-    targets: which of them make up each image, and by which shares.
-    label_smoothing: share of each label spread evenly over all classes.
+    targets: the mixed labels.
+    label_smoothing: fraction of each label that is spread over all classes.
 
   Returns:
-    Three of float32 `[B]`: cross entropies in nats; the share of the label that
-    has the largest logit; the share of the image's own label.
+    Three arrays float32 `[B]`: the cross entropies in nats; the fraction of the
+    targets that is the predicted class; the fraction of the image's own label.
 
   >>> pair = Pairs(jnp.array([0.75, 1.0]), jnp.array([1, 0]))
   >>> logits, labels = jnp.array([[2.0, 1.0], [2.0, 1.0]]), jnp.array([0, 1])
@@ -44,18 +49,19 @@ def score(
   >>> accuracy.tolist(), own.tolist()
   ([0.75, 0.0], [0.75, 1.0])
   """
-  best = jnp.argmax(logits, axis=1)
+  predicted = jnp.argmax(logits, axis=1)
   if isinstance(targets, Pairs):
     lam, partner = targets
     mix = jaxmix.Mix(lam, partner, jnp.zeros_like(partner))
     losses = jaxmix.mixed_cross_entropy(
       logits, labels, mix, label_smoothing=label_smoothing
     )
-    right = best == labels
-    return losses, lam * right + (1 - lam) * (best == labels[partner]), lam
+    own = predicted == labels
+    other = predicted == labels[partner]
+    return losses, lam * own + (1 - lam) * other, lam
   own = jnp.take_along_axis(targets, labels[:, None], axis=1)[:, 0]
-  accuracy = jnp.take_along_axis(targets, best[:, None], axis=1)[:, 0]
+  accuracy = jnp.take_along_axis(targets, predicted[:, None], axis=1)[:, 0]
   log_probs = jax.nn.log_softmax(logits.astype(jnp.float32))
-  even = 1 / logits.shape[1]
-  smooth = (1 - label_smoothing) * targets + label_smoothing * even
+  uniform = 1 / logits.shape[1]
+  smooth = (1 - label_smoothing) * targets + label_smoothing * uniform
   return -jnp.sum(smooth * log_probs, axis=1), accuracy, own

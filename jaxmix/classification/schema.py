@@ -1,118 +1,155 @@
-"""The fields of a config that this task reads: their types and bounds.
+"""The schema of a classification config: the fields that the task reads.
 
-Overrides on the command line have the types of what they override; a config of
-another make, or a .json one, may hold anything. What a choice may be is left to
-the modules that know.
+Plain data in the vocabulary of JSON Schema, which `launch.schema` describes and
+checks. `launch.config.SCHEMA` has the fields of the run time.
 """
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from typing import Any
 
 from jaxmix.classification import mixing
-from jaxmix.classification.datasets import specs
-from jaxmix.classification.rules import SWITCH, TEXT, Rule, number, whole
+from jaxmix.classification.datasets.specs import DATASETS, DatasetSpec
 
-_EXAMPLES = whole(0, 2**31 - 1)
+_BOOLEAN = {'type': 'boolean'}
+_STRING = {'type': 'string'}
+_FRACTION = {'type': 'number', 'minimum': 0, 'maximum': 1}
+_EXAMPLES = {'type': 'integer', 'minimum': 0, 'maximum': 2**31 - 1}
+_SIZE = {'type': 'integer', 'minimum': 1, 'maximum': 2048}  # of a network
 
-RULES = {
-  'label_smoothing': Rule(
-    lambda x: type(x) in (int, float) and 0 <= x < 1,
-    'a number from 0 to below 1',
-  ),
-  'batch_norm': Rule(lambda x: x in ('global', 'ghost'), "'global' or 'ghost'"),
-  'model.name': TEXT,
-  'model.dtype': TEXT,
-  'augment.cutout': whole(0, 2**10),
-  'data.name': TEXT,
-  'data.source': TEXT,
-  'data.dir': TEXT,
-  'data.download': SWITCH,
-  'data.feed': TEXT,
-  'data.train_examples': _EXAMPLES,
-  'data.test_examples': _EXAMPLES,
-}
-_PICTURES = {
-  'augment.pad': whole(0, 2**10),
-  'augment.flip': SWITCH,
-}
-_SOUNDS = {
-  'augment.shift': number(0, 1, 'a number of seconds from 0 to 1'),
-  'augment.speed': number(0, 0.9, 'a number from 0 to 0.9'),
-  'augment.noise': number(0, 1, 'a number from 0 to 1'),
-}
-_EVALUATORS = {
-  'clean': {},
-  'validation': {},
-  'fgsm': {'epsilon': number(0, 1, 'a number from 0 to 1')},
-  'corruption': {'source': TEXT},
-  'occlusion': {'side': number(0, 1, 'a number from 0 to 1')},
+_FAMILIES = {
+  'preact_resnet18': {'width': _SIZE, 'stem_stride': _SIZE},
+  'resnet50': {'width': _SIZE},
+  'wide_resnet': {
+    'depth': _SIZE | {'minimum': 10, 'description': '6n + 4'},
+    'width': _SIZE,
+    'stem_stride': _SIZE,
+  },
 }
 
 
-def check(config: Any) -> None:
-  """Checks every field of the task that is no choice of names.
-
-  Raises:
-    ValueError: a field is missing, or its value is not allowed; begins with
-      `config.<field>`.
-  """
-  for path, rule in [*RULES.items(), *_others(config)]:
-    value = _value(config, path)
-    if not rule.fits(value):
-      raise ValueError(f'config.{path}={value!r} must be {rule.allowed}')
-
-
-def _others(config: Any) -> Iterator[tuple[str, Rule]]:
-  """The rules of fields that depend on others."""
-  for name in _block(config, 'evals'):
-    rules = {'batch_size': whole(1, 2**20)} | _EVALUATORS.get(name, {})
-    for option in _block(config, f'evals.{name}'):
-      if option not in rules:
-        raise ValueError(
-          f'config.evals.{name}.{option} is not an option of this evaluation'
-        )
-    for option, rule in rules.items():
-      yield f'evals.{name}.{option}', rule
-  yield from _mixing(config)
-  # An unknown data set is told of where it is looked for.
-  known = specs.DATASETS.get(str(_value(config, 'data.name')))
-  rules = _SOUNDS if known and known.sample_rate else _PICTURES
-  for name in _block(config, 'augment'):
-    if f'augment.{name}' not in (*rules, 'augment.cutout'):
-      raise ValueError(
-        f'config.augment.{name} is not an option for data like '
-        f'{config.data.name}'
-      )
-  yield from rules.items()
-  if 'workers' in _block(config, 'data'):
-    yield 'data.workers', whole(0, 2**10)
+def _augment(spec: DatasetSpec) -> dict[str, Any]:
+  """Returns the properties of `config.augment` for a data set."""
+  if spec.sample_rate:
+    return {
+      'shift': _FRACTION | {'description': 'seconds, at most, to either side'},
+      'speed': {
+        'type': 'number',
+        'minimum': 0,
+        'maximum': 0.9,
+        'description': 'relative change, at most',
+      },
+      'noise': _FRACTION | {'description': 'amplitude, at most'},
+    }
+  pad = {
+    'type': 'integer',
+    'minimum': 0,
+    'maximum': min(spec.image_shape[:2]) - 1,
+    'description': 'pixels on each side before a random crop; 0: no crop',
+  }
+  if spec.photographs:  # cropped as they are read
+    pad['maximum'] = 0
+  return {'pad': pad, 'flip': _BOOLEAN}
 
 
-def _mixing(config: Any) -> Iterator[tuple[str, Rule]]:
-  kind = _value(config, 'mix.name')
-  rules = mixing.find(kind).RULES
-  for name in _block(config, 'mix'):
-    if name != 'name' and name not in rules:
-      raise ValueError(f'config.mix.{name} is not an option of {kind}')
-  for name, rule in rules.items():
-    value = _value(config, f'mix.{name}')
-    if name == 'alpha' and hasattr(value, 'keys'):  # one for each mode
-      for mode in _block(config, f'mix.{name}'):
-        yield f'mix.{name}.{mode}', rule
-    else:
-      yield f'mix.{name}', rule
+def _evaluators(spec: DatasetSpec) -> dict[str, Any]:
+  """Returns the properties of `config.evals` for a data set."""
+  options = {'clean': {}}
+  if spec.validation_examples:
+    options['validation'] = {}
+  if not (spec.sample_rate or spec.photographs):
+    options |= {
+      'fgsm': {'epsilon': _FRACTION},
+      'corruption': {'source': _STRING},
+      'occlusion': {'side': _FRACTION},
+    }
+  batch_size = {'type': 'integer', 'minimum': 1, 'maximum': 2**20}
+  return {
+    name: {'type': 'object', 'properties': {'batch_size': batch_size} | fields}
+    for name, fields in options.items()
+  }
 
 
-def _value(config: Any, path: str) -> Any:
-  block, _, name = path.rpartition('.')
-  fields = _block(config, block) if block else config
-  if name not in fields:
-    raise ValueError(f'config.{path} is missing')
-  return fields[name]
+def _block(
+  properties: Mapping[str, Any], path: str, variants: Mapping[str, Any]
+) -> dict[str, Any]:
+  """Returns a block with further properties by the value of another field."""
+  return {
+    'type': 'object',
+    'properties': properties,
+    'discriminator': {
+      'path': path,
+      'mapping': {name: {'properties': x} for name, x in variants.items()},
+    },
+  }
 
 
-def _block(config: Any, path: str) -> Any:
-  value = _value(config, path)
-  if not hasattr(value, 'keys'):
-    raise ValueError(f'config.{path}={value!r} must be a block of fields')
-  return value
+_DATA = {
+  'name': _STRING | {'enum': list(DATASETS)},
+  'source': _STRING | {'description': "the publisher's archive or folder"},
+  'dir': _STRING | {'description': 'where prepared data sets are'},
+  'download': _BOOLEAN,
+  'feed': _STRING | {'enum': ['resident', 'streamed']},
+  'train_examples': _EXAMPLES | {'description': 'of a subset; 0: all'},
+  'test_examples': _EXAMPLES | {'description': 'of a subset; 0: all'},
+}
+_WORKERS = {
+  'type': 'integer',
+  'minimum': 0,
+  'maximum': 2**10,
+  'description': 'threads that read and decode; 0: one for each core',
+}
+
+SCHEMA: Mapping[str, Any] = {
+  'type': 'object',
+  'properties': {
+    'label_smoothing': {
+      'type': 'number',
+      'minimum': 0,
+      'exclusiveMaximum': 1,
+    },
+    'batch_norm': _STRING | {'enum': ['global', 'ghost']},
+    'model': _block(
+      {
+        'name': _STRING | {'enum': list(_FAMILIES)},
+        'dtype': _STRING | {'enum': ['bfloat16', 'float32']},
+      },
+      'model.name',
+      _FAMILIES,
+    ),
+    'augment': _block(
+      {
+        'cutout': {
+          'type': 'integer',
+          'minimum': 0,
+          'maximum': 2**10,
+          'description': 'side of the square, in pixels; 0: no Cutout',
+        }
+      },
+      'data.name',
+      {name: _augment(spec) for name, spec in DATASETS.items()},
+    ),
+    'mix': _block(
+      {'name': _STRING | {'enum': list(mixing.METHODS)}},
+      'mix.name',
+      {name: method.schema for name, method in mixing.METHODS.items()},
+    ),
+    'data': _block(
+      _DATA,
+      'data.name',
+      {
+        name: {'workers': _WORKERS} if spec.photographs else {}
+        for name, spec in DATASETS.items()
+      },
+    ),
+    'evals': {
+      'type': 'object',
+      'discriminator': {
+        'path': 'data.name',
+        'mapping': {
+          name: {'properties': _evaluators(spec), 'required': []}
+          for name, spec in DATASETS.items()
+        },
+      },
+    },
+  },
+}

@@ -55,6 +55,7 @@ def evaluate_saved(
       the evaluators do not match it.
     OSError: there is no run or no checkpoint, or the data cannot be read.
   """
+  check_config(config, getattr(task, 'SCHEMA', None))
   if not (workdir / 'config.json').exists():
     raise FileNotFoundError(f'{workdir} has no run: config.json is missing')
   old, new = config_file.read(workdir / 'config.json'), config.to_dict()

@@ -61,7 +61,7 @@ def fit(
     SystemExit: a signal arrived and the state is saved; the code is
       128 + signal.
   """
-  check_config(config)
+  check_config(config, getattr(task, 'SCHEMA', None))
   changes = check_workdir(config, workdir, allow_resume_change)
   finished = finished_metrics(workdir, extended='epochs' in changes)
   if finished is not None:

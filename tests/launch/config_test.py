@@ -6,48 +6,47 @@ from launch.config import check_config, flatten, write_config
 from tests.launch.toy_config import get_config
 
 
-def test_the_toy_configs_are_fine():
+def test_the_toy_configs_are_allowed():
   check_config(get_config())
   check_config(get_config('adam'))
 
 
 @pytest.mark.parametrize(
-  'field, value, allowed',
+  'field, value',
   [
-    ('seed', -1, 'whole number'),
-    ('epochs', 0.0, 'above 0'),
-    ('epochs', math.inf, 'finite'),
-    ('epochs', 1e300, 'up to a million'),
-    ('batch_size', 0, 'from 1 to'),
-    ('batch_size', 10**12, 'from 1 to 1048576'),
-    ('steps_per_dispatch', -4, 'from 1 to'),
-    ('log_every', 0, 'from 1 to'),
-    ('log_every', 2**31, 'from 1 to 2147483647'),
-    ('eval_every', -1.0, '0 for never'),
-    ('eval_every', 5e-324, 'from a millionth'),
-    ('checkpoint_every', 1e300, 'to a million'),
-    ('max_save_failures', -1, 'from 0 to'),
-    ('max_skipped_steps', -1, 'from 0 to'),
-    ('optimizer.lr', 1e39, 'to 3e38'),
-    ('optimizer.lr', 1e-50, 'from 1e-37'),
-    ('checkpoint_every', math.nan, 'finite'),
-    ('keep_checkpoints', 0, 'from 1 to'),
-    ('optimizer.name', 'adamw', 'sgd, adam'),
-    ('optimizer.lr', math.nan, 'finite'),
-    ('optimizer.lr', 0.0, 'above 0'),
-    ('optimizer.schedule', 'step', 'cosine, constant'),
-    ('optimizer.weight_decay', -1e-4, '0 or more'),
-    ('optimizer.momentum', 1.0, 'below 1'),
-    ('optimizer.warmup_epochs', 5.0, 'less than config.epochs=5.0'),
+    ('seed', -1),
+    ('epochs', 0.0),
+    ('epochs', math.inf),
+    ('epochs', 1e300),
+    ('batch_size', 0),
+    ('batch_size', 10**12),
+    ('steps_per_dispatch', -4),
+    ('log_every', 0),
+    ('log_every', 2**31),
+    ('eval_every', -1.0),
+    ('eval_every', 5e-324),
+    ('checkpoint_every', 1e300),
+    ('max_save_failures', -1),
+    ('max_skipped_steps', -1),
+    ('optimizer.lr', 1e39),
+    ('optimizer.lr', 1e-50),
+    ('checkpoint_every', math.nan),
+    ('keep_checkpoints', 0),
+    ('optimizer.name', 'adamw'),
+    ('optimizer.lr', math.nan),
+    ('optimizer.lr', 0.0),
+    ('optimizer.schedule', 'step'),
+    ('optimizer.weight_decay', -1e-4),
+    ('optimizer.momentum', 1.0),
+    ('optimizer.warmup_epochs', 5.0),
   ],
 )
-def test_a_bad_value_is_named_with_what_is_allowed(field, value, allowed):
+def test_a_value_that_is_not_allowed_is_named(field, value):
   config = get_config()
   config.update_from_flattened_dict({field: value})
   with pytest.raises(ValueError) as error:
     check_config(config)
   assert f'config.{field}={value!r}' in str(error.value)
-  assert allowed in str(error.value)
 
 
 @pytest.mark.parametrize('value', [True, 2.5, '16', None])
@@ -59,14 +58,12 @@ def test_a_size_must_be_a_whole_number(value):
     check_config(config)
 
 
-def test_more_examples_than_go_to_the_device_together_are_refused():
+def test_a_chunk_of_too_many_examples_is_refused():
   config = get_config()
   config.batch_size, config.steps_per_dispatch = 2**16, 2**10
   check_config(config)
   config.steps_per_dispatch += 1
-  with pytest.raises(
-    ValueError, match='config.steps_per_dispatch=1025 of config'
-  ):
+  with pytest.raises(ValueError, match='^config.steps_per_dispatch=1025'):
     check_config(config)
 
 
@@ -84,13 +81,11 @@ def test_a_missing_field_is_named(field):
 @pytest.mark.parametrize(
   'arg, name, message',
   [
-    (None, 'adam', "='adam' alone .*b1 and .*b2, and no .*momentum or .*nest"),
-    ('adam', 'sgd', "='sgd' alone .*momentum and .*nesterov, and no .*b1 or"),
+    (None, 'adam', "name='adam' .*b1.*b2.*momentum.*nesterov"),
+    ('adam', 'sgd', "name='sgd' .*momentum.*nesterov.*b1.*b2"),
   ],
 )
-def test_another_name_of_the_optimizer_says_what_goes_with_it(
-  arg, name, message
-):
+def test_another_name_of_the_optimizer_needs_its_fields(arg, name, message):
   config = get_config(arg)
   config.optimizer.name = name
   with pytest.raises(ValueError, match=message):
@@ -100,7 +95,7 @@ def test_another_name_of_the_optimizer_says_what_goes_with_it(
 def test_a_field_of_another_optimizer_is_refused():
   config = get_config('adam')
   config.optimizer.momentum = 0.9
-  with pytest.raises(ValueError, match='momentum=0.9 is not a field of adam'):
+  with pytest.raises(ValueError, match=r'^config\.optimizer\.momentum=0.9'):
     check_config(config)
 
 
@@ -109,6 +104,38 @@ def test_nesterov_needs_momentum():
   config.optimizer.momentum = 0.0
   with pytest.raises(ValueError, match='nesterov'):
     check_config(config)
+
+
+def test_a_task_without_a_schema_checks_its_own_fields():
+  config = get_config()
+  config.note = 'x'
+  check_config(config)
+
+
+BLOCK = {
+  'type': 'object',
+  'properties': {
+    'data': {'type': 'object', 'additionalProperties': {'type': 'boolean'}},
+    'diverge_at': {'type': 'integer'},
+    'slow_evaluation': {'type': 'number'},
+  },
+}
+
+
+def test_the_fields_of_a_task_are_checked_by_its_schema():
+  config = get_config()
+  with config.unlocked(), config.ignore_type():
+    config.data = {'resident': True}
+    check_config(config, BLOCK)
+    config.data['dir'] = 'x'
+  with pytest.raises(ValueError, match="^config.data.dir='x'"):
+    check_config(config, BLOCK)
+  del config['data'], config['diverge_at']
+  with pytest.raises(ValueError, match='^config.data '):
+    check_config(config, BLOCK)
+  config.data, config.diverge_at, config.note = {}, 0, 'x'
+  with pytest.raises(ValueError, match="^config.note='x'"):
+    check_config(config, BLOCK)
 
 
 def test_flatten():

@@ -1,4 +1,4 @@
-"""Accuracy and loss over every example of a split, each counted once."""
+"""Evaluator of accuracy and loss: each example of a split counts once."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -26,23 +26,23 @@ def make(
   """Makes an evaluator whose examples stay on the device.
 
   Args:
-    predict: `(params, model_state, images [B, H, W, C]) -> logits`; images of
-      0 to 255, uint8 or what `change` makes of them; or sounds `[B, T]`.
+    predict: `(params, model_state, images [B, H, W, C]) -> logits`. The images
+      are uint8 or what `change` returns, 0 to 255; or waveforms `[B, T]`.
     examples: `image` `[N, H, W, C]` or `audio` `[N, T]`, and `label` `[N]`;
       kept on the device.
-    batch_size: images per step; the last step is padded, and its padding is
+    batch_size: examples per step; the last step is padded, and its padding is
       not counted.
     mesh: batches are split over its axis `'data'`.
     name: of the evaluator, in errors.
-    change: `(params, model_state, batch) -> images` to predict instead of
-      the examples; the batch has `label` and `index`, the place in the
-      split, too.
+    change: `(params, model_state, batch) -> images` to predict instead of the
+      examples; the batch also has `label` and `index`, the positions in the
+      split.
 
   Returns:
-    `evaluate(params, model_state)`, which gives the device its work and returns
-    a function that waits for the results: `top1` and `top5` in [0, 1], the
-    bounds `top1_low` and `top1_high` of Wilson's 95 % interval for a test set
-    of this size, and `loss`, the mean cross entropy in nats.
+    `evaluate(params, model_state)`, which queues its work on the device and
+    returns a function that waits for the results: `top1` and `top5` in [0, 1],
+    the bounds `top1_low` and `top1_high` of Wilson's 95 % interval for a test
+    set of this size, and `loss`, the mean cross entropy in nats.
 
   Raises:
     ValueError: `batch_size` is not a positive multiple of the device count.
@@ -70,7 +70,7 @@ def make(
 
 
 def example(batch: Mapping[str, jax.Array]) -> jax.Array:
-  """What a batch holds beside labels and places: images or sounds."""
+  """Returns the images or the waveforms of a batch."""
   return batch['audio'] if 'audio' in batch else batch['image']
 
 
@@ -85,14 +85,14 @@ def on_device(
 
 
 def padded_index(count: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
-  """Which examples a batch has, int32 `[steps, B]`; and which of them count."""
+  """Returns the indices of each batch, int32 `[steps, B]`, and which count."""
   steps = math.ceil(count / batch_size)
   index = np.arange(steps * batch_size).reshape(steps, batch_size)
   return np.minimum(index, count - 1).astype(np.int32), index < count
 
 
 def check_batch_size(batch_size: int, mesh: Mesh, name: str = 'clean') -> None:
-  """Raises ValueError where the devices cannot share a batch equally."""
+  """Raises ValueError unless a batch can be split over the devices."""
   if batch_size < 1 or batch_size % mesh.size:
     raise ValueError(
       f'config.evals.{name}.batch_size={batch_size} must be a positive '
@@ -101,7 +101,7 @@ def check_batch_size(batch_size: int, mesh: Mesh, name: str = 'clean') -> None:
 
 
 def means(sums: Mapping[str, jax.Array], count: int) -> dict[str, float]:
-  """The results, from sums of `score` over `count` examples; waits for them."""
+  """Returns the results from sums of `score` over examples; waits for them."""
   result = {
     name: float(value) / count for name, value in jax.device_get(sums).items()
   }
@@ -109,15 +109,16 @@ def means(sums: Mapping[str, jax.Array], count: int) -> dict[str, float]:
   return result | {'top1_low': low, 'top1_high': high}
 
 
-def wilson_interval(share: float, count: int) -> tuple[float, float]:
-  """The 95 % interval of a share of `count` independent examples.
+def wilson_interval(fraction: float, count: int) -> tuple[float, float]:
+  """Returns the 95 % interval of a fraction of `count` independent examples.
 
   >>> [round(bound, 4) for bound in wilson_interval(0.8, 10_000)]
   [0.792, 0.8077]
   """
   z = 1.959964
-  centre = share + z * z / (2 * count)
-  spread = z * math.sqrt(share * (1 - share) / count + (z / (2 * count)) ** 2)
+  centre = fraction + z * z / (2 * count)
+  variance = fraction * (1 - fraction) / count
+  spread = z * math.sqrt(variance + (z / (2 * count)) ** 2)
   scale = 1 + z * z / count
   return (centre - spread) / scale, (centre + spread) / scale
 
@@ -125,25 +126,25 @@ def wilson_interval(share: float, count: int) -> tuple[float, float]:
 def score(
   logits: jax.Array, label: jax.Array, counted: jax.Array
 ) -> dict[str, jax.Array]:
-  """Sums over a batch: how many are right, right among five, and the loss.
+  """Returns sums over a batch: top-1 and top-5 hits, and cross entropies.
 
   Args:
     logits: `[B, C]`.
     label: int `[B]`.
-    counted: bool `[B]`: not the padding.
+    counted: bool `[B]`; False for padding.
   """
 
   def own(values: jax.Array) -> jax.Array:
     return jnp.take_along_axis(values, label[:, None], axis=1)
 
-  nats = -own(jax.nn.log_softmax(logits.astype(jnp.float32)))[:, 0]
-  # Ties count against the model: one that gives every class the same score
-  # has learnt nothing. So does NaN, which no comparison would rank. (Ranked by
-  # the logits: their softmax rounds near ones to the same number.)
+  losses = -own(jax.nn.log_softmax(logits.astype(jnp.float32)))[:, 0]
+  # Ties count against the model: one that gives every class the same score has
+  # learnt nothing. So does NaN, which comparisons do not rank. (The logits are
+  # ranked, because their softmax rounds close ones to the same number.)
   rank = jnp.sum(logits >= own(logits), axis=1)
-  rank = jnp.where(jnp.isnan(nats), jnp.inf, rank)
+  rank = jnp.where(jnp.isnan(losses), jnp.inf, rank)
   return {
     'top1': jnp.sum(counted & (rank <= 1)).astype(jnp.float32),
     'top5': jnp.sum(counted & (rank <= 5)).astype(jnp.float32),
-    'loss': jnp.sum(jnp.where(counted, nats, 0.0)),
+    'loss': jnp.sum(jnp.where(counted, losses, 0.0)),
   }

@@ -1,7 +1,7 @@
-"""The mean corruption error, of fifteen corruptions at five severities each.
+"""Evaluator of the mean corruption error: 15 corruptions at 5 severities.
 
-The unweighted mean of 75 errors, as is usual with CIFAR-10-C and CIFAR-100-C:
-there are no errors of another network to divide by.
+It is the unweighted mean of 75 errors, as is usual with CIFAR-10-C and
+CIFAR-100-C: not divided by the errors of another network.
 """
 
 import pathlib
@@ -35,34 +35,35 @@ def make(
 
   Args:
     predict: as in `clean.make`.
-    examples: as in `clean.make`; RGB, square.
+    examples: as in `clean.make`; square RGB images.
     batch_size: as in `clean.make`.
     mesh: as in `clean.make`.
     source: the folder of the published files, `gaussian_noise.npy` to
-      `jpeg_compression.npy` and `labels.npy`, for the whole test split; empty
-      to corrupt `examples` anew in each evaluation, see `corruptions`.
+      `jpeg_compression.npy` and `labels.npy`, for the whole test split; empty:
+      `examples` are corrupted in each evaluation, see `corruptions`.
 
   Returns:
-    An evaluator as that of `clean.make`. Its results are shares in [0, 1]: the
-    mean over five severities of each corruption's error, by its name, and of
-    all, `mean_error`; regenerated ones have `mean_error_but_frost` too, as ours
-    is not the published one.
+    An evaluator like that of `clean.make`. Its results are fractions in [0, 1]:
+    by its name the error of each corruption, a mean over five severities, and
+    `mean_error`, the mean of all. Without `source` there is also
+    `mean_error_but_frost`, because our frost is not the published one.
 
   Raises:
-    ValueError: the batch size, the shape of the images, or a published file.
+    ValueError: the batch size, the shape of the images or a published file is
+      not as required.
     FileNotFoundError: a published file is missing.
   """
   clean.check_batch_size(batch_size, mesh, 'corruption')
   _, side, width, channels = examples['image'].shape
   if channels != 3 or side != width or side % 16:
     raise ValueError(
-      f'config.evals.corruption: images of {side}x{width}x{channels} are not '
-      'corrupted; it takes square RGB ones, sides a multiple of 16'
+      f'config.evals.corruption needs square RGB images with a side that is a '
+      f'multiple of 16; the test images are {side}x{width}x{channels}'
     )
   published = read_published(pathlib.Path(source), examples) if source else {}
   count = len(examples['label'])
   data, batches = clean.on_device(examples, batch_size, mesh)
-  # On the host too: other processes' parts of a batch cannot be read back.
+  # On the host as well, because the parts of other processes cannot be read.
   rows_of, _ = clean.padded_index(count, batch_size)
   by_row = NamedSharding(mesh, PartitionSpec('data'))
   levels = jax.device_put({s: np.int32(s) for s in SEVERITIES})
@@ -113,9 +114,9 @@ def make(
 def _errors(
   right: Mapping[tuple[str, int], jax.Array], count: int, published: bool
 ) -> dict[str, float]:
-  got = jax.device_get(dict(right))
+  hits = jax.device_get(dict(right))
   errors = {
-    name: 1 - sum(float(got[name, s]) for s in SEVERITIES) / 5 / count
+    name: 1 - sum(float(hits[name, s]) for s in SEVERITIES) / 5 / count
     for name in CORRUPTIONS
   }
   result = {'mean_error': sum(errors.values()) / len(errors)}
@@ -128,44 +129,45 @@ def _errors(
 def read_published(
   folder: pathlib.Path, examples: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-  """Opens the files of CIFAR-10-C or CIFAR-100-C: mapped, not read.
+  """Opens the files of CIFAR-10-C or CIFAR-100-C as memory maps.
 
-  Each holds the whole test split five times, by severity.
+  Each holds the whole test split five times, once for each severity.
 
   Raises:
-    ValueError: a file is broken, of another shape, or of other labels.
+    ValueError: a file is broken or has another shape, or the labels differ.
     FileNotFoundError: a file is missing.
   """
   count, shape = len(examples['label']), examples['image'].shape[1:]
   files = {}
   for name in (*CORRUPTIONS, 'labels'):
     path = folder / f'{name}.npy'
-    wanted = (5 * count, *(() if name == 'labels' else shape))
-    about = 'config.evals.corruption.source'
+    expected = (5 * count, *(() if name == 'labels' else shape))
+    field = f'config.evals.corruption.source={str(folder)!r}'
     if not path.is_file():
       raise FileNotFoundError(
-        f'{about}={str(folder)!r} has no {path.name}; unpack CIFAR-10-C or '
-        'CIFAR-100-C there, or leave it empty to have them regenerated'
+        f'{field} has no {path.name}; unpack CIFAR-10-C or CIFAR-100-C there, '
+        'or leave the field empty to have the images regenerated'
       )
     try:
       files[name] = np.load(path, mmap_mode='r', allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
-      raise ValueError(f'{about}: {path} is broken: {error}') from error
-    got = files[name]
-    if not isinstance(got, np.ndarray) or got.shape != wanted:
+      raise ValueError(f'{field}: {path} is broken: {error}') from error
+    array = files[name]
+    if not isinstance(array, np.ndarray) or array.shape != expected:
       raise ValueError(
-        f'{about}: {path} has the shape {getattr(got, "shape", None)}, not '
-        f'{wanted} as the five severities of the whole test split'
+        f'{field}: {path} has the shape {getattr(array, "shape", None)}, not '
+        f'{expected}: five severities of the whole test split'
       )
   labels = files.pop('labels')
   if not np.array_equal(labels, np.tile(examples['label'], 5)):
     raise ValueError(
-      f'config.evals.corruption.source={str(folder)!r} has other labels than '
-      'the test split: is it of another data set?'
+      f'config.evals.corruption.source={str(folder)!r}: labels.npy differs '
+      'from the labels of the test split; it belongs to another data set'
     )
   for name, array in files.items():
     if array.dtype != np.uint8:
       raise ValueError(
-        f'{folder / name}.npy has dtype {array.dtype}, not uint8'
+        f'config.evals.corruption.source={str(folder)!r}: {name}.npy has dtype '
+        f'{array.dtype}, not uint8'
       )
   return files

@@ -3,16 +3,17 @@
 Hendrycks and Dietterich, Benchmarking neural network robustness to common
 corruptions and perturbations, ICLR 2019, with the strengths of the authors'
 `make_cifar_c.py` (hendrycks/robustness at ca36008). The files that they
-published were drawn from a random state that nobody kept: what is drawn here
-follows the same laws and is called regenerated.
+published were drawn from a random state that is not known. Images that are
+corrupted here are called regenerated: they have the same distributions.
 
-Each is `(key, image, level)`: one image `[H, W, 3]` of float32, k/255 for k in
-0..255, the severity less one as an int array, and back; the same key, the same
-corruption. All severities are one compiled program. `corrupt` does a batch.
+Each corruption is a function `(key, image, level)`: it maps one image float32
+`[H, W, 3]`, with values k/255 for k in 0..255, to such an image. `level` is the
+severity less one, an int array, so that all severities are one compiled
+program. `corrupt` corrupts a batch.
 
-What differs from the authors' program, beside its random numbers: frost, for
-which they took photographs, is drawn; warps interpolate without rounding to
-1/32 of a pixel.
+Apart from the random numbers, two things differ from the authors' program:
+frost is drawn, where they took photographs, and warps interpolate without
+rounding to 1/32 of a pixel.
 """
 
 from collections.abc import Callable, Mapping
@@ -34,13 +35,13 @@ def gaussian_noise(key, image, level):
 
 
 def shot_noise(key, image, level):
-  """Counts photons: few of them at high severity."""
+  """Draws each value from a Poisson distribution of photons."""
   photons = (500, 250, 100, 75, 50)
   at_most = _at(level, [filters.poisson_table(n, 1024) for n in photons])
   value = jnp.round(255 * image).astype(int)
   chance = filters.uniform(key, image.shape)
-  # The least count whose probability of at most so many exceeds the chance, by
-  # bisection: ten reads. jax.random.poisson takes 20 times as long on a CPU.
+  # Inverts the cumulative distribution by bisection, in ten reads.
+  # jax.random.poisson takes 20 times as long on a CPU.
   count = jnp.zeros_like(value)
   for bit in reversed(range(10)):
     below = count + (1 << bit)
@@ -65,10 +66,10 @@ def defocus_blur(key, image, level):
 
 
 def glass_blur(key, image, level):
-  """Blurs, moves pixels by up to one, blurs.
+  """Blurs, moves pixels by up to one, and blurs.
 
-  The authors mean to swap neighbours and overwrite one by the other: numpy's
-  rows are views. Their files have that, and so has this.
+  The authors intend to swap neighbours, but overwrite one by the other, because
+  numpy's rows are views. Their files have that, and so does this function.
   """
   side, sigmas = len(image), (0.05, 0.25, 0.4, 0.25, 0.4)
   blur = _at(level, [filters.blur_matrix(side, s, 'edge') for s in sigmas])
@@ -84,7 +85,7 @@ def glass_blur(key, image, level):
 
 
 def motion_blur(key, image, level):
-  """Smears along a direction within 45 degrees of the horizon."""
+  """Blurs along a direction within 45 degrees of the horizontal."""
   settings = ((6, 1), (6, 1.5), (6, 2), (8, 2), (9, 2.5))
   weights = _at(level, [filters.motion_weights(*s, 19) for s in settings])
   angle = jax.random.uniform(key, minval=-45, maxval=45)
@@ -92,10 +93,10 @@ def motion_blur(key, image, level):
 
 
 def zoom_blur(key, image, level):
-  """The mean of the image and of itself ever nearer."""
+  """Averages the image with zooms of itself."""
   del key
   factors = np.arange(1, 1.26, 0.01)
-  # What np.arange(1, 1.06, 0.01) and so on have, for all their rounding.
+  # The lengths of np.arange(1, 1.06, 0.01) and so on, with their rounding.
   used = _at(level, (7, 12, 16, 21, 26))
   matrices = np.stack([filters.zoom_matrix(len(image), f) for f in factors])
   near = jax.vmap(filters.resize, (None, 0))(image, jnp.asarray(matrices))
@@ -104,7 +105,7 @@ def zoom_blur(key, image, level):
 
 
 def snow(key, image, level):
-  """Pales the image and has streaks fall from both sides."""
+  """Whitens the image and adds streaks from both sides."""
   mean = _at(level, (0.1, 0.1, 0.15, 0.25, 0.3))
   std = _at(level, (0.2, 0.2, 0.3, 0.3, 0.3))
   zooms = (1, 1, 1.75, 2.25, 1.25)
@@ -125,9 +126,9 @@ def snow(key, image, level):
 
 
 def frost(key, image, level):
-  """Lays ice over a darker image: ridges of a fractal, bluish white.
+  """Adds ice to a darker image: ridges of a fractal, bluish white.
 
-  The authors take crops of five photographs that are not theirs to give.
+  The authors use crops of five photographs that they cannot redistribute.
   """
   kept = _at(level, (1, 1, 0.9, 0.85, 0.75))
   ice = _at(level, (0.2, 0.3, 0.4, 0.4, 0.45))
@@ -136,7 +137,7 @@ def frost(key, image, level):
 
 
 def fog(key, image, level):
-  """Adds a fractal and keeps the brightest value."""
+  """Adds a fractal and keeps the maximum of the image."""
   thick = _at(level, (0.2, 0.5, 0.75, 1, 1.5))
   decay = _at(level, (3, 3, 2.5, 2, 1.75))
   most = image.max()
@@ -145,7 +146,7 @@ def fog(key, image, level):
 
 
 def brightness(key, image, level):
-  """Adds to the value of hue, saturation and value."""
+  """Raises the value in HSV."""
   del key
   value = image.max(axis=2, keepdims=True)
   wanted = jnp.clip(value + _at(level, (0.05, 0.1, 0.15, 0.2, 0.3)), 0, 1)
@@ -154,14 +155,14 @@ def brightness(key, image, level):
 
 
 def contrast(key, image, level):
-  """Draws each channel to its mean."""
+  """Moves each channel towards its mean."""
   del key
   means = image.mean(axis=(0, 1), keepdims=True)
   return (image - means) * _at(level, (0.75, 0.5, 0.4, 0.3, 0.15)) + means
 
 
 def elastic_transform(key, image, level):
-  """Moves three points, and every pixel a little, smoothly."""
+  """Warps by an affine map of three points and a smooth random field."""
   side = len(image)
   far = side * _at(level, (0, 0.05, 0.08, 0.1, 0.1))
   smooth = side * np.array([0, 0.2, 0.06, 0.04, 0.03])
@@ -172,7 +173,7 @@ def elastic_transform(key, image, level):
   points = np.array([[1, 1], [1, -1], [-1, -1]]) * third + middle  # x, y
   moved = points + corners * drawn[:6].reshape(3, 2)
   y, x = jnp.meshgrid(jnp.arange(side), jnp.arange(side), indexing='ij')
-  # From where each pixel comes: the map that takes the moved points back.
+  # The source of each pixel: the map that takes the moved points back.
   origin, along, across = moved[1], moved[0] - moved[1], moved[2] - moved[1]
   offset = jnp.stack([x, y], 2) - origin
   area = along[0] * across[1] - along[1] * across[0]
@@ -187,7 +188,7 @@ def elastic_transform(key, image, level):
 
 
 def pixelate(key, image, level):
-  """Shrinks and enlarges by boxes, in whole values."""
+  """Shrinks and enlarges with box filters, rounding to 1/255."""
   del key
   side = len(image)
   smaller = [int(side * kept) for kept in (0.95, 0.9, 0.85, 0.75, 0.65)]
@@ -201,7 +202,7 @@ def pixelate(key, image, level):
 
 
 def jpeg_compression(key, image, level):
-  """Compresses as JPEG and back."""
+  """Compresses as JPEG and decompresses."""
   del key
   tables = [filters.jpeg_tables(q) for q in (80, 65, 58, 50, 40)]
   return filters.jpeg(255 * image, _at(level, tables)) / 255
@@ -220,7 +221,8 @@ CORRUPTIONS: Mapping[str, Corruption] = {
 SEVERITIES = (1, 2, 3, 4, 5)
 
 
-# Added before values are cut off, for what is whole but for rounding.
+# Added before values are truncated, so that rounding errors do not lower whole
+# numbers.
 _WHOLE = 1e-3
 
 
@@ -230,40 +232,41 @@ def corrupt(
   images: jax.Array,
   index: jax.Array,
 ) -> jax.Array:
-  """Corrupts a batch: what comes out depends on nothing but the arguments.
+  """Returns a corrupted batch; it depends on the arguments alone.
 
   Args:
     name: one of `CORRUPTIONS`.
     severity: 1 to 5.
-    images: uint8 `[B, S, S, 3]`, sides a multiple of 16.
-    index: int `[B]`, each image's place in the split. It decides what is drawn,
-      so that an image is corrupted alike in every batch and on every device.
+    images: uint8 `[B, S, S, 3]`, S a multiple of 16.
+    index: int `[B]`, each image's position in the split. It determines the
+      random numbers, so that an image has the same corruption in every batch
+      and on every device.
 
   Returns:
     uint8 `[B, S, S, 3]`.
 
   Raises:
-    ValueError: an unknown name, or a severity that is known and not one.
+    ValueError: the name, or the severity if it is an int, is unknown.
 
   >>> images = jnp.full((1, 16, 16, 3), 100, jnp.uint8)
   >>> corrupt('brightness', 2, images, jnp.arange(1))[0, 0, 0]
   Array([125, 125, 125], dtype=uint8)
   """
   if name not in CORRUPTIONS:
-    raise ValueError(f'name={name!r} is not one of {", ".join(CORRUPTIONS)}')
+    raise ValueError(f'name={name!r} must be one of {", ".join(CORRUPTIONS)}')
   if isinstance(severity, int) and severity not in SEVERITIES:
-    raise ValueError(f'severity={severity} is not one of {SEVERITIES}')
-  kind, severity = list(CORRUPTIONS).index(name), jnp.asarray(severity)
-  root = jax.random.fold_in(jax.random.key(0), 5 * kind + severity)
+    raise ValueError(f'severity={severity} must be one of {SEVERITIES}')
+  number, severity = list(CORRUPTIONS).index(name), jnp.asarray(severity)
+  root = jax.random.fold_in(jax.random.key(0), 5 * number + severity)
 
   def one(image, index):
     key = jax.random.fold_in(root, index)
     pixels = image.astype(jnp.float32) / 255
     pixels = CORRUPTIONS[name](key, pixels, severity - 1)
-    # The authors' files are cut off, not rounded.
+    # The authors truncate, they do not round.
     return (255 * jnp.clip(pixels, 0, 1) + _WHOLE).astype(jnp.uint8)
 
-  # float32 whatever the device: less would be a corruption of its own.
+  # float32 on every device: less would be another corruption.
   with jax.default_matmul_precision('highest'):
     return jax.vmap(one)(images, index)
 

@@ -1,8 +1,8 @@
-"""Accuracy under the fast gradient sign method.
+"""Evaluator of accuracy under the fast gradient sign method.
 
 Goodfellow et al., Explaining and harnessing adversarial examples, ICLR 2015:
-`x + epsilon * sign(d loss / d x)`, one step, in the space of pixels: the
-normalisation belongs to the network under attack.
+`x + epsilon * sign(d loss / d x)`, one step, on the pixels: the normalisation
+is a part of the attacked network.
 """
 
 from collections.abc import Mapping
@@ -24,15 +24,14 @@ def make(
   mesh: Mesh,
   epsilon: float = 8 / 255,
 ) -> clean.Evaluate:
-  """Makes the evaluator of `clean`, of images moved against the network.
+  """Makes the evaluator of `clean` for images under attack.
 
   Args:
-    predict: as in `clean.make`, differentiable; batch statistics are those that
-      were learnt.
+    predict: as in `clean.make`, and differentiable; with running statistics.
     examples: as in `clean.make`.
     batch_size: as in `clean.make`.
     mesh: as in `clean.make`.
-    epsilon: the bound of the change in each value, where pixels are 0 to 1.
+    epsilon: the largest change of a pixel, for pixels of 0 to 1.
   """
 
   def change(
@@ -58,17 +57,17 @@ def make(
 def attack(
   logits: Any, images: jax.Array, labels: jax.Array, epsilon: float
 ) -> jax.Array:
-  """Moves images by `epsilon` where that raises their loss.
+  """Returns images with each pixel moved by `epsilon` to raise the loss.
 
   Args:
     logits: `images [B, H, W, C] -> logits [B, K]`, each of its own image.
     images: `[B, H, W, C]` of 0 to 255.
     labels: int `[B]`.
-    epsilon: where pixels are 0 to 1.
+    epsilon: the change, for pixels of 0 to 1.
 
   Returns:
-    float32 `[B, H, W, C]`, clipped to 0 to 255. A value on which the loss does
-    not depend stays.
+    float32 `[B, H, W, C]`, clipped to 0 to 255. A pixel on which the loss does
+    not depend is unchanged.
 
   >>> def logits(images):
   ...   mean = images.mean((1, 2, 3)) / 255
@@ -79,9 +78,9 @@ def attack(
   """
 
   def loss(images: jax.Array) -> jax.Array:
-    nats = jax.nn.log_softmax(logits(images).astype(jnp.float32))
-    # A sum, for each image its own gradient.
-    return -jnp.sum(jnp.take_along_axis(nats, labels[:, None], axis=1))
+    log_probs = jax.nn.log_softmax(logits(images).astype(jnp.float32))
+    # The gradient of a sum is that of each image.
+    return -jnp.sum(jnp.take_along_axis(log_probs, labels[:, None], axis=1))
 
   images = images.astype(jnp.float32)
   moved = images + 255 * epsilon * jnp.sign(jax.grad(loss)(images))

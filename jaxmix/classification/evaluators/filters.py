@@ -1,6 +1,6 @@
-"""What corruptions are made of: blurs, resizings, fractals, JPEG.
+"""Image filters of the corruptions: blurs, resizing, fractals, JPEG.
 
-All take one image `[H, W, C]` of float32, unless they say otherwise.
+Unless noted otherwise, they take one image float32 `[H, W, C]`.
 """
 
 import math
@@ -15,13 +15,14 @@ from jax.scipy.ndimage import map_coordinates
 def uniform(
   key: jax.Array, shape: tuple[int, ...], low: float = 0, high: float = 1
 ) -> jax.Array:
-  """Draws uniform numbers, flat: XLA's CPU compiler is slow over axes."""
+  """Draws uniform numbers."""
+  # Drawn flat: XLA's CPU compiler is slow over random arrays of several axes.
   flat = jax.random.uniform(key, (math.prod(shape),), minval=low, maxval=high)
   return flat.reshape(shape)
 
 
 def normal(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-  """Draws standard normal numbers, flat too."""
+  """Draws standard normal numbers, flat as in `uniform`."""
   return jax.random.normal(key, (math.prod(shape),)).reshape(shape)
 
 
@@ -36,7 +37,7 @@ def correlate(image: jax.Array, kernel: jax.Array, border: str) -> jax.Array:
 
 
 def disk(radius: float, alias: float) -> np.ndarray:
-  """The kernel of a lens out of focus: a disk, smoothed over 3x3 pixels."""
+  """Returns the kernel of a lens out of focus: a disk, smoothed over 3x3."""
   x = np.arange(-3, 4)
   kernel = (x[:, None] ** 2 + x**2 <= radius**2).astype(np.float64)
   kernel /= kernel.sum()
@@ -49,18 +50,18 @@ def disk(radius: float, alias: float) -> np.ndarray:
 
 
 def motion_weights(radius: int, sigma: float, size: int) -> np.ndarray:
-  """`[size]`: half a Gaussian over 2 radius + 1 pixels, zeros beyond."""
+  """Returns `[size]`: half a Gaussian over 2 radius + 1 pixels, then zeros."""
   taps = np.arange(size)
   weights = np.exp(-(taps**2) / (2 * sigma**2)) * (taps <= 2 * radius)
   return weights / weights.sum()
 
 
 def motion(image: jax.Array, angle: jax.Array, weights: jax.Array) -> jax.Array:
-  """Smears along `angle` (degrees), as ImageMagick's -motion-blur does.
+  """Blurs along `angle` (degrees), as ImageMagick's -motion-blur does.
 
-  The first weight is that of the pixel's own place; all places are whole, and
-  beyond the border its pixels go on. It hands on bytes: the result is in whole
-  255ths.
+  The first weight is that of the pixel itself. Offsets are rounded to whole
+  pixels, the border is extended by its edge, and the result is rounded to
+  multiples of 1/255, because ImageMagick returns bytes.
   """
   height, width, _ = image.shape
   taps = np.arange(len(weights))
@@ -70,8 +71,8 @@ def motion(image: jax.Array, angle: jax.Array, weights: jax.Array) -> jax.Array:
   row = jnp.clip(jnp.arange(height) + down[:, None], 0, height - 1)
   column = jnp.clip(jnp.arange(width) + right[:, None], 0, width - 1)
   taken = image[row[:, :, None], column[:, None, :]]
-  smeared = jnp.tensordot(weights.astype(image.dtype), taken, axes=1)
-  return jnp.round(255 * smeared) / 255
+  blurred = jnp.tensordot(weights.astype(image.dtype), taken, axes=1)
+  return jnp.round(255 * blurred) / 255
 
 
 def resize(image: jax.Array, matrix: jax.Array) -> jax.Array:
@@ -80,7 +81,10 @@ def resize(image: jax.Array, matrix: jax.Array) -> jax.Array:
 
 
 def poisson_table(photons: int, size: int) -> np.ndarray:
-  """P(at most k) where k/255 of `photons` are expected: `[256, size]`."""
+  """Returns the Poisson distributions P(X <= n) `[256, size]`.
+
+  Row k is that of a mean of `photons * k / 255`.
+  """
   mean = np.arange(256)[:, None] / 255 * photons
   count = np.arange(size)
   factorial = np.array([math.lgamma(k + 1) for k in range(size)])
@@ -93,9 +97,9 @@ def poisson_table(photons: int, size: int) -> np.ndarray:
 def blur_matrix(
   side: int, sigma: float, border: Any, truncate: float = 4
 ) -> np.ndarray:
-  """`[side, side]`: blurs by a Gaussian that ends after `truncate` sigmas.
+  """Returns `[side, side]`: a Gaussian blur, truncated at `truncate` sigmas.
 
-  `border` as in np.pad; sigma 0 blurs nothing.
+  `border` is as in np.pad. Sigma 0 is the identity.
   """
   radius = int(truncate * sigma + 0.5)
   weights = np.exp(-0.5 * (np.arange(-radius, radius + 1) / (sigma or 1)) ** 2)
@@ -105,7 +109,7 @@ def blur_matrix(
 
 
 def zoom_matrix(side: int, factor: float) -> np.ndarray:
-  """`[side, side]`: zooms the middle linearly, corners on corners."""
+  """Returns `[side, side]`: a linear zoom of the middle, corners aligned."""
   kept = math.ceil(side / factor)
   size = round(kept * factor)
   start, trim = (side - kept) // 2, (size - side) // 2
@@ -119,25 +123,25 @@ def zoom_matrix(side: int, factor: float) -> np.ndarray:
 
 
 def box_matrix(old: int, new: int) -> np.ndarray:
-  """`[new, old]`: each pixel is the mean of those whose centre it covers."""
+  """Returns `[new, old]`: each pixel is the mean of the centres it covers."""
   scale = old / new
   matrix = np.zeros((new, old))
   for i in range(new):
-    place = (np.arange(old) + 0.5 - (i + 0.5) * scale) / max(scale, 1)
-    matrix[i] = (place > -0.5) & (place <= 0.5)
+    offset = (np.arange(old) + 0.5 - (i + 0.5) * scale) / max(scale, 1)
+    matrix[i] = (offset > -0.5) & (offset <= 0.5)
   return matrix / matrix.sum(axis=1, keepdims=True)
 
 
 def plasma(key: jax.Array, side: int, decay: jax.Array) -> jax.Array:
-  """A fractal `[side, side]` in 0..1 by diamond and square, on a torus.
+  """Returns a fractal `[side, side]` in 0..1 by diamond-square, on a torus.
 
   Args:
     key: random key.
     side: a power of two.
-    decay: how much smaller the random part of each step is than the last's.
+    decay: the factor by which the random part shrinks in each step.
 
   Raises:
-    ValueError: `side` is no power of two.
+    ValueError: `side` is not a power of two.
   """
   if side & (side - 1):
     raise ValueError(f'side={side} must be a power of two')
@@ -151,7 +155,7 @@ def plasma(key: jax.Array, side: int, decay: jax.Array) -> jax.Array:
     return x + jnp.roll(x, 1, axis)
 
   while (count := len(field)) < side:
-    # Each step makes four of every place: one was there, three are drawn.
+    # Each step makes four points of one: three of them are drawn.
     drawn = noise[count**2 : 4 * count**2].reshape(3, count, count)
     centre, top, left = wobble**2 * drawn
     centre += following(following(field, 0), 1) / 4
@@ -167,7 +171,7 @@ def plasma(key: jax.Array, side: int, decay: jax.Array) -> jax.Array:
 def sample(
   image: jax.Array, rows: jax.Array, columns: jax.Array, border: str
 ) -> jax.Array:
-  """Reads between pixels, linearly; `border` as in jax.scipy.ndimage."""
+  """Samples between pixels, linearly; `border` as in jax.scipy.ndimage."""
 
   def read(channel):
     return map_coordinates(channel, [rows, columns], order=1, mode=border)
@@ -207,24 +211,24 @@ _DCT[0] /= math.sqrt(2)
 
 
 def jpeg_tables(quality: int) -> np.ndarray:
-  """The steps `[2, 8, 8]` of luminance and chrominance, as libjpeg scales."""
+  """Returns the quantisation tables `[2, 8, 8]` that libjpeg uses."""
   scale = 5000 // quality if quality < 50 else 200 - 2 * quality
   return np.clip((np.stack([_LUMA, _CHROMA]) * scale + 50) // 100, 1, 255)
 
 
 def jpeg(image: jax.Array, tables: jax.Array) -> jax.Array:
-  """An RGB image in 0..255 as JPEG would give it back, chroma halved.
+  """Returns an image after JPEG compression with 4:2:0 chroma subsampling.
 
   Args:
     image: RGB of 0 to 255.
     tables: of `jpeg_tables`.
 
   Raises:
-    ValueError: a side is no multiple of 16.
+    ValueError: a side is not a multiple of 16.
   """
   if image.shape[0] % 16 or image.shape[1] % 16:
     raise ValueError(
-      f'image.shape={image.shape}: sides must be multiples of 16'
+      f'image.shape={image.shape} must have sides that are multiples of 16'
     )
   colours = jnp.round(image @ jnp.asarray(_TO_YCC.T, jnp.float32))
   luma = _quantise(colours[..., 0] - 128, tables[0]) + 128
@@ -250,12 +254,12 @@ def _quantise(plane: jax.Array, table: jax.Array) -> jax.Array:
 def _halve(plane: jax.Array) -> jax.Array:
   height, width = plane.shape
   sums = plane.reshape(height // 2, 2, width // 2, 2).sum((1, 3))
-  # Halves are rounded down and up by turns, as libjpeg does.
+  # Halves are alternately rounded down and up, as in libjpeg.
   return jnp.floor((sums + 1 + np.arange(width // 2) % 2) / 4)
 
 
 def _double(plane: jax.Array) -> jax.Array:
-  """Between pixels 3/4 of the nearer and 1/4 of the other, both ways."""
+  """Upsamples both axes: 3/4 of the nearer pixel and 1/4 of the other."""
   for axis in (0, 1):
     pads = [(1, 1) if i == axis else (0, 0) for i in (0, 1)]
     padded = jnp.pad(plane, pads, mode='edge')

@@ -1,9 +1,9 @@
-"""Accuracy with a block of each image black.
+"""Evaluator of accuracy with a black block in each image.
 
-RandomMix, section 3.2.1: "filling random occlusion blocks with zeros", and no
-word on how many, how large and where. Our law: one square block whose side is a
-share of the image's, anywhere inside with the same probability, black (0 before
-the normalisation).
+RandomMix, section 3.2.1: "filling random occlusion blocks with zeros"; their
+number, size and position are not given. Here: one square block whose side is a
+fraction of the image's, uniform over all positions inside, black (0 before the
+normalisation).
 """
 
 from collections.abc import Mapping
@@ -25,14 +25,14 @@ def make(
   mesh: Mesh,
   side: float = 0.5,
 ) -> clean.Evaluate:
-  """Makes the evaluator of `clean`, of images with a block of zeros.
+  """Makes the evaluator of `clean` for images with a block of zeros.
 
   Args:
     predict: as in `clean.make`.
     examples: as in `clean.make`.
     batch_size: as in `clean.make`.
     mesh: as in `clean.make`.
-    side: of the block, in sides of the image, 0 to 1.
+    side: of the block, as a fraction of the image's side.
   """
 
   def change(
@@ -52,13 +52,13 @@ def make(
 
 
 def occlude(images: jax.Array, index: jax.Array, side: float) -> jax.Array:
-  """Blackens a block of each image: always the same of the same image.
+  """Returns images with a black block, always the same for the same index.
 
   Args:
     images: `[B, H, W, C]`.
-    index: int `[B]`, each image's place in the split; decides where its block
-      is, in every batch, run and process.
-    side: of the block, in sides of the image, 0 to 1; rounded to pixels.
+    index: int `[B]`, each image's position in the split, which determines its
+      block in every batch, run and process.
+    side: of the block, as a fraction of the image's side; rounded to pixels.
 
   >>> image = occlude(jnp.ones((1, 4, 4, 1)), jnp.array([7]), 0.5)
   >>> int(image.sum())  # a quarter is black
@@ -72,8 +72,8 @@ def occlude(images: jax.Array, index: jax.Array, side: float) -> jax.Array:
     def draw(i: jax.Array, root=root, free=length - size) -> jax.Array:
       return jax.random.randint(jax.random.fold_in(root, i), (), 0, free + 1)
 
-    place = jnp.arange(length) - jax.vmap(draw)(index)[:, None]
-    inside.append((place >= 0) & (place < size))
+    position = jnp.arange(length) - jax.vmap(draw)(index)[:, None]
+    inside.append((position >= 0) & (position < size))
   rows, columns = inside
   black = rows[:, :, None] & columns[:, None, :]
   return jnp.where(black[..., None], 0, images)

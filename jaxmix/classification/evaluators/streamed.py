@@ -1,4 +1,4 @@
-"""Accuracy and loss of a split that is read anew in each evaluation."""
+"""Evaluator of accuracy and loss that reads the split in each evaluation."""
 
 import itertools
 import math
@@ -15,24 +15,24 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxmix.classification.evaluators import clean
 
 _PIECE = 32  # examples that a thread reads at a time
-_AHEAD = 2  # batches that are being read
+_READ_AHEAD = 2  # batches
 
 
 def make(
   predict: clean.Predict, source: Any, *, batch_size: int, mesh: Mesh
 ) -> clean.Evaluate:
-  """Makes the evaluator of `clean`, of examples that are too many to keep.
+  """Makes the evaluator of `clean` for a split that does not fit in memory.
 
   Args:
     predict: `(params, model_state, images uint8 [B, H, W, C]) -> logits`.
-    source: has a length, `read(indices, epochs)`, which gives `image` and
-      `label`, and `workers`, the threads that call it.
+    source: has a length, `read(indices, epochs)`, which returns `image` and
+      `label`, and `workers`, the number of threads that call it.
     batch_size: images per step; the last step is padded, and its padding is
       not counted.
     mesh: batches are split over its axis `'data'`.
 
   Returns:
-    As `clean.make`; but `evaluate` itself takes until all is read.
+    As `clean.make`, but `evaluate` returns only when all images are read.
 
   Raises:
     ValueError: `batch_size` is not a positive multiple of the device count.
@@ -61,7 +61,7 @@ def make(
 
 
 def _batches(source: Any, batch_size: int) -> Iterator[dict[str, np.ndarray]]:
-  """Reads this process's rows of every batch, some batches ahead."""
+  """Reads this process's examples of every batch, some batches ahead."""
   local = batch_size // jax.process_count()
   pieces = math.ceil(local / _PIECE)
 
@@ -73,17 +73,17 @@ def _batches(source: Any, batch_size: int) -> Iterator[dict[str, np.ndarray]]:
     }
 
   with ThreadPoolExecutor(source.workers, 'evaluation') as pool:
-    waiting = deque()
+    pending = deque()
     for step in range(math.ceil(len(source) / batch_size)):
       first = step * batch_size + jax.process_index() * local
       bounds = [first + part * local // pieces for part in range(pieces + 1)]
-      waiting.append(
+      pending.append(
         [pool.submit(read, *pair) for pair in itertools.pairwise(bounds)]
       )
-      if len(waiting) > _AHEAD:
-        yield _join(waiting.popleft())
-    while waiting:
-      yield _join(waiting.popleft())
+      if len(pending) > _READ_AHEAD:
+        yield _join(pending.popleft())
+    while pending:
+      yield _join(pending.popleft())
 
 
 def _join(pieces: Any) -> dict[str, np.ndarray]:

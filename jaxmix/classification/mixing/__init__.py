@@ -1,59 +1,164 @@
-"""How a step mixes its batch, one kind a file; `config.mix.name` chooses.
+"""Mixing of a training batch by the method that `config.mix.name` names."""
 
-A kind has
-
-* `RULES`: its fields in `config.mix`, beside `name`, and what they may be;
-* `make(options, place) -> Mixing`: the function that a step calls.
-"""
-
-import types
+import functools
 from typing import Any
 
-from jaxmix.classification.mixing import (
-  co_mixup,
-  manifold_mixup,
-  patchup,
-  puzzle_mix,
-  random_mix,
-  saliency_mix,
+import jax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec
+
+import jaxmix
+from jaxmix.classification.losses import Pairs, Targets
+from jaxmix.classification.mixing.context import (
+  MixContext,
+  Mixed,
+  Mixing,
+  Network,
+  check_draw,
 )
-from jaxmix.classification.mixing.context import MixContext, Mixing
+from jaxmix.classification.mixing.methods import METHODS, Method
 
-KINDS = {
-  'random_mix': random_mix,
-  'saliency_mix': saliency_mix,
-  'puzzle_mix': puzzle_mix,
-  'co_mixup': co_mixup,
-  'manifold_mixup': manifold_mixup,
-  'patchup': patchup,
-}
+__all__ = ['METHODS', 'Method', 'MixContext', 'Mixed', 'Mixing', 'make']
 
 
-def find(name: Any) -> types.ModuleType:
-  """The kind that `config.mix.name` names.
-
-  Raises:
-    ValueError: there is none of this name.
-  """
-  if not isinstance(name, str) or name not in KINDS:
-    raise ValueError(
-      f'config.mix.name={name!r} is unknown; allowed: {sorted(KINDS)}'
-    )
-  return KINDS[name]
-
-
-def make(mix_config: Any, place: MixContext) -> Mixing:
+def make(mix_config: Any, context: MixContext) -> Mixing:
   """Makes the mixing that `config.mix` describes.
 
   Raises:
-    ValueError: a field has a value that cannot be, which begins with
-      `config.mix.`, or a shard has too few examples.
+    ValueError: an option does not fit the images or the network, or a shard has
+      too few examples. The message begins with the field.
   """
   options = mix_config.to_dict()
-  if place.rows < 2 and set(options.get('candidates', ())) != {'identity'}:
+  if context.shard_size < 2 and set(options.get('candidates', ())) != {
+    'identity'
+  }:
+    shards = context.num_shards
     raise ValueError(
-      f'config.batch_size={place.rows * place.shards} leaves each of '
-      f'config.virtual_devices={place.shards} one example, and none to mix it '
-      f'with: it must be at least {2 * place.shards}'
+      f'config.batch_size={context.shard_size * shards} leaves one example for '
+      f'each of config.virtual_devices={shards}, and nothing to mix it with; '
+      f'it must be at least {2 * shards}'
     )
-  return find(options.pop('name')).make(options, place)
+  method = METHODS[options.pop('name')]
+  make_mixing = _mix_images if method.inputs else _mix_activations
+  return make_mixing(method, options, context)
+
+
+def _mix_images(
+  method: Method, options: dict[str, Any], context: MixContext
+) -> Mixing:
+  """Makes the mixing of images within each shard.
+
+  With granularity 'batch' all shards use the same key, so that one mode and one
+  ratio hold for the whole batch.
+  """
+
+  def mix_shard(
+    key: jax.Array, images: jax.Array, *others: jax.Array
+  ) -> tuple[jax.Array, Targets]:
+    drawn = method.draw(key, images, *others, **options)
+    if isinstance(drawn, jaxmix.Mix):
+      # uint8 pixels in, network input out: images are read and written once.
+      mixed = jaxmix.apply(drawn, images, postprocess=context.postprocess)
+      return mixed, Pairs(drawn.lam, drawn.partner)
+    mixed = jaxmix.take_blocks(images, drawn)
+    targets = jaxmix.block_labels(
+      others[0], drawn, num_classes=context.num_classes
+    )
+    return context.postprocess(mixed.astype(jnp.float32)), targets
+
+  mix_shards = context.map_keyed_shards(
+    mix_shard,
+    *method.inputs,
+    per_shard_key=options.get('granularity', 'sample') == 'sample',
+  )
+
+  def mix(
+    key: jax.Array,
+    shards: jax.Array,
+    images: jax.Array,
+    labels: jax.Array,
+    network: Network,
+  ) -> Mixed:
+    arrays = {'images': images, 'labels': labels}
+    if 'saliency' in method.inputs:
+      arrays['saliency'] = _find_saliency(context, images, labels, network)
+    inputs = [arrays[name] for name in method.inputs]
+    return Mixed(*mix_shards(key, shards, *inputs))
+
+  return mix
+
+
+def _find_saliency(
+  context: MixContext, images: jax.Array, labels: jax.Array, network: Network
+) -> jax.Array:
+  """Returns the saliency of unmixed images by the gradient of their loss.
+
+  Args:
+    context: of the mixing.
+    images: uint8 `[B, H, W, C]`.
+    labels: int32 `[B]`.
+    network: postprocessed images to logits.
+
+  Returns:
+    float32 `[B, H, W]`, through which nothing is differentiated.
+  """
+
+  def loss(inputs: jax.Array) -> jax.Array:
+    log_probs = jax.nn.log_softmax(network(inputs).astype(jnp.float32))
+    return -jnp.sum(jax.nn.one_hot(labels, context.num_classes) * log_probs)
+
+  inputs = context.postprocess(images.astype(jnp.float32))
+  gradient = jax.lax.stop_gradient(jax.grad(loss)(inputs))
+  return jaxmix.gradient_saliency(gradient)
+
+
+def _mix_activations(
+  method: Method, options: dict[str, Any], context: MixContext
+) -> Mixing:
+  """Makes the mixing of activations, by one draw that all shards share."""
+  layers = options.pop('layers')
+  known = dict(enumerate(context.activation_shapes()))
+  if not set(layers) <= known.keys():
+    raise ValueError(
+      f'config.mix.layers={layers!r} must be numbers of activations of the '
+      f'network, from 0 (its input) to {len(known) - 1}'
+    )
+
+  def draw(key: jax.Array, shard_size: int) -> jaxmix.HiddenMix:
+    shapes = {k: (shard_size, *known[k]) for k in layers}
+    return method.draw(key, shapes, **options)
+
+  check_draw(functools.partial(draw, shard_size=context.shard_size))
+  everywhere, split = PartitionSpec(), PartitionSpec('data')
+
+  def mix(
+    key: jax.Array,
+    shards: jax.Array,
+    images: jax.Array,
+    labels: jax.Array,
+    network: Network,
+  ) -> Mixed:
+    del shards, network
+    drawn = draw(key, len(images) // context.num_shards)
+
+    def pairs(drawn: jaxmix.HiddenMix, labels: jax.Array) -> Pairs:
+      del labels  # which say how many examples there are
+      return Pairs(drawn.lam, drawn.partner)
+
+    def hook(k: int, activations: jax.Array) -> jax.Array:
+      if k not in drawn.weights:
+        return activations
+
+      def apply(drawn: jaxmix.HiddenMix, activations: jax.Array) -> jax.Array:
+        return jaxmix.apply_hidden(drawn, k, activations)
+
+      return context.map_shards(apply, everywhere, split)(drawn, activations)
+
+    return Mixed(
+      context.postprocess(images.astype(jnp.float32)),
+      context.map_shards(pairs, everywhere, split)(drawn, labels),
+      hook,
+      method.loss_factor(drawn) if method.loss_factor else None,
+    )
+
+  return mix

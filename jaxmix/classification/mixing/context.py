@@ -1,4 +1,4 @@
-"""What every kind of mixing is given, and what it gives."""
+"""The context of a mixing, and its result."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -16,33 +16,36 @@ Mixing = Callable[
 
 
 class MixContext(NamedTuple):
-  """Where a mixing is made for.
+  """The batch, the network and the devices that a mixing is made for.
 
-  A batch is equal parts, its shards, whatever devices there are. Partners are
-  found within a shard, and counted from its beginning.
+  A batch is `num_shards` equal parts, whatever devices there are. Partners are
+  within a shard, and their indices count from its beginning.
 
   Attributes:
-    rows: how many examples a shard has.
+    shard_size: the number of examples of a shard.
     image_shape: `(H, W, C)`.
     num_classes: labels are 0..num_classes-1.
     mesh: its axis `data` splits the batch. If every device has whole shards, no
-      mixing moves pixels along it. None: the batch is on one device.
-    postprocess: uint8 pixels, as float32, to what the network takes.
-    states: gives the shapes `(H, W, C)` of the network's states, of which 0 is
-      its input.
-    shards: how many a batch has.
+      mixing moves pixels between devices. None: the batch is on one device.
+    postprocess: maps uint8 pixels, as float32, to the input of the network.
+    activation_shapes: returns the shapes `(H, W, C)` of the activations of the
+      network, of which number 0 is its input.
+    num_shards: the number of shards of a batch.
   """
 
-  rows: int
+  shard_size: int
   image_shape: tuple[int, ...]
   num_classes: int
   mesh: Mesh | None
   postprocess: Callable[[jax.Array], jax.Array]
-  states: Callable[[], tuple[tuple[int, ...], ...]] = tuple
-  shards: int = 1
+  activation_shapes: Callable[[], tuple[tuple[int, ...], ...]] = tuple
+  num_shards: int = 1
 
-  def by_rows(self, function: Callable[..., Any]) -> Callable[..., Any]:
-    """Has each device call `function`, which is of single rows, on its own."""
+  def map_rows(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns `function`, called by each device on its examples.
+
+    The function must treat every example independently of the others.
+    """
     if self.mesh is None:
       return function
     rows = PartitionSpec('data')
@@ -50,21 +53,21 @@ class MixContext(NamedTuple):
       function, mesh=self.mesh, in_specs=rows, out_specs=rows, check_vma=False
     )
 
-  def by_shards(
+  def map_shards(
     self, function: Callable[..., Any], *specs: PartitionSpec
   ) -> Callable[..., Any]:
-    """Has `function` called on the rows of each shard.
+    """Returns `function`, called on the examples of each shard.
 
-    Where no device has whole shards, jit collects them.
+    Where a shard lies on several devices, jit collects it.
 
     Args:
-      function: of arrays with a leading batch axis; so are its results.
-      *specs: of the arguments, where not all are split: `PartitionSpec()` is
-        the same everywhere.
+      function: maps arrays with a leading batch axis to such arrays.
+      *specs: of the arguments, if not all are split over the devices; an
+        argument with `PartitionSpec()` is the same for all shards.
     """
     devices = 1 if self.mesh is None else self.mesh.size
-    whole = self.shards % devices == 0
-    count = self.shards // devices if whole else self.shards
+    whole = self.num_shards % devices == 0
+    count = self.num_shards // devices if whole else self.num_shards
 
     def part(*arguments: Any) -> Any:
       if count == 1:
@@ -92,68 +95,68 @@ class MixContext(NamedTuple):
       check_vma=False,
     )
 
-  def by_key(
-    self, mix: Callable[..., Any], *names: str, anew: bool
+  def map_keyed_shards(
+    self, mix: Callable[..., Any], *names: str, per_shard_key: bool
   ) -> Callable[..., Any]:
-    """Has the rows of each shard mixed, where they are.
+    """Returns `mix`, called on the examples of each shard with a random key.
 
     Args:
-      mix: of a key and of arrays with a leading batch axis.
+      mix: a function of a key and of arrays with a leading batch axis.
       *names: of those arrays: 'images', 'labels' or 'saliency'.
-      anew: whether every shard draws by a key of its own, or all by the same.
+      per_shard_key: whether every shard has its own key, or all the same.
 
     Returns:
       A function of the key, the numbers of the shards, and those arrays.
 
     Raises:
-      ValueError: what `mix` refuses, naming config.mix.
+      ValueError: what `mix` raises for such arrays, naming config.mix.
     """
-    check(mix, *[self._batch(name) for name in names])
+    check_draw(mix, *[self._abstract_shard(name) for name in names])
 
-    def part(key: jax.Array, shards: jax.Array, *rows: jax.Array) -> Any:
-      return mix(jax.random.fold_in(key, shards[0]) if anew else key, *rows)
+    def mix_shard(key: jax.Array, shards: jax.Array, *arrays: jax.Array) -> Any:
+      if per_shard_key:
+        key = jax.random.fold_in(key, shards[0])
+      return mix(key, *arrays)
 
-    rows = PartitionSpec('data')
-    return self.by_shards(part, PartitionSpec(), rows, *[rows] * len(names))
+    split = PartitionSpec('data')
+    return self.map_shards(
+      mix_shard, PartitionSpec(), split, *[split] * len(names)
+    )
 
-  def _batch(self, name: str) -> jax.ShapeDtypeStruct:
-    plane = (self.rows, *self.image_shape[:2])
+  def _abstract_shard(self, name: str) -> jax.ShapeDtypeStruct:
+    plane = (self.shard_size, *self.image_shape[:2])
     return {
       'images': jax.ShapeDtypeStruct((*plane, self.image_shape[2]), jnp.uint8),
-      'labels': jax.ShapeDtypeStruct((self.rows,), jnp.int32),
+      'labels': jax.ShapeDtypeStruct((self.shard_size,), jnp.int32),
       'saliency': jax.ShapeDtypeStruct(plane, jnp.float32),
     }[name]
 
 
-def check(draw: Callable[..., Any], *batch: jax.ShapeDtypeStruct) -> None:
-  """Finds now what a draw would refuse in the first step.
-
-  Raises:
-    ValueError: names config.mix.
-  """
+def check_draw(draw: Callable[..., Any], *batch: jax.ShapeDtypeStruct) -> None:
+  """Raises ValueError, naming config.mix, for what would fail in step 1."""
   try:
     jax.eval_shape(draw, jax.random.key(0), *batch)
   except (TypeError, ValueError) as error:
-    # Its messages begin with the argument, which is the field.
+    # The messages of jaxmix begin with the argument, which is the field.
     raise ValueError(f'config.mix.{error}') from error
 
 
 class Mixed(NamedTuple):
-  """What a mixing makes of `(key, shards, images, labels, network)`.
+  """The result of a mixing of `(key, shards, images, labels, network)`.
 
   `shards` int32 `[S]` are the numbers of the shards in the batch, `images` are
-  uint8 `[B, H, W, C]`, `labels` int32 `[B]`. `network` maps finished images to
-  logits in training mode; its statistics are dropped.
+  uint8 `[B, H, W, C]`, `labels` int32 `[B]`. `network` maps postprocessed
+  images to logits in training mode; its statistics are dropped.
 
   Attributes:
-    images: `[B, H, W, C]`, finished.
+    images: `[B, H, W, C]`, postprocessed.
     targets: what the logits of these images are compared with.
-    hidden: `(k, states)` to what the network goes on with in place of its
-      states `k`, `[B, H, W, C]`. None: they stay.
-    factor: float32 `[]`, what the loss is multiplied by. None: nothing.
+    activation_hook: maps `(k, activations)` to what replaces the activations
+      number k, `[B, H, W, C]`. None: they stay.
+    loss_factor: float32 `[]`, what the loss is multiplied by. None: 1.
   """
 
   images: jax.Array
   targets: Targets
-  hidden: Callable[[int, jax.Array], jax.Array] | None = None
-  factor: jax.Array | None = None
+  activation_hook: Callable[[int, jax.Array], jax.Array] | None = None
+  loss_factor: jax.Array | None = None

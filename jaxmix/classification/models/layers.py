@@ -1,4 +1,4 @@
-"""The layers that the families are made of."""
+"""Layers of the networks: convolution, BatchNorm, residual block, head."""
 
 import functools
 import math
@@ -9,19 +9,20 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-# What may be done with state `k` of a network, and must keep its shape and
-# dtype: 0 is the input, 1 what leaves the stem, 2 and on what leaves a stage.
-Hidden = Callable[[int, jax.Array], jax.Array]
+# Maps `(k, activations)` to what replaces the activations number `k`, of the
+# same shape and dtype: 0 is the input, 1 the output of the stem, 2 and more
+# those of the stages.
+ActivationHook = Callable[[int, jax.Array], jax.Array]
 
 
-def leave(k: int, x: jax.Array) -> jax.Array:
-  """The `Hidden` that does nothing."""
+def no_hook(k: int, x: jax.Array) -> jax.Array:
+  """Returns the activations as they are."""
   del k
   return x
 
 
 def _init(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
-  """He et al., ICCV 2015, for the layer's output: `[size, size, in, out]`."""
+  """Returns weights `[size, size, in, out]`: He et al., ICCV 2015, fan-out."""
   deviation = math.sqrt(2 / (shape[0] * shape[1] * shape[3]))
   # Drawn flat: XLA's CPU compiler is slow over random arrays of several axes.
   drawn = jax.random.normal(key, (math.prod(shape),), dtype)
@@ -29,7 +30,7 @@ def _init(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
 
 
 def conv(features: int, size: int, stride: int, dtype: Any) -> nn.Conv:
-  """A `size` x `size` convolution without bias; padding as in torch."""
+  """Returns a `size` x `size` convolution without bias, padded as in torch."""
   return nn.Conv(
     features,
     (size, size),
@@ -44,14 +45,14 @@ def conv(features: int, size: int, stride: int, dtype: Any) -> nn.Conv:
 def norm(
   x: jax.Array, train: bool, dtype: Any, ghost_batches: int
 ) -> jax.Array:
-  """BatchNorm (statistics in float32, torch's momentum 0.1).
+  """Applies BatchNorm (statistics in float32, momentum 0.1 in torch's terms).
 
   Args:
     x: `[B, H, W, C]`.
     train: whether to normalise by the batch.
     dtype: of the result.
-    ghost_batches: equal parts of the batch, each of which is normalised by itself;
-      the running statistics are the means of theirs.
+    ghost_batches: equal parts of the batch, each of which is normalised by
+      itself; the running statistics are the means of theirs.
   """
   if ghost_batches == 1 or not train:
     batch_norm = functools.partial(nn.BatchNorm, momentum=0.9, epsilon=1e-5)
@@ -62,14 +63,15 @@ def norm(
 def norm_relu(
   x: jax.Array, train: bool, dtype: Any, ghost_batches: int
 ) -> jax.Array:
-  """`norm`, then ReLU."""
+  """Applies BatchNorm, then ReLU: see `norm`."""
   return nn.relu(norm(x, train, dtype, ghost_batches))
 
 
 class BatchNorm(nn.Module):
-  """flax's in training mode, of equal ghost_batches of the batch.
+  """Ghost BatchNorm in training mode: equal parts of a batch, normalised apart.
 
-  Its variables have the names and shapes of flax's, which evaluates them.
+  Its variables have the names and shapes of flax's BatchNorm, which is used in
+  evaluation.
   """
 
   ghost_batches: int
@@ -77,7 +79,7 @@ class BatchNorm(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    """Normalises `[B, H, W, C]`, each `[B / ghost_batches, H, W, C]` by itself."""
+    """Normalises `[B, H, W, C]`, each ghost batch by itself."""
     size = (x.shape[-1],)
     running = {
       'mean': self.variable('batch_stats', 'mean', jnp.zeros, size),
@@ -88,28 +90,28 @@ class BatchNorm(nn.Module):
     parts = x.reshape(self.ghost_batches, -1, *x.shape[1:]).astype(jnp.float32)
     axes = tuple(range(1, parts.ndim - 1))
     mean = jnp.mean(parts, axes, keepdims=True)
-    # In one pass over what is large, as flax does.
+    # Both moments in one pass over the activations, as flax does.
     square = jnp.mean(jnp.square(parts), axes, keepdims=True)
     var = jnp.maximum(0.0, square - jnp.square(mean))
     if not self.is_initializing():
-      for name, found in (('mean', mean), ('var', var)):
-        new = jnp.mean(found.reshape(self.ghost_batches, -1), axis=0)
+      for name, moment in (('mean', mean), ('var', var)):
+        new = jnp.mean(moment.reshape(self.ghost_batches, -1), axis=0)
         running[name].value = 0.9 * running[name].value + 0.1 * new
     y = (parts - mean) * (jax.lax.rsqrt(var + 1e-5) * scale) + bias
     return y.reshape(x.shape).astype(self.dtype)
 
 
 def head(x: jax.Array, num_classes: int) -> jax.Array:
-  """The mean over all pixels, then a linear layer: float32 logits."""
+  """Returns float32 logits: the mean over all pixels, then a linear layer."""
   x = jnp.mean(x.astype(jnp.float32), axis=(1, 2))
   return nn.Dense(num_classes)(x)
 
 
 class PreActBlock(nn.Module):
-  """BN-ReLU-conv twice; the shortcut leaves after the first BN-ReLU.
+  """Pre-activation residual block: BN-ReLU-conv twice, and the shortcut.
 
-  He et al., ECCV 2016. The shortcut is the input itself, or a 1x1 convolution
-  where the shape changes.
+  He et al., ECCV 2016. The shortcut is the input itself, or where the shape
+  changes a 1x1 convolution after the first BN-ReLU.
   """
 
   features: int

@@ -18,7 +18,7 @@ class PreActResNet18(nn.Module):
     stem_stride: stride of the first 3x3 convolution; 2 quarters the cost of
       64x64 images.
     dtype: of the computation.
-    ghost_batches: parts of a batch, each of which BatchNorm normalises by itself.
+    ghost_batches: see `layers.norm`.
   """
 
   num_classes: int
@@ -33,16 +33,16 @@ class PreActResNet18(nn.Module):
     images: jax.Array,
     *,
     train: bool,
-    hidden: layers.Hidden | None = None,
+    activation_hook: layers.ActivationHook | None = None,
   ) -> jax.Array:
     """Maps images `[B, H, W, C]` to float32 logits `[B, num_classes]`.
 
-    `hidden` is called with states 0 to 5: the input, and what leaves the stem
-    and each stage.
+    `activation_hook` is called with activations 0 to 5: the input, and the
+    outputs of the stem and of each stage.
     """
-    hidden = hidden or layers.leave
-    x = hidden(0, images.astype(self.dtype))
-    x = hidden(1, layers.conv(self.width, 3, self.stem_stride, self.dtype)(x))
+    hook = activation_hook or layers.no_hook
+    x = hook(0, images.astype(self.dtype))
+    x = hook(1, layers.conv(self.width, 3, self.stem_stride, self.dtype)(x))
     for stage in range(4):
       for block in range(2):
         stride = 2 if stage > 0 and block == 0 else 1
@@ -50,6 +50,6 @@ class PreActResNet18(nn.Module):
         x = layers.PreActBlock(
           features, stride, self.dtype, self.ghost_batches
         )(x, train)
-      x = hidden(stage + 2, x)
+      x = hook(stage + 2, x)
     x = layers.norm_relu(x, train, self.dtype, self.ghost_batches)
     return layers.head(x, self.num_classes)

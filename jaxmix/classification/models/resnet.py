@@ -23,7 +23,7 @@ class ResNet50(nn.Module):
     num_classes: number of logits.
     width: channels of the stem; the last stage has 32 times as many.
     dtype: of the computation.
-    ghost_batches: parts of a batch, each of which BatchNorm normalises by itself.
+    ghost_batches: see `layers.norm`.
   """
 
   num_classes: int
@@ -37,20 +37,20 @@ class ResNet50(nn.Module):
     images: jax.Array,
     *,
     train: bool,
-    hidden: layers.Hidden | None = None,
+    activation_hook: layers.ActivationHook | None = None,
   ) -> jax.Array:
     """Maps images `[B, H, W, C]` to float32 logits `[B, num_classes]`.
 
-    `hidden` is called with states 0 to 5: the input, and what leaves the stem
-    and each stage.
+    `activation_hook` is called with activations 0 to 5: the input, and the
+    outputs of the stem and of each stage.
     """
-    hidden = hidden or layers.leave
-    x = hidden(0, images.astype(self.dtype))
+    hook = activation_hook or layers.no_hook
+    x = hook(0, images.astype(self.dtype))
     x = layers.conv(self.width, 7, 2, self.dtype)(x)
     x = layers.norm_relu(x, train, self.dtype, self.ghost_batches)
-    padding: Any = ((1, 1), (1, 1))  # flax says str
+    padding: Any = ((1, 1), (1, 1))  # flax declares str
     x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=padding)
-    x = hidden(1, x)
+    x = hook(1, x)
     for stage, blocks in enumerate(_BLOCKS):
       for block in range(blocks):
         stride = 2 if stage > 0 and block == 0 else 1
@@ -58,7 +58,7 @@ class ResNet50(nn.Module):
         x = Bottleneck(features, stride, self.dtype, self.ghost_batches)(
           x, train
         )
-      x = hidden(stage + 2, x)
+      x = hook(stage + 2, x)
     return layers.head(x, self.num_classes)
 
 

@@ -18,7 +18,7 @@ class WideResNet(nn.Module):
     width: how many times wider than a ResNet of 16, 32 and 64 channels.
     stem_stride: stride of the first 3x3 convolution.
     dtype: of the computation.
-    ghost_batches: parts of a batch, each of which BatchNorm normalises by itself.
+    ghost_batches: see `layers.norm`.
   """
 
   num_classes: int
@@ -34,16 +34,16 @@ class WideResNet(nn.Module):
     images: jax.Array,
     *,
     train: bool,
-    hidden: layers.Hidden | None = None,
+    activation_hook: layers.ActivationHook | None = None,
   ) -> jax.Array:
     """Maps images `[B, H, W, C]` to float32 logits `[B, num_classes]`.
 
-    `hidden` is called with states 0 to 4: the input, and what leaves the stem
-    and each stage.
+    `activation_hook` is called with activations 0 to 4: the input, and the
+    outputs of the stem and of each stage.
     """
-    hidden = hidden or layers.leave
-    x = hidden(0, images.astype(self.dtype))
-    x = hidden(1, layers.conv(16, 3, self.stem_stride, self.dtype)(x))
+    hook = activation_hook or layers.no_hook
+    x = hook(0, images.astype(self.dtype))
+    x = hook(1, layers.conv(16, 3, self.stem_stride, self.dtype)(x))
     for stage in range(3):
       for block in range((self.depth - 4) // 6):
         stride = 2 if stage > 0 and block == 0 else 1
@@ -51,6 +51,6 @@ class WideResNet(nn.Module):
         x = layers.PreActBlock(
           features, stride, self.dtype, self.ghost_batches
         )(x, train)
-      x = hidden(stage + 2, x)
+      x = hook(stage + 2, x)
     x = layers.norm_relu(x, train, self.dtype, self.ghost_batches)
     return layers.head(x, self.num_classes)

@@ -27,7 +27,7 @@ def by_loop(drawn, images, pad):
 
 @pytest.mark.parametrize('dtype', [np.uint8, np.float32])
 @pytest.mark.parametrize('shape', [(5, 6, 1), (4, 4, 3)])
-@pytest.mark.parametrize('pad', [0, 1, 2, 7])
+@pytest.mark.parametrize('pad', [0, 2, 7])
 def test_every_crop_and_flip_is_that_of_a_loop(shape, pad, dtype):
   offsets = itertools.product(range(-pad, pad + 1), repeat=2)
   every = [(*offset, flip) for offset in offsets for flip in (False, True)]

@@ -23,8 +23,8 @@ every_corruption = pytest.mark.parametrize('name', corruptions.CORRUPTIONS)
 
 
 @functools.cache
-def pictures():
-  """Six parts of real photographs, small."""
+def some_images():
+  """Returns six small parts of real photographs."""
   parts = [Image.fromarray(photos.cut(i, 200, 200)) for i in range(6)]
   return np.stack([np.asarray(part.resize((SIDE, SIDE))) for part in parts])
 
@@ -35,7 +35,7 @@ def program(name):
 
 
 def corrupt(name, severity, images=None, index=None):
-  images = pictures() if images is None else images
+  images = some_images() if images is None else images
   index = np.arange(len(images)) if index is None else index
   return np.asarray(program(name)(severity, images, index))
 
@@ -58,15 +58,15 @@ def test_there_are_the_fifteen():
 def test_an_image_is_corrupted_alike_wherever_it_stands(name):
   index = np.arange(6)
   whole = corrupt(name, 3)
-  assert whole.dtype == np.uint8 and whole.shape == pictures().shape
+  assert whole.dtype == np.uint8 and whole.shape == some_images().shape
   order = np.array([4, 1, 5, 0, 2, 3])
-  again = corrupt(name, 3, pictures()[order], index[order])
+  again = corrupt(name, 3, some_images()[order], index[order])
   np.testing.assert_array_equal(again, whole[order])
 
 
 @every_corruption
 def test_what_is_drawn_depends_on_the_place_in_the_split(name):
-  images = np.repeat(pictures()[:1], 6, axis=0)
+  images = np.repeat(some_images()[:1], 6, axis=0)
   found = corrupt(name, 5, images)
   drawn = name not in (
     *('defocus_blur', 'zoom_blur', 'brightness', 'contrast', 'pixelate'),
@@ -77,7 +77,7 @@ def test_what_is_drawn_depends_on_the_place_in_the_split(name):
 
 @every_corruption
 def test_the_most_severe_does_more_than_the_least(name):
-  clean = pictures().astype(float)
+  clean = some_images().astype(float)
   least, most = (np.mean((corrupt(name, s) - clean) ** 2) for s in (1, 5))
   # Elastic ones move points by less and less, and pixels by more.
   assert 0.5 < least and (least < most or name == 'elastic_transform'), (
@@ -88,7 +88,7 @@ def test_the_most_severe_does_more_than_the_least(name):
 @every_corruption
 def test_products_are_in_float32_on_every_device(name):
   traced = jax.make_jaxpr(functools.partial(corruptions.corrupt, name))(
-    jnp.int32(1), pictures()[:1], np.arange(1)
+    jnp.int32(1), some_images()[:1], np.arange(1)
   )
   text = str(traced)
   count = len(re.findall(r'(?:dot_general|conv_general_dilated)\[', text))
@@ -98,16 +98,14 @@ def test_products_are_in_float32_on_every_device(name):
 
 @pytest.mark.parametrize('severity', [0, 6, -1])
 def test_a_severity_that_is_none_is_refused(severity):
-  with pytest.raises(ValueError, match=f'severity={severity} is not one of'):
+  with pytest.raises(ValueError, match=f'severity={severity} '):
     corruptions.corrupt(
       'fog', severity, jnp.zeros((1, 16, 16, 3)), jnp.arange(1)
     )
 
 
 def test_an_unknown_corruption_is_refused():
-  with pytest.raises(
-    ValueError, match="name='frogs' is not one of gaussian_no"
-  ):
+  with pytest.raises(ValueError, match="name='frogs'"):
     corruptions.corrupt('frogs', 1, jnp.zeros((1, 16, 16, 3)), jnp.arange(1))
 
 
@@ -162,7 +160,7 @@ def test_impulses_are_as_many_and_half_of_them_white(level):
 @pytest.mark.parametrize('border', ['edge', 'symmetric'])
 @pytest.mark.parametrize(('sigma', 'truncate'), [(0.4, 4), (2.0, 3), (0.05, 4)])
 def test_a_gaussian_is_scipys(sigma, truncate, border):
-  image = pictures()[0] / 255
+  image = some_images()[0] / 255
   matrix = filters.blur_matrix(SIDE, sigma, border, truncate)
   mode = {'edge': 'nearest', 'symmetric': 'reflect'}[border]
   expected = scipy.ndimage.gaussian_filter(
@@ -181,7 +179,7 @@ def test_defocus_is_opencvs(level):
   x = np.arange(-8, 9)
   disk = (x[:, None] ** 2 + x**2 <= radius**2).astype(np.float32)
   disk = cv2.GaussianBlur(disk / disk.sum(), (3, 3), alias)
-  image = pictures()[1].astype(np.float32) / 255
+  image = some_images()[1].astype(np.float32) / 255
   expected = cv2.filter2D(image, -1, disk)
   np.testing.assert_allclose(
     one('defocus_blur', image, level), expected, atol=1e-5
@@ -203,7 +201,7 @@ def test_glass_moves_pixels_by_one_up_or_left():
 def test_motion_is_a_walk(angle):
   weights = filters.motion_weights(3, 2.0, 10)
   assert np.count_nonzero(weights) == 7 and weights.sum() == pytest.approx(1)
-  image = pictures()[2] / 255
+  image = some_images()[2] / 255
   expected = np.zeros_like(image)
   turn = np.deg2rad(np.float32(angle))
   for y, x in np.ndindex(SIDE, SIDE):
@@ -222,7 +220,7 @@ def test_motion_is_a_walk(angle):
 
 @pytest.mark.parametrize('factor', [1.0, 1.03, 1.25, 1.75, 2.25])
 def test_zooming_is_scipys(factor):
-  image = pictures()[3] / 255
+  image = some_images()[3] / 255
   kept = int(np.ceil(SIDE / factor))
   start = (SIDE - kept) // 2
   middle = image[start : start + kept, start : start + kept]
@@ -236,7 +234,7 @@ def test_zooming_is_scipys(factor):
 
 @every_level
 def test_zoom_blur_is_the_mean_of_zooms(level):
-  image = pictures()[4] / 255
+  image = some_images()[4] / 255
   factors = np.arange(1, (1.06, 1.11, 1.16, 1.21, 1.26)[level], 0.01)
   near = [
     np.einsum('ih,jw,hwc->ijc', *2 * [filters.zoom_matrix(SIDE, f)], image)
@@ -252,10 +250,8 @@ def test_zoom_blur_is_the_mean_of_zooms(level):
 
 
 def test_plasma_is_a_fractal_from_0_to_1():
-  fields = [
-    np.asarray(filters.plasma(jax.random.key(seed), 32, jnp.float32(3)))
-    for seed in range(20)
-  ]
+  draw = jax.jit(jax.vmap(lambda key: filters.plasma(key, 32, jnp.float32(3))))
+  fields = np.asarray(draw(jax.random.split(jax.random.key(0), 20)))
   for field in fields:
     assert (field.min(), field.max()) == pytest.approx((0, 1), abs=1e-6)
   # Neighbours are alike, far ones are not; it closes into a torus.
@@ -264,13 +260,13 @@ def test_plasma_is_a_fractal_from_0_to_1():
   )
   far = np.mean([abs(f - np.roll(f, 16, 0)) for f in fields])
   assert near < far / 4
-  with pytest.raises(ValueError, match='side=24 must be a power of two'):
+  with pytest.raises(ValueError, match='side=24 '):
     filters.plasma(jax.random.key(0), 24, jnp.float32(3))
 
 
 def test_fog_leaves_black_images_and_never_brightens_the_brightest():
   assert not one('fog', grey(0.0, 32), 4).any(), 'NaN or light out of nothing'
-  image = pictures()[5] / 255
+  image = some_images()[5] / 255
   assert one('fog', image, 4).max() <= image.max() + 1e-6
 
 
@@ -281,7 +277,7 @@ def test_snow_falls_on_black_and_whitens_it():
 
 @every_level
 def test_brightness_is_that_of_hsv(level):
-  image = pictures()[0] / 255
+  image = some_images()[0] / 255
   more = (0.05, 0.1, 0.15, 0.2, 0.3)[level]
   expected = np.zeros_like(image)
   for place in np.ndindex(SIDE, SIDE):
@@ -297,7 +293,7 @@ def test_brightness_is_that_of_hsv(level):
 
 @every_level
 def test_contrast_keeps_the_means(level):
-  image = pictures()[1] / 255
+  image = some_images()[1] / 255
   found = one('contrast', image, level)
   np.testing.assert_allclose(found.mean((0, 1)), image.mean((0, 1)), atol=1e-5)
   kept = (0.75, 0.5, 0.4, 0.3, 0.15)[level]
@@ -329,7 +325,7 @@ def test_boxes_are_pillows(level):
   kept = (0.95, 0.9, 0.85, 0.75, 0.65)[level]
   small = int(SIDE * kept)
   for image, found in zip(
-    pictures(), corrupt('pixelate', level + 1), strict=True
+    some_images(), corrupt('pixelate', level + 1), strict=True
   ):
     shrunk = Image.fromarray(image).resize((small, small), Image.Resampling.BOX)
     expected = shrunk.resize((SIDE, SIDE), Image.Resampling.BOX)
@@ -341,7 +337,7 @@ def test_boxes_are_pillows(level):
 def test_jpeg_is_libjpegs(level):
   quality = (80, 65, 58, 50, 40)[level]
   for image, found in zip(
-    pictures(), corrupt('jpeg_compression', level + 1), strict=True
+    some_images(), corrupt('jpeg_compression', level + 1), strict=True
   ):
     file = io.BytesIO()
     Image.fromarray(image).save(file, 'JPEG', quality=quality)
@@ -355,5 +351,5 @@ def test_jpeg_is_libjpegs(level):
 
 def test_jpeg_refuses_sides_that_it_would_have_to_pad():
   tables = jnp.asarray(filters.jpeg_tables(50))
-  with pytest.raises(ValueError, match='multiples of 16'):
+  with pytest.raises(ValueError, match='24, 32'):
     filters.jpeg(jnp.zeros((24, 32, 3)), tables)

@@ -11,6 +11,7 @@ import scipy.stats
 
 from jaxmix.classification import models
 from jaxmix.classification.models import layers
+from tests.jaxmix.drawn import quick
 
 WRN = {'name': 'wide_resnet', 'depth': 10, 'width': 1}
 PREACT = {'name': 'preact_resnet18', 'width': 2}
@@ -139,38 +140,10 @@ def test_the_stride_of_a_bottleneck_is_in_its_3x3():
   ] + [((7, 7), 64)]
 
 
-@pytest.mark.parametrize('field', ['width', 'stem_stride', 'depth'])
-@pytest.mark.parametrize('value', [0, -1, 1.5, True, None])
-def test_a_bad_number_names_its_field(field, value):
-  with pytest.raises(ValueError, match=rf'config\.model\.{field}={value}'):
-    make(WRN | {field: value})
-
-
 @pytest.mark.parametrize('depth', [1, 4, 18, 27])
 def test_a_depth_that_no_wide_resnet_has(depth):
-  with pytest.raises(ValueError, match=rf'config\.model\.depth={depth}.*6n'):
+  with pytest.raises(ValueError, match=rf'^config\.model\.depth={depth} '):
     make(WRN | {'depth': depth})
-
-
-@pytest.mark.parametrize(
-  'fields, message',
-  [
-    (WRN | {'name': 'vgg'}, r"config\.model\.name='vgg'.*wide_resnet"),
-    (WRN | {'dtype': 'float16'}, r"config\.model\.dtype='float16'.*bfloat16"),
-    (WRN | {'num_classes': 3}, r'config\.model\.num_classes is not a field'),
-    (
-      WRN | {'name': 'preact_resnet18'},
-      r'config\.model\.depth is not a field of preact_resnet18',
-    ),
-    (
-      PREACT | {'name': 'wide_resnet'},
-      r'config\.model\.depth is missing: wide_resnet needs it',
-    ),
-  ],
-)
-def test_a_bad_description_names_its_field(fields, message):
-  with pytest.raises(ValueError, match=message):
-    make(fields)
 
 
 @pytest.fixture(scope='module')
@@ -209,7 +182,7 @@ def convolve(images, kernel):
   return np.einsum('bxyirc,rcio->bxyo', windows, kernel)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 3))
+@functools.partial(quick, static_argnums=(0, 3))
 def run(model, variables, images, train):
   """The logits and the statistics after them."""
   logits, state = model.apply(
@@ -263,27 +236,34 @@ def test_evaluation_uses_the_running_statistics_and_keeps_them(small):
   assert np.abs(other - logits).max() > 1e-3, 'the statistics are not used'
 
 
-# --- The states that may be mixed ---
+# --- Activations ---
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@functools.partial(quick, static_argnums=0)
 def cut(model, variables, images, number, states):
   """Logits where state `number` was replaced; and all the states."""
   found = []
 
-  def hidden(k, x):
+  def hook(k, x):
     assert k == len(found)
     found.append(jnp.where(number == k, states[k], x))
     return found[-1]
 
-  logits = model.apply(variables, images, train=False, hidden=hidden)
+  logits = model.apply(variables, images, train=False, activation_hook=hook)
   return logits, found
 
 
-@pytest.mark.parametrize('fields, stages', [(WRN, 3), (PREACT, 4), (RESNET, 4)])
-def test_the_network_goes_on_from_each_state_and_nothing_else(fields, stages):
+@pytest.mark.parametrize(
+  'fields, stages',
+  [
+    (WRN, 3),
+    pytest.param(PREACT, 4, marks=pytest.mark.slow),
+    pytest.param(RESNET, 4, marks=pytest.mark.slow),
+  ],
+)
+def test_each_activation_determines_the_logits(fields, stages):
   model = make(fields)
-  shapes = models.states(model, (32, 32, 3))
+  shapes = models.activation_shapes(model, (32, 32, 3))
   assert len(shapes) == 2 + stages, 'input, stem and stages'
   rng = np.random.default_rng(0)
   images = jnp.asarray(rng.normal(size=(2, 3, 32, 32, 3)), jnp.float32)
@@ -304,24 +284,28 @@ def test_the_network_goes_on_from_each_state_and_nothing_else(fields, stages):
     np.testing.assert_array_equal(logits, other, err_msg=f'state {k}')
 
 
-def test_the_states_are_what_leaves_the_stem_and_the_stages(small):
+def test_activations_are_the_outputs_of_the_stem_and_the_stages(small):
   model, variables, images = small
-  states = []
 
-  def note(k, x):
-    states.append(x)
-    return x
+  @quick
+  def run(variables, images):
+    states, blocks = [], []
 
-  blocks = []
+    def hook(k, x):
+      states.append(x)
+      return x
 
-  def spy(next_call, args, kwargs, context):
-    out = next_call(*args, **kwargs)
-    if type(context.module).__name__ == 'PreActBlock':
-      blocks.append(out)
-    return out
+    def intercept(next_call, args, kwargs, context):
+      out = next_call(*args, **kwargs)
+      if type(context.module).__name__ == 'PreActBlock':
+        blocks.append(out)
+      return out
 
-  with nn.intercept_methods(spy):
-    model.apply(variables, images, train=False, hidden=note)
+    with nn.intercept_methods(intercept):
+      model.apply(variables, images, train=False, activation_hook=hook)
+    return states, blocks
+
+  states, blocks = run(variables, images)
   stem = convolve(
     np.asarray(images), np.asarray(variables['params']['Conv_0']['kernel'])
   )
@@ -331,7 +315,7 @@ def test_the_states_are_what_leaves_the_stem_and_the_stages(small):
 
 
 @pytest.mark.parametrize('fields', [WRN, PREACT, RESNET])
-def test_a_hook_that_leaves_all_alone_changes_no_program(fields):
+def test_a_hook_that_changes_nothing_changes_no_program(fields):
   model = make(fields)
   _, variables = shapes(model)
   images = jax.ShapeDtypeStruct((2, 32, 32, 3), jnp.float32)
@@ -345,5 +329,5 @@ def test_a_hook_that_leaves_all_alone_changes_no_program(fields):
     return jax.jit(train).lower(variables, images).as_text()
 
   plain = lower()
-  assert lower(hidden=lambda k, x: x) == plain
-  assert lower(hidden=lambda k, x: 2 * x if k == 2 else x) != plain
+  assert lower(activation_hook=lambda k, x: x) == plain
+  assert lower(activation_hook=lambda k, x: 2 * x if k == 2 else x) != plain

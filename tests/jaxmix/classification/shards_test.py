@@ -1,4 +1,4 @@
-"""Virtual shards: a batch is the same whatever devices have its parts."""
+"""Virtual devices: a batch is the same on any number of devices."""
 
 import functools
 import re
@@ -10,6 +10,7 @@ import pytest
 
 from jaxmix.classification import models, task
 from launch.mesh import batch_sharded, make_mesh, replicated
+from tests.jaxmix import drawn
 from tests.jaxmix.classification.task_test import (
   BATCH,
   make_config,
@@ -25,16 +26,17 @@ def config_of(method, shards, **fields):
 
 def gradient_of(config, mesh):
   loss = task.make_loss(config, mesh)
-  return jax.jit(jax.value_and_grad(loss, has_aux=True))
+  return drawn.quick(jax.value_and_grad(loss, has_aux=True))
 
 
-def step(config, devices, key):
-  """Loss, running statistics, metrics and gradient of a batch, on the host."""
+def steps(config, devices, seeds):
+  """Returns loss, statistics, metrics and gradient of a batch for each seed."""
   mesh = make_mesh(jax.devices()[:devices])
   state = jax.device_put(some_state(config), replicated(mesh))
   batch = jax.device_put(some_batch(), batch_sharded(mesh))
-  key = jax.device_put(key, replicated(mesh))
-  return jax.device_get(gradient_of(config, mesh)(*state, batch, key))
+  gradient = gradient_of(config, mesh)
+  keys = [jax.device_put(jax.random.key(s), replicated(mesh)) for s in seeds]
+  return [jax.device_get(gradient(*state, batch, key)) for key in keys]
 
 
 def assert_close(found, expected, message):
@@ -51,16 +53,16 @@ def assert_close(found, expected, message):
 @pytest.mark.parametrize(
   'method, shards, norm',
   [
-    ('random_mix', 1, 'global'),
     ('random_mix', 8, 'ghost'),
-    ('cutout', 1, 'global'),
+    pytest.param('random_mix', 1, 'global', marks=pytest.mark.slow),
+    pytest.param('cutout', 1, 'global', marks=pytest.mark.slow),
   ],
 )
 def test_a_step_is_the_same_on_one_and_on_eight_devices(method, shards, norm):
   config = config_of(method, shards, batch_norm=norm)
-  for seed in range(2):
-    one = step(config, 1, jax.random.key(seed))
-    many = step(config, 8, jax.random.key(seed))
+  for one, many in zip(
+    steps(config, 1, range(2)), steps(config, 8, range(2)), strict=True
+  ):
     (loss, (_, metrics)), _ = one
     (other, (_, others)), _ = many
     assert abs(loss - other) < 1e-5, f'{loss} on one, {other} on eight'
@@ -81,22 +83,23 @@ def test_a_shard_over_many_devices_is_gathered_as_bytes():
   assert set(gathered) <= {'u8', 's32', 'pred'}, 'floats are moved to be mixed'
 
 
-SINGLY = {
-  'random_mix': {},
-  'cutout': {},
-  'co_mixup': {'mix.group': 4},
-  'manifold_mixup': {},
-  'sample': {'mix.granularity': 'sample'},
-}
+# With a key for each shard, and what is drawn for the whole batch and sliced.
+ALL = {'mix.granularity': 'sample', 'augment.cutout': 4}
 
 
-@pytest.mark.parametrize('method', SINGLY)
-def test_the_mean_of_the_parts_is_the_batch(method):
-  fields = SINGLY[method]
-  name = 'random_mix' if method == 'sample' else method
-  config = config_of(name, 4, batch_norm='ghost', **fields)
+@pytest.mark.parametrize(
+  'method, fields',
+  [
+    ('random_mix', ALL),
+    pytest.param('random_mix', {}, marks=pytest.mark.slow),
+    pytest.param('co_mixup', {'mix.group': 4}, marks=pytest.mark.slow),
+    pytest.param('manifold_mixup', {}, marks=pytest.mark.slow),
+  ],
+)
+def test_the_mean_of_the_shards_is_the_batch(method, fields):
+  config = config_of(method, 4, batch_norm='ghost', **fields)
   key, rows = jax.random.key(3), BATCH // 4
-  whole = step(config, 1, key)
+  (whole,) = steps(config, 1, [3])
   gradient, batch = gradient_of(config, None), some_batch()
   parts = []
   for shard in range(4):
@@ -124,20 +127,25 @@ def test_shards_are_mixed_apart():
     assert abs(right - round(right)) < 1e-4, 'a label of another shard'
 
 
-def test_parts_are_not_normalised_by_the_whole_batch():
-  with pytest.raises(ValueError, match=r"batch_norm='global' must be 'ghost'"):
+def test_shards_are_not_normalised_by_the_whole_batch():
+  with pytest.raises(ValueError, match="config.batch_norm='global'"):
     task.make_loss(config_of('none', 4), None)
 
 
 @pytest.mark.parametrize(
   'fields',
   [
-    {'name': 'preact_resnet18', 'width': 4, 'stem_stride': 1},
-    {'name': 'wide_resnet', 'depth': 10, 'width': 1, 'stem_stride': 1},
-    {'name': 'resnet50', 'width': 4},
+    {'name': 'wide_resnet', 'depth': 10, 'width': 1, 'stem_stride': 2},
+    pytest.param(
+      {'name': 'preact_resnet18', 'width': 4, 'stem_stride': 1},
+      marks=pytest.mark.slow,
+    ),
+    pytest.param({'name': 'resnet50', 'width': 4}, marks=pytest.mark.slow),
   ],
 )
-def test_groups_are_normalised_apart_and_their_statistics_averaged(fields):
+def test_ghost_batches_are_normalised_apart_and_their_statistics_averaged(
+  fields,
+):
   fields = fields | {'dtype': 'float32'}
   grouped, alone = (
     models.create(fields, 5, ghost_batches=3),
@@ -153,7 +161,7 @@ def test_groups_are_normalised_apart_and_their_statistics_averaged(fields):
   )
 
   def train(model):
-    return jax.jit(
+    return drawn.quick(
       functools.partial(model.apply, train=True, mutable=['batch_stats'])
     )
 

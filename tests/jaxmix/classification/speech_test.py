@@ -1,20 +1,22 @@
-"""The trainer on sounds: the loss, its mixing, evaluations, and the command."""
-
-import os
+"""Training on audio: the loss, its mixing, and evaluations."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
+from ml_collections import ConfigDict
 
 from configs import table3_speech
 from jaxmix.classification import audio, models, task
 from jaxmix.classification.datasets import specs
+from launch.config import check_config
 from launch.mesh import make_mesh
 from launch.train.loop import fit
 from launch.workdir.metrics import final_metrics
+from tests.jaxmix import drawn
 from tests.jaxmix.classification import tiny_sounds
+from tests.jaxmix.classification.task_test import some_state
 
 FIELDS = {
   'batch_size': 8,
@@ -50,34 +52,38 @@ def make_config(tmp_path, monkeypatch):
 
 
 def state_and_batch(config):
-  params, stats = task.init(config, jax.random.key(0))
+  params, stats = some_state(config)
   rng = np.random.default_rng(0)
   waves = (rng.normal(size=(8, 8000)) * 3000).astype(np.int16)
   return params, stats, {'audio': waves, 'label': np.arange(8, dtype=np.int32)}
 
 
-def test_plain_training_is_the_cross_entropy_of_the_pictures(make_config):
+def test_plain_training_is_the_cross_entropy_of_the_spectrograms(make_config):
   config = make_config('none', **{'augment.shift': 0.0, 'augment.noise': 0.0})
   config.unlock()
   config.augment.speed = 0.0
   params, stats, batch = state_and_batch(config)
-  loss = jax.jit(task.make_loss(config, make_mesh(jax.devices()[:1])))
+  loss = drawn.quick(task.make_loss(config, make_mesh(jax.devices()[:1])))
   found, _ = loss(params, stats, batch, jax.random.key(1))
   model = models.create(config.model, 10)
-  logits, _ = model.apply(
-    {'params': params, 'batch_stats': stats},
-    audio.log_mel(jnp.asarray(batch['audio'])),
-    train=True,
-    mutable=['batch_stats'],
-  )
+
+  @drawn.quick
+  def forward(params, stats, waves):
+    variables = {'params': params, 'batch_stats': stats}
+    spectrograms = audio.log_mel(waves)
+    return model.apply(
+      variables, spectrograms, train=True, mutable=['batch_stats']
+    )
+
+  logits, _ = forward(params, stats, jnp.asarray(batch['audio']))
   wanted = -jnp.mean(jax.nn.log_softmax(logits)[jnp.arange(8), jnp.arange(8)])
   np.testing.assert_allclose(found, wanted, rtol=1e-5)
 
 
-def test_sounds_are_distorted_and_mixed_anew_for_each_key(make_config):
+def test_each_key_distorts_and_mixes_differently(make_config):
   config = make_config()
   params, stats, batch = state_and_batch(config)
-  loss = jax.jit(task.make_loss(config, make_mesh(jax.devices()[:1])))
+  loss = drawn.quick(task.make_loss(config, make_mesh(jax.devices()[:1])))
   results = [
     loss(params, stats, batch, jax.random.key(seed)) for seed in range(4)
   ]
@@ -89,7 +95,8 @@ def test_sounds_are_distorted_and_mixed_anew_for_each_key(make_config):
   assert all(0 <= share <= 1 for share in shares)
 
 
-def test_a_run_ends_with_its_evaluation_and_comes_out_the_same_again(
+@pytest.mark.slow
+def test_a_run_is_reproducible_and_ends_with_its_evaluation(
   make_config, tmp_path
 ):
   ends = []
@@ -100,7 +107,8 @@ def test_a_run_ends_with_its_evaluation_and_comes_out_the_same_again(
 
 
 @pytest.mark.devices
-def test_on_eight_devices_each_makes_the_pictures_of_its_own_sounds(
+@pytest.mark.slow
+def test_each_of_eight_devices_computes_its_own_spectrograms(
   make_config,
 ):
   config = make_config('none', batch_size=16, virtual_devices=8)
@@ -121,24 +129,19 @@ def test_on_eight_devices_each_makes_the_pictures_of_its_own_sounds(
 
 
 @pytest.mark.parametrize(
-  'fields, message',
+  'field, value',
   [
-    ({'augment.pad': 4}, r'config\.augment\.pad is not an option .* like fsdd'),
-    ({'augment.shift': -0.1}, r'config\.augment\.shift=-0\.1 .* seconds'),
-    ({'augment.speed': 1.0}, r'config\.augment\.speed=1\.0 must be'),
-    ({'augment.noise': 1.5}, r'config\.augment\.noise=1\.5 must be'),
-    ({'evals.fgsm': {'batch_size': 20, 'epsilon': 0.1}}, r'fgsm .* of fsdd'),
-    ({'evals.validation': {'batch_size': 20}}, r'validation .* of fsdd'),
+    ('augment.pad', 4),
+    ('augment.shift', -0.1),
+    ('augment.speed', 1.0),
+    ('augment.noise', 1.5),
+    ('evals.fgsm', {'batch_size': 20, 'epsilon': 0.1}),
+    ('evals.validation', {'batch_size': 20}),
   ],
 )
-def test_what_sounds_cannot_have_is_named(
-  make_config, tmp_path, fields, message
-):
-  config = make_config()
-  config.unlock()
-  for name, value in fields.items():
-    block, _, field = name.rpartition('.')
-    config[block][field] = value
-  with pytest.raises(ValueError, match=message):
-    fit(task, config, tmp_path / 'run')
-  assert not os.path.exists(tmp_path / 'run' / 'checkpoints')
+def test_a_field_that_audio_does_not_have_is_named(field, value):
+  config = table3_speech.get_config('smoke,data=fsdd').to_dict()
+  block, _, name = field.partition('.')
+  config[block][name] = value
+  with pytest.raises(ValueError, match=rf'^config\.{field}\b'):
+    check_config(ConfigDict(config), task.SCHEMA)

@@ -15,6 +15,7 @@ from jaxmix.classification import augment, mixing, models, task
 from jaxmix.classification.datasets import splits
 from launch.mesh import batch_sharded, make_mesh, replicated
 from launch.train.loop import fit
+from tests.jaxmix import drawn
 
 BATCH = 16
 MODES = ('identity', 'mixup', 'cutmix', 'resizemix', 'fmix')
@@ -71,7 +72,7 @@ def some_batch():
   return {name: jnp.asarray(array[rows]) for name, array in arrays.items()}
 
 
-@functools.partial(jax.jit, static_argnames='train')
+@functools.partial(drawn.quick, static_argnames='train')
 def forward(state, images, train):
   """Logits of images that are ready."""
   model = models.create(quickstart.get_config().model, 10)
@@ -112,7 +113,7 @@ def compiled():
   )
   loss = task.make_loss(config, one_device())
   state, batch = some_state(config), some_batch()
-  gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))
+  gradient = drawn.quick(jax.value_and_grad(loss, has_aux=True))
   key = jax.random.key(0)
   return config, state, batch, gradient.lower(*state, batch, key).compile()
 
@@ -123,11 +124,11 @@ def draws(compiled):
   config, _, batch, _ = compiled
   options = draw_options(config)
 
-  @jax.jit
+  @drawn.quick
   def draw(key, batch):
     crop_key, mix_key = jax.random.split(key)
-    drawn = augment.draw_crop_flip(crop_key, BATCH, pad=1, flip=True)
-    images = augment.crop_flip(drawn, batch['image'])
+    crops = augment.draw_crop_flip(crop_key, BATCH, pad=1, flip=True)
+    images = augment.crop_flip(crops, batch['image'])
     images = augment.normalise(images, (0.3058,), (0.3761,))
     mix = jaxmix.draw_random_mix(mix_key, images.shape, **options)
     mixed, labels = jaxmix.random_mix(
@@ -147,7 +148,7 @@ def draws(compiled):
 def test_cutout_cuts_what_is_normalised():
   config = make_config('method=cutout', **{'augment.pad': 0})
   state, batch = some_state(config), some_batch()
-  loss = jax.jit(task.make_loss(config, one_device()))
+  loss = drawn.quick(task.make_loss(config, one_device()))
   key = jax.random.key(0)
   found, _ = loss(*state, batch, key)
   cut_key = jax.random.fold_in(jax.random.split(key)[1], 2**31 - 1)
@@ -163,7 +164,7 @@ def test_cutout_cuts_what_is_normalised():
 def test_without_mixing_the_loss_is_plain_cross_entropy():
   config = make_config('method=none', **{'augment.pad': 0})
   state, batch = some_state(config), some_batch()
-  loss = jax.jit(task.make_loss(config, one_device()))
+  loss = drawn.quick(task.make_loss(config, one_device()))
   found, (_, metrics) = loss(*state, batch, jax.random.key(0))
   logits = forward(state, by_hand(batch['image']), train=True)
   targets = np.eye(10)[np.asarray(batch['label'])]
@@ -210,65 +211,33 @@ def test_one_device_talks_to_no_other(compiled):
 
 
 @pytest.mark.parametrize(
-  'fields, message',
+  'field, value',
   [
-    ({'mix.weights': (1.0,)}, r'config\.mix\.weights=\(1\.0,\)'),
-    ({'mix.weights': (0.0,) * 4}, r'config\.mix\.weights=.* zero'),
-    ({'mix.weights': (-1.0, 1.0, 1.0, 1.0)}, r'config\.mix\.weights='),
-    (
-      {'mix.candidates': ('mixup', 'cutout', 'fmix', 'resizemix')},
-      r"config\.mix\.candidates=.*'cutout'",
-    ),
-    ({'mix.candidates': ()}, r'config\.mix\.candidates=\(\)'),
-    ({'mix.alpha.cutmix': 0.0}, r'config\.mix\.alpha\.cutmix=0\.0'),
-    ({'mix.method': 'bilinear'}, r"config\.mix\.method='bilinear'"),
-    ({'mix.scale': (0.8, 0.1)}, r'config\.mix\.scale='),
-    ({'mix.spectrum': 'pink'}, r"config\.mix\.spectrum='pink'"),
-    ({'mix.max_soft': 0.7}, r'config\.mix\.max_soft=0\.7'),
-    ({'mix.pairing': 'dice'}, r"config\.mix\.pairing='dice'"),
-    ({'mix.granularity': 'pixel'}, r"config\.mix\.granularity='pixel'"),
-    ({'model.name': 'vgg'}, r"config\.model\.name='vgg'"),
-    ({'model.width': 0}, r'config\.model\.width=0'),
-    ({'augment.pad': -1}, r'config\.augment\.pad=-1'),
-    ({'augment.pad': 8}, r'config\.augment\.pad=8 .*less'),
-    ({'augment.pad': 99}, r'config\.augment\.pad=99'),
-    ({'label_smoothing': 1.0}, r'config\.label_smoothing=1\.0'),
-    ({'label_smoothing': float('nan')}, r'config\.label_smoothing=nan'),
-    ({'data.feed': 'carrier'}, r"config\.data\.feed='carrier'.*resident"),
-    ({'data.name': 'mnist'}, r"config\.data\.name='mnist'"),
-    ({'data.train_examples': -1}, r'config\.data\.train_examples=-1'),
-    ({'evals.clean.batch_size': 0}, r'config\.evals\.clean\.batch_size=0'),
+    ('model.width', 0),  # by the schema
+    ('mix.weights', (1.0,)),  # by the library
+    ('data.train_examples', 1438),  # by the data set
   ],
 )
-def test_a_mistake_is_told_by_its_field_before_any_step(
-  tmp_path, fields, message
+def test_a_value_that_is_not_allowed_is_named_before_any_step(
+  tmp_path, field, value
 ):
   def never(config, key):
-    raise AssertionError('the mistake was not noticed')
+    raise AssertionError('the value was accepted')
 
   checked: Any = types.SimpleNamespace(**vars(task) | {'init': never})
-  with pytest.raises(ValueError, match=message):
-    fit(checked, make_config(**fields), tmp_path)
-  assert not list(tmp_path.iterdir()), 'a mistake left files behind'
+  with pytest.raises(ValueError, match=rf'^config\.{field}='):
+    fit(checked, make_config(**{field: value}), tmp_path)
+  assert not list(tmp_path.iterdir()), 'a refused run left files behind'
 
 
 @pytest.mark.parametrize('method', common.METHODS)
-def test_one_example_has_none_to_be_mixed_with(method):
+def test_a_batch_of_one_example_is_not_mixed(method):
   config = make_config(f'method={method}', batch_size=1)
   if method in ('none', 'cutout'):
     task.make_loss(config, one_device())
     return
-  with pytest.raises(ValueError, match='config.batch_size=1 leaves each of '):
+  with pytest.raises(ValueError, match='config.batch_size=1 '):
     task.make_loss(config, one_device())
-
-
-def test_an_unknown_evaluation_is_named(tmp_path):
-  config = quickstart.get_config()
-  config.evals.dirty = {'batch_size': 10}
-  with pytest.raises(
-    ValueError, match=r'config\.evals\.dirty is not an evaluation of digits'
-  ):
-    fit(task, config, tmp_path)
 
 
 # --- Evaluation ---
@@ -306,9 +275,9 @@ def halve(images):
 
 
 def make_mix(config, mesh):
-  """`(key, images) -> Mixed` of a mixing that asks for no more."""
-  place = mixing.MixContext(2, (8, 8, 1), 10, mesh, halve, shards=SHARDS)
-  mix: Any = mixing.make(config.mix, place)
+  """Returns `(key, images) -> Mixed` of a method that uses nothing else."""
+  context = mixing.MixContext(2, (8, 8, 1), 10, mesh, halve, num_shards=SHARDS)
+  mix: Any = mixing.make(config.mix, context)
   return lambda key, images: mix(key, jnp.arange(SHARDS), images, None, None)
 
 

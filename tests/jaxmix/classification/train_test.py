@@ -1,4 +1,4 @@
-"""The trainer itself, on real images: digits, and CIFAR-100 where it is."""
+"""Training runs on real images: the digits, and CIFAR-100."""
 
 import functools
 import json
@@ -127,12 +127,13 @@ def test_a_run_that_was_stopped_ends_in_the_same_bits(whole, tmp_path):
   code, out, err = ended(start('quickstart.py', tmp_path, FIELDS))
   assert code == 0, err
   starts = json.loads((tmp_path / 'env.json').read_text())
-  assert starts[0]['step'] == 0 and starts[1]['step'] >= step, 'began anew'
+  assert starts[0]['step'] == 0 and starts[1]['step'] >= step, 'it restarted'
   config = make_config()
   assert_same_state(final_state(config, whole), final_state(config, tmp_path))
   assert rows_without_time(whole) == rows_without_time(tmp_path)
 
 
+@pytest.mark.slow
 def test_streamed_images_give_the_run_of_resident_ones(plain, tmp_path):
   config = make_config('method=none', **{'data.feed': 'streamed'})
   fit(task, config, tmp_path)
@@ -175,6 +176,7 @@ def test_nothing_is_compiled_after_the_first_epoch(whole):
   assert len(counts) == 1, counts
 
 
+@pytest.mark.slow
 def test_a_looped_run_compiles_nothing_after_the_first_epoch(
   tmp_path, monkeypatch
 ):
@@ -194,6 +196,7 @@ def test_a_looped_run_compiles_nothing_after_the_first_epoch(
   assert rows[-1]['step'] == 15 and len(counts) == 1, counts
 
 
+@pytest.mark.slow
 def test_plain_training_learns_digits(plain):
   check_learning(plain)
   for row in read_metrics(plain):
@@ -214,6 +217,7 @@ def check_smoke(config, workdir, fields):
   return json.loads((workdir / 'config.json').read_text())
 
 
+@pytest.mark.slow
 def test_smoke_of_the_quickstart(tmp_path):
   used = check_smoke('quickstart.py:smoke,method=none', tmp_path, {})
   assert used['mix']['candidates'] == ['identity']
@@ -225,6 +229,7 @@ def from_the_archive(cifar100_archive, cifar100_dir):
   return {'data.source': cifar100_archive, 'data.dir': cifar100_dir}
 
 
+@pytest.mark.slow
 def test_smoke_of_preact_on_cifar100(from_the_archive, tmp_path):
   used = check_smoke(
     'table1_cifar.py:smoke',
@@ -243,6 +248,7 @@ def test_smoke_of_wrn_28_10_on_cifar100(from_the_archive, tmp_path):
 
 
 @pytest.mark.devices
+@pytest.mark.slow
 def test_eight_devices_train(tmp_path):
   config = make_config(epochs=0.3)
   results = fit(task, config, tmp_path)
