@@ -276,6 +276,7 @@ def test_only_what_is_needed_moves(how):
   ), 'more than the gradient is summed'
 
 
+@pytest.mark.slow
 def test_one_device_exchanges_nothing():
   assert not traffic(config_of(**{'mining.exchange': 'ring'}), 1)
 

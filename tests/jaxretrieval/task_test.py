@@ -1,4 +1,4 @@
-"""The trainer of text heads, on a planted set."""
+"""The retrieval task on a synthetic feature set with a known answer."""
 
 import functools
 import os
