@@ -220,7 +220,7 @@ def test_ids_of_64_bits_are_not_cut():
 
 
 @pytest.mark.parametrize(
-  ('change', 'said'),
+  ('change', 'message'),
   [
     ({'query_ids': [0, 7]}, r'query_ids\[1\]=7'),
     ({'query_ids': [0]}, r'query_ids has shape \(1,\)'),

@@ -158,7 +158,7 @@ def _other_dims(place):
 
 
 @pytest.mark.parametrize(
-  ('case', 'said'),
+  ('case', 'message'),
   [
     ('language', "'xx'"),
     ('split', "split='dev'"),
