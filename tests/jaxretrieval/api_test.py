@@ -1,4 +1,4 @@
-"""The pure functions, as a reader of their documentation meets them."""
+"""Public names, docstrings and imports of the pure functions."""
 
 import inspect
 import re
@@ -39,7 +39,7 @@ def test_a_docstring_tells_arguments_and_shows_an_example(name):
     for parameter in parameters:
       assert re.search(rf'^  {parameter}: ', text, re.M), f'{parameter}?'
   else:
-    assert len(parameters) <= 2, 'many arguments, none told'
+    assert len(parameters) <= 2, 'several arguments, none documented'
 
 
 @every

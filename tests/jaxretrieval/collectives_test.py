@@ -277,6 +277,7 @@ def test_only_what_is_needed_moves(how):
   ), 'more than the gradient is summed'
 
 
+@pytest.mark.slow
 def test_one_device_exchanges_nothing():
   assert not traffic(config_of(**{'mining.exchange': 'ring'}), 1)
 
@@ -286,9 +287,10 @@ def test_one_device_exchanges_nothing():
 
 @pytest.mark.parametrize(
   'case',
-  ['hardest', 'bank']
+  ['hardest']
   + [
-    pytest.param(c, marks=pytest.mark.slow) for c in ('topk_random', 'semihard')
+    pytest.param(case, marks=pytest.mark.slow)
+    for case in ('topk_random', 'semihard', 'bank')
   ],
 )
 def test_the_mean_of_the_shards_is_the_batch(case):

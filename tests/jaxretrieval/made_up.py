@@ -1,4 +1,4 @@
-"""Small feature sets for tests; nothing in them means anything."""
+"""Small synthetic feature sets for tests, with random features."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""The miners beside a loop in numpy, their chances, blocks, shards, memory."""
+"""Miners compared with a numpy loop; distributions, blocks, shards, memory."""
 
 import functools
 from typing import Any
@@ -19,11 +19,11 @@ RANKS = (2, 6)
 def select(miner, ranks=RANKS, block_size=4096):
   """`mining.select` as a function of arrays alone."""
 
-  def function(bits, anchors, gallery, positive):
+  def function(bits, anchors, candidates, positive):
     return mining.select(
       bits,
       anchors,
-      gallery,
+      candidates,
       miner=miner,
       ranks=ranks,
       positive=positive,
@@ -53,7 +53,7 @@ def make_bits(count, seed=0):
   return rng.integers(0, 2**32, count, dtype=np.uint32)
 
 
-def integers(anchors, gallery, dim=3, ids=12, captions=15, seed=0):
+def integers(anchors, candidates, dim=3, ids=12, captions=15, seed=0):
   """Features of few small integers: exact arithmetic and many ties."""
   rng = np.random.default_rng(seed)
 
@@ -65,23 +65,23 @@ def integers(anchors, gallery, dim=3, ids=12, captions=15, seed=0):
     )
 
   positive = rng.integers(-2, 3, (anchors, dim)).astype(np.float32)
-  return make_bits(anchors, seed), items(anchors), items(gallery), positive
+  return make_bits(anchors, seed), items(anchors), items(candidates), positive
 
 
-def expected(bits, anchors, gallery, positive, miner, ranks=RANKS):
+def expected(bits, anchors, candidates, positive, miner, ranks=RANKS):
   """The picks, one row after the other; of 'random' those that are allowed."""
   text, image, own = (
     np.asarray(x, np.int64)
-    for x in (anchors.features, gallery.features, positive)
+    for x in (anchors.features, candidates.features, positive)
   )
   distances = np.sum((text[:, None] - image[None]) ** 2, axis=-1)
   picks = []
   for i, row in enumerate(distances.tolist()):
     order = []
     for j, distance in enumerate(row):
-      same = anchors.image_ids[i] == gallery.image_ids[j]
-      if anchors.caption_ids is not None and gallery.caption_ids is not None:
-        same |= anchors.caption_ids[i] == gallery.caption_ids[j]
+      same = anchors.image_ids[i] == candidates.image_ids[j]
+      if anchors.caption_ids is not None and candidates.caption_ids is not None:
+        same |= anchors.caption_ids[i] == candidates.caption_ids[j]
       if not same:
         order.append((distance, j))
     order.sort()
@@ -127,11 +127,11 @@ def test_miners_equal_a_loop_in_numpy(miner, block_size):
 @pytest.mark.parametrize('miner', ['hardest', 'random'])
 @pytest.mark.parametrize('captions', ['neither', 'anchors'])
 def test_captions_may_be_unknown(miner, captions):
-  bits, anchors, gallery, positive = integers(45, 61, ids=4, seed=4)
-  gallery = gallery._replace(caption_ids=None)
+  bits, anchors, candidates, positive = integers(45, 61, ids=4, seed=4)
+  candidates = candidates._replace(caption_ids=None)
   if captions == 'neither':
     anchors = anchors._replace(caption_ids=None)
-  args = bits, anchors, gallery, positive
+  args = bits, anchors, candidates, positive
   check_picks(quick(miner)(*args), expected(*args, miner), miner)
 
 
@@ -139,13 +139,13 @@ def test_captions_may_be_unknown(miner, captions):
 @pytest.mark.parametrize('left', [0, 1, 2, 4])
 def test_rows_with_few_or_no_negatives(miner, left):
   args = integers(45, 61, captions=1000, seed=4)
-  anchors, gallery = args[1:3]
+  anchors, candidates = args[1:3]
   # A third of the anchors has so many images that are not its own.
   anchors.image_ids[:15] = 0
-  gallery.image_ids[:] = 0
-  gallery.image_ids[20 : 20 + left] = 1
+  candidates.image_ids[:] = 0
+  candidates.image_ids[20 : 20 + left] = 1
   anchors = anchors._replace(caption_ids=1000 + np.arange(45))
-  args = args[0], anchors, gallery, args[3]
+  args = args[0], anchors, candidates, args[3]
   got = quick(miner, block_size=4)(*args)
   assert (np.asarray(got.valid)[:15] == (left > 0)).all()
   assert got.valid[15:].any()
@@ -154,14 +154,14 @@ def test_rows_with_few_or_no_negatives(miner, left):
 
 @pytest.mark.parametrize('block_size', [4096, 3])
 def test_semihard_is_the_nearest_beyond_the_positive(block_size):
-  gallery = make_items(
+  candidates = make_items(
     np.array([[1.0], [2.0], [4.0], [-3.0], [3.0]], np.float32), np.arange(5)
   )
   texts = make_items(np.zeros((5, 1), np.float32), np.array([9, 9, 9, 9, 0]))
   # Own images at 0, 2, 3 (two there), 5 (none beyond), 0.
   positive = np.array([[0.0], [-2.0], [2.5], [5.0], [0.0]], np.float32)
   pick = quick('semihard', block_size=block_size)
-  got = pick(make_bits(5), texts, gallery, positive)
+  got = pick(make_bits(5), texts, candidates, positive)
   # Beyond means strictly; of equals the lower row; else the nearest of all.
   np.testing.assert_array_equal(got.index, [0, 3, 3, 0, 1])
   assert got.valid.all()
@@ -206,12 +206,12 @@ ROWS = 20_000
 LEVEL = 1e-3  # The seeds are fixed: a draw this rare is a fault.
 
 
-def picks_of_one_row(miner, gallery, **options):
+def picks_of_one_row(miner, candidates, **options):
   """Picks of many anchors at 0 among images at 0, 1, 2, ..."""
-  count = len(gallery)
+  count = len(candidates)
   images = np.arange(count, dtype=np.float32)[:, None]
   texts = make_items(np.zeros((ROWS, 1), np.float32), np.zeros(ROWS, np.int32))
-  images = make_items(images, np.asarray(gallery, np.int32))
+  images = make_items(images, np.asarray(candidates, np.int32))
   return quick(miner, **options)(
     make_bits(ROWS, seed=7), texts, images, texts.features
   )
@@ -227,7 +227,7 @@ def check_uniform(picks, among):
 # The ids of the images, the ranks, the columns that share the picks.
 WINDOWS = {
   'whole': ([1] * 10, (2, 6), [2, 3, 4, 5]),
-  'beyond the gallery': ([1] * 10, (7, 100), [7, 8, 9]),
+  'beyond the candidates': ([1] * 10, (7, 100), [7, 8, 9]),
   'some excluded': ([0, 1, 0, 1, 1, 0, 1, 1, 1, 1], (2, 6), [4, 6, 7, 8]),
   'fewer valid than ranks': ([0] * 6 + [1] * 4, (2, 6), [8, 9]),
   'none in the window': ([0] * 8 + [1] * 2, (2, 6), [9]),
@@ -236,22 +236,22 @@ WINDOWS = {
 
 @pytest.mark.parametrize('window', WINDOWS)
 def test_topk_random_is_uniform_among_its_ranks(window):
-  gallery, ranks, among = WINDOWS[window]
-  whole = picks_of_one_row('topk_random', gallery, ranks=ranks)
+  candidates, ranks, among = WINDOWS[window]
+  whole = picks_of_one_row('topk_random', candidates, ranks=ranks)
   assert whole.valid.all()
   check_uniform(whole.index, among)
   if window == 'whole':
     blocks = picks_of_one_row(
-      'topk_random', gallery, ranks=ranks, block_size=999
+      'topk_random', candidates, ranks=ranks, block_size=999
     )
     assert (blocks.index == whole.index).all()
 
 
 def test_random_is_uniform_among_all_that_are_valid():
-  gallery = np.ones(12, int)
-  gallery[[0, 5, 11]] = 0
-  got = picks_of_one_row('random', gallery)
-  among = np.flatnonzero(gallery)
+  candidates = np.ones(12, int)
+  candidates[[0, 5, 11]] = 0
+  got = picks_of_one_row('random', candidates)
+  among = np.flatnonzero(candidates)
   check_uniform(got.index, among)
   # Rows are independent of their neighbours.
   place = np.searchsorted(among, np.asarray(got.index))
@@ -264,25 +264,25 @@ def test_random_is_uniform_among_all_that_are_valid():
 def test_random_looks_at_no_feature():
   args = integers(45, 61, seed=8)
   got = quick('random')(*args)
-  bits, anchors, gallery, positive = args
-  nothing = [x._replace(features=0 * x.features) for x in (anchors, gallery)]
+  bits, anchors, candidates, positive = args
+  nothing = [x._replace(features=0 * x.features) for x in (anchors, candidates)]
   again = quick('random')(bits, *nothing, positive)
   assert (got.index == again.index).all()
 
 
 @pytest.mark.parametrize('miner', MINERS)
 def test_mine_draws_from_its_key(miner):
-  _, anchors, gallery, positive = integers(45, 61, seed=9)
+  _, anchors, candidates, positive = integers(45, 61, seed=9)
 
   def mine(key):
     options: Any = {'ranks': RANKS, 'positive': positive}
-    return mining.mine(key, anchors, gallery, miner=miner, **options)
+    return mining.mine(key, anchors, candidates, miner=miner, **options)
 
   keys = jax.random.split(jax.random.key(0), 3)
   _, picks = jit(lambda: jax.lax.scan(lambda c, k: (c, mine(k)), 0, keys))()
   for key, index, valid in zip(keys, *picks, strict=True):
     bits = jax.random.bits(key, (45,), jnp.uint32)
-    want = quick(miner)(bits, anchors, gallery, positive)
+    want = quick(miner)(bits, anchors, candidates, positive)
     assert (index == want.index).all() and (valid == want.valid).all()
   changed = (picks.index[0] != picks.index[1]).any()
   assert changed == (miner in ('random', 'topk_random'))
@@ -365,10 +365,10 @@ def make_mesh(count=8):
 def in_shards(mesh, miner, block_size, check_vma=True):
   """Each device picks for its anchors, from the images of all."""
 
-  def shard(bits, anchors, gallery, positive):
-    gallery = jax.lax.all_gather(gallery, 'data', tiled=True)
+  def shard(bits, anchors, candidates, positive):
+    candidates = jax.lax.all_gather(candidates, 'data', tiled=True)
     choose = select(miner, block_size=block_size)
-    return choose(bits, anchors, gallery, positive)
+    return choose(bits, anchors, candidates, positive)
 
   return jax.shard_map(
     shard,

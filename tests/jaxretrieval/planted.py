@@ -1,4 +1,4 @@
-"""A small feature set with a known answer: texts and images of one meaning.
+"""A small synthetic feature set in which texts and images share a latent.
 
 Image features are as pooled ReLU features are: 0 or more, with a mean squared
 norm of about 800. Texts are of two languages, the second a little off.
@@ -27,7 +27,7 @@ def splits(*, train=512, test=128, seed=0, first_id=0):
     texts += rng.normal(size=texts.shape) / 20
     texts[2::3] += offset
     ids = start + np.arange(count)
-    said = captions.build(
+    built = captions.build(
       ids,
       [f'{i}.jpg' for i in ids],
       [
@@ -37,7 +37,7 @@ def splits(*, train=512, test=128, seed=0, first_id=0):
       ],
     )
     return feature_set.Split(
-      said, images.astype(np.float16), texts.astype(np.float16)
+      built, images.astype(np.float16), texts.astype(np.float16)
     )
 
   return {

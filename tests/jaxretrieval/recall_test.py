@@ -1,4 +1,4 @@
-"""Ranks against brute force in float64, ties, NaN, and the intervals."""
+"""Ranks compared with float64 brute force; ties, NaN, and intervals."""
 
 import functools
 
@@ -13,13 +13,16 @@ from jaxretrieval import recall
 QUERIES, ITEMS, DIM, BLOCK = 75, 50, 16, 16
 
 
-def _brute_force(queries, gallery, query_ids, gallery_ids):
-  """Sorts all distances in float64, ties with the right item last."""
-  queries, gallery = queries.astype(np.float64), gallery.astype(np.float64)
+def _brute_force(queries, candidates, query_ids, candidate_ids):
+  """Sorts all distances in float64, ties with the correct candidate last."""
+  queries, candidates = (
+    queries.astype(np.float64),
+    candidates.astype(np.float64),
+  )
   found = []
   for query, query_id in zip(queries, query_ids, strict=True):
-    distance = np.square(query - gallery).sum(-1)
-    own = gallery_ids == query_id
+    distance = np.square(query - candidates).sum(-1)
+    own = candidate_ids == query_id
     best = distance[own].min()
     order = np.argsort(np.append(distance[~own], best), kind='stable')
     found.append(np.flatnonzero(order == (~own).sum())[0])
@@ -30,15 +33,15 @@ def _planted(seed, ids=20, noise=2.0):
   """Several items and queries of an id: all about a point of its own."""
   rng = np.random.default_rng(seed)
   points = rng.normal(size=(ids, DIM))
-  gallery_ids = np.append(np.arange(ids), rng.integers(0, ids, ITEMS - ids))
+  candidate_ids = np.append(np.arange(ids), rng.integers(0, ids, ITEMS - ids))
   query_ids = rng.integers(0, ids, QUERIES)
-  gallery = points[gallery_ids] + noise * rng.normal(size=(ITEMS, DIM))
+  candidates = points[candidate_ids] + noise * rng.normal(size=(ITEMS, DIM))
   query = points[query_ids] + noise * rng.normal(size=(QUERIES, DIM))
   return (
     query.astype(np.float32),
-    gallery.astype(np.float32),
+    candidates.astype(np.float32),
     query_ids,
-    gallery_ids,
+    candidate_ids,
   )
 
 
@@ -60,11 +63,11 @@ def test_ranks_equal_brute_force_in_any_blocks(block_size):
 def test_ties_count_against_the_query():
   # Whole numbers: many distances are equal, and float32 has them exactly.
   rng = np.random.default_rng(0)
-  gallery = rng.integers(0, 2, (ITEMS, DIM)).astype(np.float32)
+  candidates = rng.integers(0, 2, (ITEMS, DIM)).astype(np.float32)
   queries = rng.integers(0, 2, (QUERIES, DIM)).astype(np.float32)
   ids = rng.integers(0, ITEMS, QUERIES), np.arange(ITEMS)
-  expected = _brute_force(queries, gallery, *ids)
-  np.testing.assert_array_equal(_ranks(queries, gallery, *ids), expected)
+  expected = _brute_force(queries, candidates, *ids)
+  np.testing.assert_array_equal(_ranks(queries, candidates, *ids), expected)
 
 
 def test_equal_items_are_exact_ties_whatever_rounding_does():
@@ -73,72 +76,80 @@ def test_equal_items_are_exact_ties_whatever_rounding_does():
   dim, block_size = 1280, 37
   rng = np.random.default_rng(dim)
   queries = rng.normal(size=(101, dim)).astype(np.float32)
-  gallery = np.tile(rng.normal(size=dim).astype(np.float32), (101, 1))
+  candidates = np.tile(rng.normal(size=dim).astype(np.float32), (101, 1))
   ids = np.arange(101)
-  ranks = recall.ranks(queries, gallery, ids, ids, block_size=block_size)
+  ranks = recall.ranks(queries, candidates, ids, ids, block_size=block_size)
   assert (np.asarray(ranks) == 100).all(), (
     'a collapsed model must have every other item ahead of the right one'
   )
   assert recall.recall_at(ranks, 10) == 0
   # Each item has one twin, among others that are far.
-  gallery = np.repeat(rng.normal(size=(51, dim)), 2, 0)[:101]
-  near = (gallery + 1e-3 * rng.normal(size=gallery.shape)).astype(np.float32)
-  gallery = gallery.astype(np.float32)
-  ranks = recall.ranks(near, gallery, ids, ids, block_size=block_size)
+  candidates = np.repeat(rng.normal(size=(51, dim)), 2, 0)[:101]
+  near = (candidates + 1e-3 * rng.normal(size=candidates.shape)).astype(
+    np.float32
+  )
+  candidates = candidates.astype(np.float32)
+  ranks = recall.ranks(near, candidates, ids, ids, block_size=block_size)
   np.testing.assert_array_equal(ranks, [1] * 100 + [0])
 
 
 def test_differences_below_the_error_of_a_matrix_product_are_seen():
   # All lie far out and close together: |x|^2 + |y|^2 - 2xy is noise.
-  queries, gallery, *ids = _planted(0)
-  queries, gallery = 100 + queries / 1024, 100 + gallery / 1024
-  expected = _brute_force(queries, gallery, *ids)
+  queries, candidates, *ids = _planted(0)
+  queries, candidates = 100 + queries / 1024, 100 + candidates / 1024
+  expected = _brute_force(queries, candidates, *ids)
   assert 0 < np.median(expected) < 20
-  np.testing.assert_array_equal(_ranks(queries, gallery, *ids), expected)
+  np.testing.assert_array_equal(_ranks(queries, candidates, *ids), expected)
 
 
 def test_nan_never_looks_good():
-  queries, gallery, query_ids, gallery_ids = _planted(1)
+  queries, candidates, query_ids, candidate_ids = _planted(1)
   # The most that can be ahead: the items of other ids.
-  others = ITEMS - np.bincount(gallery_ids)[query_ids]
+  others = ITEMS - np.bincount(candidate_ids)[query_ids]
   bad = queries.copy()
   bad[::2, 3] = np.nan
-  found = _ranks(bad, gallery, query_ids, gallery_ids)
+  found = _ranks(bad, candidates, query_ids, candidate_ids)
   assert (found == others)[::2].all(), 'a NaN query must have all others ahead'
-  expected = _brute_force(queries, gallery, query_ids, gallery_ids)
+  expected = _brute_force(queries, candidates, query_ids, candidate_ids)
   np.testing.assert_array_equal(found[1::2], expected[1::2])
 
-  bad = gallery.copy()
-  bad[gallery_ids < 5, 0] = np.nan
-  found = _ranks(queries, bad, query_ids, gallery_ids)
+  bad = candidates.copy()
+  bad[candidate_ids < 5, 0] = np.nan
+  found = _ranks(queries, bad, query_ids, candidate_ids)
   lost = query_ids < 5
   assert (found == others)[lost].all(), 'a query whose items are NaN'
-  healthy = gallery_ids >= 5
+  healthy = candidate_ids >= 5
   expected = _brute_force(
-    queries[~lost], gallery[healthy], query_ids[~lost], gallery_ids[healthy]
+    queries[~lost],
+    candidates[healthy],
+    query_ids[~lost],
+    candidate_ids[healthy],
   )
   np.testing.assert_array_equal(found[~lost], expected)
 
   for value in (np.nan, np.inf):
     found = _ranks(
-      queries, np.full_like(gallery, value), query_ids, gallery_ids
+      queries, np.full_like(candidates, value), query_ids, candidate_ids
     )
     assert (found == others).all(), f'a model that gives {value}'
   with np.errstate(over='ignore'):
-    huge = queries * np.float32(1e30), gallery * np.float32(1e30)
-  found = _ranks(*huge, query_ids, gallery_ids)
+    huge = queries * np.float32(1e30), candidates * np.float32(1e30)
+  found = _ranks(*huge, query_ids, candidate_ids)
   assert (found == others).all(), 'distances beyond float32'
 
 
 def test_same_ranks_under_jit_from_half_precision():
-  queries, gallery, query_ids, gallery_ids = _planted(2)
-  queries, gallery = queries.astype(np.float16), gallery.astype(np.float16)
-  expected = _brute_force(queries, gallery, query_ids, gallery_ids)
+  queries, candidates, query_ids, candidate_ids = _planted(2)
+  queries, candidates = (
+    queries.astype(np.float16),
+    candidates.astype(np.float16),
+  )
+  expected = _brute_force(queries, candidates, query_ids, candidate_ids)
   ranks = jax.jit(recall.ranks)
-  found = ranks(queries, gallery, query_ids, gallery_ids)
+  found = ranks(queries, candidates, query_ids, candidate_ids)
   np.testing.assert_array_equal(found, expected)
   query_ids[4] = 99
-  found = ranks(queries, gallery, query_ids, gallery_ids)
+  found = ranks(queries, candidates, query_ids, candidate_ids)
   assert found[4] == ITEMS, 'without own item all must be ahead'
 
 
@@ -160,34 +171,34 @@ def test_devices_share_the_queries():
   for seed in range(2):
     arguments = _planted(seed)
     expected = _ranks(*arguments)
-    queries, gallery, query_ids, gallery_ids = arguments
+    queries, candidates, query_ids, candidate_ids = arguments
     found = jax.block_until_ready(
-      ranks(queries[:72], gallery, query_ids[:72], gallery_ids)
+      ranks(queries[:72], candidates, query_ids[:72], candidate_ids)
     )
     np.testing.assert_array_equal(found, expected[:72])
 
 
 @pytest.mark.devices
-def test_devices_share_the_gallery():
+def test_devices_share_the_image_store():
   split, whole = PartitionSpec('data'), PartitionSpec()
   ranks = _shared('data', (whole, split, whole, split))
   for seed in range(3):
-    queries, gallery, query_ids, gallery_ids = _planted(seed)
+    queries, candidates, query_ids, candidate_ids = _planted(seed)
     if seed == 1:  # Whole numbers: ties across devices.
-      queries, gallery = np.round(queries / 4), np.round(gallery / 4)
+      queries, candidates = np.round(queries / 4), np.round(candidates / 4)
     if seed == 2:  # Who has no distance has all others ahead, and no more.
       queries[::3, 1] = np.nan
-      gallery[gallery_ids == 7] = np.nan
-    expected = _ranks(queries, gallery, query_ids, gallery_ids)
+      candidates[candidate_ids == 7] = np.nan
+    expected = _ranks(queries, candidates, query_ids, candidate_ids)
     # 50 items and six that are none, and would be the nearest of all.
     more = np.resize(queries, (6, DIM))
-    gallery = np.concatenate([gallery, more])
-    gallery_ids = np.append(gallery_ids, np.full(6, -1))
+    candidates = np.concatenate([candidates, more])
+    candidate_ids = np.append(candidate_ids, np.full(6, -1))
     found = jax.block_until_ready(
-      ranks(queries, gallery, query_ids, gallery_ids)
+      ranks(queries, candidates, query_ids, candidate_ids)
     )
     np.testing.assert_array_equal(
-      found, expected, 'parts of a gallery must add up to the whole'
+      found, expected, 'the shards of the candidates must add up'
     )
 
 
@@ -202,14 +213,14 @@ def test_no_matrix_of_all_distances_is_in_memory():
 
 
 def test_ids_of_64_bits_are_not_cut():
-  queries, gallery, *ids = _planted(3)
-  expected = _brute_force(queries, gallery, *ids)
+  queries, candidates, *ids = _planted(3)
+  expected = _brute_force(queries, candidates, *ids)
   wide = [5 + x.astype(np.int64) * 2**32 for x in ids]
-  np.testing.assert_array_equal(_ranks(queries, gallery, *wide), expected)
+  np.testing.assert_array_equal(_ranks(queries, candidates, *wide), expected)
 
 
 @pytest.mark.parametrize(
-  ('change', 'said'),
+  ('change', 'message'),
   [
     ({'query_ids': [0, 7]}, r'query_ids\[1\]=7'),
     ({'query_ids': [0]}, r'query_ids has shape \(1,\)'),
@@ -221,14 +232,14 @@ def test_ids_of_64_bits_are_not_cut():
     ({'block_size': 0}, 'block_size=0'),
   ],
 )
-def test_wrong_arguments_are_named(change, said):
+def test_wrong_arguments_are_named(change, message):
   good = {
     'queries': np.zeros((2, 4)),
     'candidates': np.zeros((3, 4)),
     'query_ids': [0, 1],
     'candidate_ids': [0, 1, 2],
   }
-  with pytest.raises(ValueError, match=said):
+  with pytest.raises(ValueError, match=message):
     recall.ranks(**(good | change))
 
 

@@ -27,9 +27,9 @@ def opened(inputs, tmp_path_factory, request):
       pytest.importorskip('faiss')
     else:
       patch.setattr(index_files, 'load_faiss', lambda: None)
-    made = index_files.load(tiny_index.save_index(inputs, folder))
-  assert (made.faiss_index is not None) == (request.param == 'faiss')
-  return made
+    index = index_files.load(tiny_index.save_index(inputs, folder))
+  assert (index.faiss_index is not None) == (request.param == 'faiss')
+  return index
 
 
 def by_hand(candidates, queries):
@@ -56,19 +56,19 @@ def test_text_queries_rank_as_the_evaluation_does(tmp_path):
   """Without images that are equal: those the evaluation counts against us."""
   run = tiny_index.save_head(tmp_path / 'export')
   folder = tiny_index.save_features(tmp_path / 'sets', duplicates=False)
-  made = index_files.load(
+  index = index_files.load(
     index_files.write(run, folder, 'test', tmp_path / 'index')
   )
-  whole = feature_set.read(folder, 'test')
-  ids = whole.captions.image_ids[whole.captions.image_index]
-  assert isinstance(made.ids, np.ndarray)
-  _, rows = search.search(made, whole.texts, len(made.ids))
-  places = (made.ids[rows] == ids[:, None]).argmax(axis=1)
+  split = feature_set.read(folder, 'test')
+  ids = split.captions.image_ids[split.captions.image_index]
+  assert isinstance(index.ids, np.ndarray)
+  _, rows = search.search(index, split.texts, len(index.ids))
+  places = (index.ids[rows] == ids[:, None]).argmax(axis=1)
   ranks = recall.ranks(
-    made.head.encode(whole.texts),
-    whole.images.astype(np.float32) / np.float32(made.head.scale),
+    index.head.encode(split.texts),
+    split.images.astype(np.float32) / np.float32(index.head.scale),
     ids,
-    whole.captions.image_ids,
+    split.captions.image_ids,
   )
   np.testing.assert_array_equal(places, np.asarray(ranks))
   assert len(set(places.tolist())) > 30, 'a test that tells nothing'
@@ -78,16 +78,16 @@ def test_text_queries_rank_as_the_evaluation_does(tmp_path):
 def test_near_ties_far_from_zero(with_faiss):
   """Where |q|^2 - 2 q.g + |g|^2 in float32 cannot tell the order."""
   rng = np.random.default_rng(0)
-  gallery = (100 + 1e-3 * rng.normal(size=(400, 16))).astype(np.float32)
+  candidates = (100 + 1e-3 * rng.normal(size=(400, 16))).astype(np.float32)
   queries = (100 + 1e-3 * rng.normal(size=(20, 16))).astype(np.float32)
-  flat = None
+  faiss_index = None
   if with_faiss:
-    flat = pytest.importorskip('faiss').IndexFlatL2(16)
-    flat.add(gallery)
-  _, order = by_hand(gallery, queries)
-  _, rows = search.nearest(gallery, queries, 10, flat)
+    faiss_index = pytest.importorskip('faiss').IndexFlatL2(16)
+    faiss_index.add(candidates)
+  _, order = by_hand(candidates, queries)
+  _, rows = search.nearest(candidates, queries, 10, faiss_index)
   np.testing.assert_array_equal(rows, order[:, :10])
-  fast = (gallery**2).sum(1) - 2 * queries @ gallery.T
+  fast = (candidates**2).sum(1) - 2 * queries @ candidates.T
   naive = np.argsort(fast, axis=1)[:, :10]
   assert (naive != order[:, :10]).any(), 'easier than it should be'
 
@@ -145,11 +145,11 @@ def test_json_of_several_texts(folder, encoder, capsys):
   given = [f'--index={folder}', '--json', '--k=3', *texts]
   assert search.main(given) == 0
   out = capsys.readouterr().out.splitlines()
-  said = [json.loads(line) for line in out]
-  assert [answer['text'] for answer in said] == texts
+  answers = [json.loads(line) for line in out]
+  assert [answer['text'] for answer in answers] == texts
   assert '海辺の犬' in out[1]
   _, rows = search.search(index_files.load(folder), encoder(texts), 3)
-  ids = [[near['id'] for near in answer['nearest']] for answer in said]
+  ids = [[near['id'] for near in answer['nearest']] for answer in answers]
   assert ids == (rows + 1000).tolist()
 
 
@@ -161,9 +161,11 @@ def test_text_features_instead_of_an_encoder(
   np.save(tmp_path / 'q.npy', texts)
   given = [f'--index={folder}', f'--text_features={tmp_path / "q.npy"}']
   assert search.main([*given, '--json', '--k=1']) == 0
-  said = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+  answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
   _, rows = search.search(index_files.load(folder), texts, 1)
-  assert [s['nearest'][0]['id'] for s in said] == (rows[:, 0] + 1000).tolist()
+  assert [s['nearest'][0]['id'] for s in answers] == (
+    rows[:, 0] + 1000
+  ).tolist()
   assert search.main([*given, 'one text']) == 2
   assert '--text_features' in capsys.readouterr().err
 
@@ -186,9 +188,9 @@ def test_another_text_encoder_is_refused(folder, monkeypatch, capsys):
 
 
 def test_a_changed_index_is_refused(folder, encoder, capsys):
-  gallery = np.load(folder / index_files.GALLERY)
-  gallery[0, 0] += 1
-  np.save(folder / index_files.GALLERY, gallery)
+  candidates = np.load(folder / index_files.GALLERY)
+  candidates[0, 0] += 1
+  np.save(folder / index_files.GALLERY, candidates)
   assert search.main([f'--index={folder}', 'ein Hund']) == 2
   assert 'make the index again' in capsys.readouterr().err
 

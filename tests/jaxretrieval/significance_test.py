@@ -1,4 +1,4 @@
-"""The paired test against scipy, and what it can tell apart."""
+"""The paired test compared with scipy, and its power."""
 
 import jax
 import numpy as np

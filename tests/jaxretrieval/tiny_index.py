@@ -47,19 +47,19 @@ def save_features(root: pathlib.Path, *, duplicates: bool = True):
   images = (5 * rng.random((IMAGES, IMAGE_DIM))).astype(np.float16)
   if duplicates:
     images[60:90] = images[3]  # 31 at the same distance from anything
-  said = captions.build(
+  built = captions.build(
     np.arange(IMAGES) + 1000,
     [f'{i:03d}.jpg' for i in range(IMAGES)],
     [(i, code, f'{code} {i}') for i in range(IMAGES) for code in ('en', 'de')],
   )
-  texts = rng.normal(size=(len(said.texts), TEXT_DIM)).astype(np.float16)
+  texts = rng.normal(size=(len(built.texts), TEXT_DIM)).astype(np.float16)
   return feature_set.write(
     root,
     'tiny',
     namespace='tiny',
     encoders=ENCODERS,
     licence='none',
-    splits={'test': feature_set.Split(said, images, texts)},
+    splits={'test': feature_set.Split(built, images, texts)},
   )
 
 

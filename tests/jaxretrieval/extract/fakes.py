@@ -1,4 +1,4 @@
-"""Encoders without torch, that count what they were given."""
+"""Fake encoders without torch that count their inputs."""
 
 import numpy as np
 

@@ -58,11 +58,11 @@ def content(folder):
   return about, [record for record in records if record]
 
 
-def test_features_belong_to_their_pictures(tars, fakes, capsys):
+def test_features_belong_to_their_images(tars, fakes, capsys):
   assert extract.main(arguments(tars)) == 0
   out = capsys.readouterr().out
   assert '6 shards encoded, 0 existed; 18 images, 0 bad' in out
-  assert '6 of 6 shards are there' in out
+  assert '6 of 6 shards' in out
   folder = tars.parent / 'gallery'
   about = image_store.read_info(folder)
   assert about.shards == [f'{i}' for i in range(TARS)]
@@ -74,12 +74,12 @@ def test_features_belong_to_their_pictures(tars, fakes, capsys):
     assert record
     features = np.load(image_store.paths(folder, name)[0])
     listed = images.list_images(tars / f'{name}.tar')
-    for picture, number, row in zip(
+    for image, number, row in zip(
       record.names, record.ids, features, strict=True
     ):
-      expected = encode([images.read_image(listed[picture.split('/')[1]])])
+      expected = encode([images.read_image(listed[image.split('/')[1]])])
       np.testing.assert_array_equal(row, expected[0].astype(np.float16))
-      assert number == caption_files.name_id(picture)
+      assert number == caption_files.name_id(image)
     seen += record.ids
   assert len(set(seen)) == TARS * EACH, 'two pictures have one id'
 
@@ -158,9 +158,9 @@ def test_a_tar_file_that_changed_is_done_again(tars, fakes):
 def test_a_broken_tar_file_does_not_stop_the_others(tars, fakes, capsys):
   (tars / '2.tar').write_bytes(b'no tar file' * 100)
   assert extract.main(arguments(tars)) == 2
-  said = capsys.readouterr()
-  assert '2.tar' in said.err
-  assert '5 of 6 shards' in said.out
+  output = capsys.readouterr()
+  assert '2.tar' in output.err
+  assert '5 of 6 shards' in output.out
   assert fakes.images == 5 * EACH
   (tars / '2.tar').write_bytes((tars / '1.tar').read_bytes())
   assert extract.main(arguments(tars)) == 0
@@ -175,7 +175,7 @@ def test_another_encoder_is_not_mixed_in(tars, fakes, capsys):
   assert fakes.images == 3 * EACH
 
 
-def test_ten_pictures_in_a_folder(tmp_path, fakes):
+def test_ten_images_in_a_folder(tmp_path, fakes):
   folder = tmp_path / 'pictures'
   folder.mkdir()
   for i in range(10):

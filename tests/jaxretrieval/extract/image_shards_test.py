@@ -7,8 +7,8 @@ from jaxretrieval.extract import image_shards, images
 
 
 @pytest.fixture
-def pictures(tmp_path):
-  """Seven pictures, two of them in a folder below."""
+def image_folder(tmp_path):
+  """Seven images, two of them in a subfolder."""
   folder = tmp_path / 'pictures'
   (folder / 'sub').mkdir(parents=True)
   for i in range(7):
@@ -24,11 +24,11 @@ def pack(path, folder, names):
 
 
 @pytest.fixture
-def tars(tmp_path, pictures):
+def tars(tmp_path, image_folder):
   folder = tmp_path / 'tars'
   folder.mkdir()
-  pack(folder / 'b.tar', pictures, ['3.png', '0.png'])
-  pack(folder / 'a.tar', pictures, ['0.png'])
+  pack(folder / 'b.tar', image_folder, ['3.png', '0.png'])
+  pack(folder / 'a.tar', image_folder, ['0.png'])
   (folder / 'a.parquet').write_bytes(b'of img2dataset')
   (folder / '._a.tar').write_bytes(b'of a Mac')
   return folder
@@ -38,8 +38,8 @@ def colour(file):
   return images.read_image(file).getpixel((0, 0))[0]
 
 
-def test_a_folder_is_cut_into_equal_shards(pictures):
-  cut = image_shards.cut(pictures, 3)
+def test_a_folder_is_cut_into_equal_shards(image_folder):
+  cut = image_shards.cut(image_folder, 3)
   assert [shard.name for shard in cut] == ['00000', '00001', '00002']
   names = [name for shard in cut for name in image_shards.list_files(shard)]
   assert names == [f'{i}.png' for i in range(5)] + ['sub/5.png', 'sub/6.png']
@@ -62,16 +62,16 @@ def test_each_tar_file_is_a_shard_that_nobody_else_opens(tars, monkeypatch):
   assert image_shards.fingerprint(cut[1]).startswith('b.tar, ')
 
 
-def test_a_single_tar_file_is_cut_as_a_folder_is(pictures, tars):
+def test_a_single_tar_file_is_cut_as_a_folder_is(image_folder, tars):
   cut = image_shards.cut(tars / 'b.tar', 1)
   assert [*image_shards.list_files(cut[0])] == ['0.png']
   assert [shard.name for shard in cut] == ['00000', '00001']
 
 
 @pytest.mark.parametrize('other', ['x.png', 'sub'])
-def test_tar_files_beside_others_are_refused(tars, pictures, other):
+def test_tar_files_beside_others_are_refused(tars, image_folder, other):
   """Else what is beside them would be left out without a word."""
-  (pictures / ('sub' if other == 'sub' else '0.png')).rename(tars / other)
+  (image_folder / ('sub' if other == 'sub' else '0.png')).rename(tars / other)
   with pytest.raises(ValueError, match=other):
     image_shards.cut(tars, 3)
 
@@ -83,23 +83,25 @@ def test_nothing_to_encode(tmp_path):
     image_shards.cut(tmp_path / 'x', 3)
 
 
-def test_a_changed_source_has_another_fingerprint(pictures, tars):
+def test_a_changed_source_has_another_fingerprint(image_folder, tars):
   before = [
-    image_shards.fingerprint(shard) for shard in image_shards.cut(pictures, 3)
+    image_shards.fingerprint(shard)
+    for shard in image_shards.cut(image_folder, 3)
   ]
-  Image.new('RGB', (99, 99)).save(pictures / '4.png')
+  Image.new('RGB', (99, 99)).save(image_folder / '4.png')
   after = [
-    image_shards.fingerprint(shard) for shard in image_shards.cut(pictures, 3)
+    image_shards.fingerprint(shard)
+    for shard in image_shards.cut(image_folder, 3)
   ]
   assert [a == b for a, b in zip(before, after, strict=True)] == [1, 0, 1]
   (shard,) = [s for s in image_shards.cut(tars, 3) if s.name == 'a']
   was = image_shards.fingerprint(shard)
-  pack(tars / 'a.tar', pictures, [f'{i}.png' for i in range(1, 4)] * 9)
+  pack(tars / 'a.tar', image_folder, [f'{i}.png' for i in range(1, 4)] * 9)
   assert image_shards.fingerprint(shard) != was
 
 
-def test_pictures_are_found_again_by_their_names(pictures, tars, monkeypatch):
-  for source in (pictures, tars, tars / 'b.tar'):
+def test_images_are_found_again_by_their_names(image_folder, tars, monkeypatch):
+  for source in (image_folder, tars, tars / 'b.tar'):
     for shard in image_shards.cut(source, 2):
       files = image_shards.list_files(shard)
       assert image_shards.find(source, [*files]) == [*files.values()]
@@ -110,6 +112,6 @@ def test_pictures_are_found_again_by_their_names(pictures, tars, monkeypatch):
   assert (colour(zero), colour(three)) == (0, 3)
 
 
-def test_names_lead_nowhere_else(tars, pictures):
+def test_names_lead_nowhere_else(tars, image_folder):
   names = ['../tars/a.tar/0.png', 'c.tar/0.png', '0.png', 'a.parquet/0.png', '']
   assert image_shards.find(tars, names) == [None] * 5

@@ -14,9 +14,9 @@ from jaxretrieval.extract import images
 
 def jpeg(seed=0, size=(12, 9), **options):
   rng = np.random.default_rng(seed)
-  picture = Image.fromarray(rng.integers(0, 256, (*size[::-1], 3), np.uint8))
+  image = Image.fromarray(rng.integers(0, 256, (*size[::-1], 3), np.uint8))
   out = io.BytesIO()
-  picture.save(out, 'JPEG', **options)
+  image.save(out, 'JPEG', **options)
   return out.getvalue()
 
 
@@ -105,24 +105,24 @@ def huge_png():
     (b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n', 'Unidentified'),
   ],
 )
-def test_bad_pictures_say_what_they_are(tmp_path, content, message):
+def test_bad_images_say_what_they_are(tmp_path, content, message):
   path = tmp_path / '1.jpg'
   path.write_bytes(content)
   with pytest.raises(ValueError, match=message):
     images.read_image(images.File(path, 0, len(content)))
 
 
-def test_a_picture_of_too_many_bytes_is_not_read(tmp_path):
+def test_a_image_of_too_many_bytes_is_not_read(tmp_path):
   with pytest.raises(ValueError, match='67108864'):
     images.read_image(images.File(tmp_path / 'not there', 0, 2**40))
 
 
-def test_a_missing_file_is_no_bad_picture(tmp_path):
+def test_a_missing_file_is_no_bad_image(tmp_path):
   with pytest.raises(OSError):
     images.read_image(images.File(tmp_path / '1.jpg', 0, 9))
 
 
-def test_pictures_are_upright(tmp_path):
+def test_images_are_upright(tmp_path):
   exif = Image.Exif()
   exif[0x0112] = 6  # turned by 90 degrees
   path = tmp_path / '1.jpg'

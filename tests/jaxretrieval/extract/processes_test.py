@@ -7,8 +7,8 @@ from jaxretrieval.extract.processes import Process, resolve
 
 def array(task, first, last, step=1, count=None):
   count = (last - first) // step + 1 if count is None else count
-  said = {'ID': task, 'MIN': first, 'MAX': last, 'STEP': step, 'COUNT': count}
-  return {f'SLURM_ARRAY_TASK_{key}': str(said[key]) for key in said}
+  fields = {'ID': task, 'MIN': first, 'MAX': last, 'STEP': step, 'COUNT': count}
+  return {f'SLURM_ARRAY_TASK_{key}': str(fields[key]) for key in fields}
 
 
 @pytest.mark.parametrize(

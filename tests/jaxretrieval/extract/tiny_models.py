@@ -1,4 +1,4 @@
-"""Random models of a few kilobytes, saved as the hub would hand them out."""
+"""Random models of a few kilobytes, saved in the format of the hub."""
 
 import os
 import pathlib

@@ -59,7 +59,7 @@ def test_captions_come_back_ordered_by_image(tmp_path):
   same(feature_set.read(folder, 'train'), split)
 
 
-def test_languages_choose_captions_and_keep_the_gallery(tmp_path):
+def test_languages_choose_captions_and_keep_the_image_store(tmp_path):
   split = made_up.split()
   # Image 2 has no German caption.
   keep = [i for i in range(18) if i != 8]

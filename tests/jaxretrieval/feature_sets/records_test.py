@@ -72,7 +72,7 @@ def test_descriptions_that_say_something_else(folder, name):
     ((6, 4), (18, 2), "'texts'.* 54 .*18 rows of 2"),
   ],
 )
-def test_other_numbers_than_told(folder, images, texts, message):
+def test_other_numbers_than_reported(folder, images, texts, message):
   with pytest.raises(ValueError, match=message):
     records.read(folder, 'train', images, texts)
 

@@ -74,7 +74,7 @@ def test_the_list_of_shards_may_change_and_nothing_else(folder):
   assert image_store.read_info(folder).shards == ['a', 'b', 'c']
 
 
-def test_a_gallery_that_is_as_it_was_is_not_written(folder, monkeypatch):
+def test_a_image_store_that_is_as_it_was_is_not_written(folder, monkeypatch):
   """Of a thousand processes one writes, not each."""
   monkeypatch.setattr(image_store.atomic, 'open_atomic', None)
   image_store.start(folder, ABOUT)
@@ -91,13 +91,13 @@ def test_a_gallery_that_is_as_it_was_is_not_written(folder, monkeypatch):
     ({'more': 1}, 'damaged'),
   ],
 )
-def test_a_broken_gallery_is_refused(folder, change, message):
+def test_a_broken_image_store_is_refused(folder, change, message):
   path = folder / image_store.RECORD
   path.write_text(json.dumps(json.loads(path.read_text()) | change))
   with pytest.raises(ValueError, match=message):
     image_store.read_info(folder)
 
 
-def test_no_gallery(tmp_path):
+def test_no_image_store(tmp_path):
   with pytest.raises(FileNotFoundError, match='gallery.json'):
     image_store.read_info(tmp_path)

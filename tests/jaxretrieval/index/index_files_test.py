@@ -21,7 +21,7 @@ def made(inputs, tmp_path):
   return tiny_index.save_index(inputs, tmp_path)
 
 
-def test_an_index_holds_the_gallery_in_the_heads_units(inputs, made):
+def test_an_index_holds_the_image_store_in_the_heads_units(inputs, made):
   run, folder = inputs
   opened = index_files.load(made)
   whole = feature_set.read(folder, 'test')

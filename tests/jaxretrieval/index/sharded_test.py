@@ -1,4 +1,4 @@
-"""An index of a gallery, against one of the same images in RAM."""
+"""The index of an image store, compared with one in memory."""
 
 import json
 
@@ -23,7 +23,7 @@ def inputs(tmp_path_factory):
 
 @pytest.fixture
 def place(inputs, tmp_path):
-  """The images of the feature set as a gallery."""
+  """The images of the feature set as an image store."""
   whole = feature_set.read(inputs[1], 'test')
   folder = tmp_path / 'gallery'
   encoder = tiny_index.ENCODERS.image
@@ -82,7 +82,7 @@ def test_nothing_is_read_before_a_search(made, monkeypatch):
   assert len(opened.names) == len(opened.ids) == tiny_index.IMAGES
 
 
-def test_an_index_can_be_moved_and_the_gallery_go(made, place, tmp_path):
+def test_an_index_can_be_moved_and_the_image_store_go(made, place, tmp_path):
   place.rename(tmp_path / 'gone')
   opened = index_files.load(made.rename(tmp_path / 'elsewhere'))
   assert opened.names[119] == '119.jpg' and opened.ids[119] == 1119
@@ -91,7 +91,7 @@ def test_an_index_can_be_moved_and_the_gallery_go(made, place, tmp_path):
 
 
 def test_a_shard_done_again_does_not_change_an_index(made, place):
-  """Hard links: files of a gallery are replaced, never written into."""
+  """Hard links: files of a store are replaced, never modified."""
   before = index_files.load(made).features[0:50]
   record = image_store.load(place, 'a')
   assert record
@@ -100,7 +100,7 @@ def test_a_shard_done_again_does_not_change_an_index(made, place):
   np.testing.assert_array_equal(index_files.load(made).features[0:50], before)
 
 
-def test_a_gallery_on_another_file_system_is_copied(
+def test_a_image_store_on_another_file_system_is_copied(
   inputs, place, tmp_path, monkeypatch
 ):
   def link(*args):
@@ -112,7 +112,7 @@ def test_a_gallery_on_another_file_system_is_copied(
 
 
 @pytest.mark.parametrize('damage', ['missing', 'cut'])
-def test_a_gallery_that_is_not_whole_is_refused(
+def test_a_image_store_that_is_not_whole_is_refused(
   inputs, place, tmp_path, damage
 ):
   path, _ = image_store.paths(place, 'd')
@@ -125,7 +125,7 @@ def test_a_gallery_that_is_not_whole_is_refused(
   assert not (tmp_path / 'index').exists()
 
 
-def test_a_gallery_by_another_encoder_is_refused(inputs, tmp_path):
+def test_a_image_store_by_another_encoder_is_refused(inputs, tmp_path):
   image_store.start(
     tmp_path / 'g', image_store.ImageStore('camera 2', 'x', 'x', [])
   )
@@ -133,7 +133,7 @@ def test_a_gallery_by_another_encoder_is_refused(inputs, tmp_path):
     write(inputs, tmp_path / 'g', tmp_path / 'index')
 
 
-def test_a_gallery_without_images_is_refused(inputs, tmp_path):
+def test_a_image_store_without_images_is_refused(inputs, tmp_path):
   encoder = tiny_index.ENCODERS.image
   image_store.start(
     tmp_path / 'g', image_store.ImageStore(encoder, 'x', 'x', [])
@@ -151,7 +151,7 @@ def test_a_missing_shard_is_refused(made):
 def test_a_changed_record_is_refused_when_it_is_read(made):
   _, path = image_store.paths(made, 'd')
   content = path.read_text()
-  path.unlink()  # not the gallery's own
+  path.unlink()  # not the file of the image store
   path.write_text(content.replace('119.jpg', '118.jpg'))
   opened = index_files.load(made)
   assert opened.names[0] == '000.jpg'

@@ -1,4 +1,4 @@
-"""`python -m jaxretrieval.report` on a small made-up set, whole."""
+"""`python -m jaxretrieval.report` on a small synthetic set."""
 
 import json
 
@@ -51,7 +51,7 @@ def _export(folder, train, seed=0):
 
 @pytest.fixture(scope='module')
 def inputs(tmp_path_factory):
-  """Two exported runs, a feature set and its pictures."""
+  """Two exported runs, a feature set and its images."""
   place = tmp_path_factory.mktemp('report')
   split = made_up.split(20, 200, LANGUAGES, seed=1)
   folder = made_up.write(
@@ -75,9 +75,9 @@ def _main(run, folder, out, *more):
 
 def test_report_of_one_run(inputs, tmp_path, capsys, monkeypatch):
   monkeypatch.setattr(queries, 'ROWS', 3)  # sheets are slow to draw
-  (run, _), folder, pictures = inputs
+  (run, _), folder, image_folder = inputs
   out = tmp_path / 'report'
-  more = ['--paper', 'table2', '--images', str(pictures)]
+  more = ['--paper', 'table2', '--images', str(image_folder)]
   assert _main(run, folder, out, *more) == 0
   assert capsys.readouterr().out.strip() == str(out / 'report.md')
   text = (out / 'report.md').read_text()
@@ -152,13 +152,13 @@ def test_a_missing_training_set_is_reported(inputs, tmp_path):
 
 
 def _other_dims(place):
-  said = captions.build([1], ['1.jpg'], [(0, 'en', 'a caption')])
-  split = feature_set.Split(said, np.ones((1, 5)), np.ones((1, 3)))
+  message = captions.build([1], ['1.jpg'], [(0, 'en', 'a caption')])
+  split = feature_set.Split(message, np.ones((1, 5)), np.ones((1, 3)))
   return made_up.write(place, 'wide', splits={'test': split})
 
 
 @pytest.mark.parametrize(
-  ('case', 'said'),
+  ('case', 'message'),
   [
     ('language', "'xx'"),
     ('split', "split='dev'"),
@@ -168,7 +168,7 @@ def _other_dims(place):
     ('images', '.jpg'),
   ],
 )
-def test_errors_say_what_is_wrong(inputs, tmp_path, capsys, case, said):
+def test_errors_say_what_is_wrong(inputs, tmp_path, capsys, case, message):
   (run, _), folder, _ = inputs
   more = ['--no_pictures']
   if case == 'language':
@@ -185,4 +185,4 @@ def test_errors_say_what_is_wrong(inputs, tmp_path, capsys, case, said):
   else:
     more = ['--images', str(tmp_path)]
   assert _main(run, folder, tmp_path / 'out', *more) == 2
-  assert said in capsys.readouterr().err
+  assert message in capsys.readouterr().err

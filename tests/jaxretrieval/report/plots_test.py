@@ -1,4 +1,4 @@
-"""What the scatter plots are made of; how they look was looked at."""
+"""Clusters, t-SNE positions and files of the plots."""
 
 import numpy as np
 import pytest
@@ -44,7 +44,7 @@ def _size(path):
     return image.size
 
 
-def test_pictures_are_written(tmp_path):
+def test_images_are_written(tmp_path):
   images, _ = _planted()
   texts = np.repeat(images, 2, 0) + 0.1
   index = np.repeat(np.arange(len(images)), 2)

@@ -1,4 +1,4 @@
-"""Sheets, and fonts: no caption may turn into empty boxes unseen."""
+"""Query sheets, and fonts that cover the captions."""
 
 import numpy as np
 import pytest
@@ -60,8 +60,8 @@ def test_text_without_a_font_is_said_and_not_drawn(capsys, monkeypatch):
   monkeypatch.setattr(font_manager.fontManager, 'ttflist', ours)
   chosen = fonts.families(['ein Hund', UNKNOWN])
   assert chosen == ['DejaVu Sans'], 'a font of boxes was taken'
-  said = capsys.readouterr().err
-  assert '2 characters' in said and '--font' in said
+  warning = capsys.readouterr().err
+  assert '2 characters' in warning and '--font' in warning
   assert 'no installed font' in fonts.drawable(UNKNOWN, chosen)
   text = 'mężczyzna, мужчина, güneş'
   assert fonts.drawable(text, chosen) == text

@@ -1,4 +1,4 @@
-"""Tables from known ranks, the paper's numbers, CLIP_benchmark's shape."""
+"""Tables of known ranks, the paper's numbers, and CLIP_benchmark JSON."""
 
 import json
 

@@ -31,10 +31,10 @@ def head():
 
 
 @functools.cache
-def results_of(devices):
+def results_of(devices, languages=('en', 'de')):
   model, split, state = head()
   mesh = make_mesh(jax.devices()[:devices])
-  evaluate = evaluators.make_evaluator(model, split, ('en', 'de'), mesh)
+  evaluate = evaluators.make_evaluator(model, split, languages, mesh)
   state = jax.device_put(state, NamedSharding(mesh, PartitionSpec()))
   return evaluate(*state)()
 
@@ -45,15 +45,12 @@ def test_batches_and_their_padding_change_nothing(monkeypatch):
   monkeypatch.setattr(evaluators, '_BATCH_SIZE', 64)
   results_of.cache_clear()
   encode = jax.jit(functools.partial(model.apply, train=False))
-  for language in ('en', 'de'):
-    rows = evaluators.caption_rows(split, language)
-    inputs = text_head.prepare_texts(split.texts[rows], constants)
-    texts: Any = encode({'params': params}, inputs)
-    ranks = evaluators.both_ranks(
-      texts, images, split.captions.image_index[rows]
-    )
-    for name, value in evaluators.statistics(*ranks).items():
-      assert results_of(1)[f'{language}/{name}'] == value, name
+  rows = evaluators.caption_rows(split, 'de')
+  inputs = text_head.prepare_texts(split.texts[rows], constants)
+  texts: Any = encode({'params': params}, inputs)
+  ranks = evaluators.both_ranks(texts, images, split.captions.image_index[rows])
+  for name, value in evaluators.statistics(*ranks).items():
+    assert results_of(1, ('de',))[f'de/{name}'] == value, name
 
 
 @pytest.mark.devices

@@ -9,7 +9,7 @@ from tests.jaxretrieval import made_up
 RNG = np.random.default_rng(0)
 IMAGES = RNG.normal(size=(3, 4)).astype(np.float32)
 TEXTS = RNG.normal(size=(15, 2)).astype(np.float32)
-SAID = [f'caption {i // 5} {i % 5}' for i in range(15)]
+LINES = [f'caption {i // 5} {i % 5}' for i in range(15)]
 
 
 def about(folder, **more):
@@ -19,10 +19,10 @@ def about(folder, **more):
   return folder
 
 
-def vsepp(folder, images=IMAGES, split='dev', said=SAID, texts=TEXTS):
+def vsepp(folder, images=IMAGES, split='dev', lines=LINES, texts=TEXTS):
   np.save(folder / f'{split}_ims.npy', images)
   np.save(folder / f'{split}_txts.npy', texts)
-  (folder / f'{split}_caps.txt').write_text('\n'.join(said) + '\n')
+  (folder / f'{split}_caps.txt').write_text('\n'.join(lines) + '\n')
   return folder
 
 
@@ -32,15 +32,15 @@ def test_vsepp(tmp_path, repeated):
   dev = arrays.read_splits(folder)['dev']
   np.testing.assert_array_equal(dev.images, IMAGES)
   np.testing.assert_array_equal(dev.texts, TEXTS)
-  assert dev.captions.texts == SAID
+  assert dev.captions.texts == LINES
   assert dev.captions.image_index.tolist() == [i // 5 for i in range(15)]
   assert set(dev.captions.languages) == {'en'}
-  assert arrays.read(folder)['dev'].texts == SAID
+  assert arrays.read(folder)['dev'].texts == LINES
 
 
 def test_vsepp_with_one_caption_an_image(tmp_path):
   images = RNG.normal(size=(15, 4)).astype(np.float32)
-  images[7] = images[2]  # two pictures may look alike
+  images[7] = images[2]  # two images may look alike
   dev = arrays.read_splits(vsepp(about(tmp_path), images))['dev']
   assert dev.captions.image_index.tolist() == list(range(15))
   assert len(dev.images) == 15
@@ -60,10 +60,10 @@ def test_images_are_known_again_by_their_features(tmp_path):
 @pytest.mark.parametrize(
   'wrong, match',
   [
-    ({'said': SAID[:14]}, 'dev_caps.txt has 14 captions for 3 rows'),
+    ({'lines': LINES[:14]}, 'dev_caps.txt has 14 captions for 3 rows'),
     ({'texts': TEXTS[:5]}, '15 captions for 3 rows .* 5 rows of dev_txts.npy'),
     ({'images': np.ones((30, 4))}, '15 captions for 30 rows'),
-    ({'said': [' ', *SAID[1:]]}, r'dev: caption 0 \(en, of dev_0\) is empty'),
+    ({'lines': [' ', *LINES[1:]]}, r'dev: caption 0 \(en, of dev_0\) is empty'),
     ({'texts': np.array([None] * 15)}, 'dev_txts.npy.*pickled'),
   ],
 )
@@ -86,7 +86,7 @@ def clip_retrieval(folder, parts, names='{}.jpg', language=None):
     np.save(folder / f'text_emb/text_emb_{number}.npy', TEXTS[start:stop])
     table = {
       'image_path': [names.format(row) for row in rows],
-      'caption': SAID[start:stop],
+      'caption': LINES[start:stop],
     }
     if language:
       table['language'] = [language] * len(rows)
@@ -106,7 +106,7 @@ def test_clip_retrieval(tmp_path):
   np.testing.assert_array_equal(train.images, IMAGES)
   assert train.captions.image_names == ['0.jpg', '1.jpg', '2.jpg']
   order = [0, 3, 4, 5, 1, 6, 2]
-  assert train.captions.texts == [SAID[i] for i in order]
+  assert train.captions.texts == [LINES[i] for i in order]
   np.testing.assert_array_equal(train.texts, TEXTS[order])
   assert train.captions.image_index.tolist() == [0, 0, 0, 0, 1, 1, 2]
   assert set(train.captions.languages) == {'fr'}
@@ -141,7 +141,7 @@ def plain(folder, **changes):
     'images': IMAGES,
     'texts': TEXTS[:4],
     'image_index': np.array([2, 0, 1, 2]),
-    'captions': np.array(SAID[:4]),
+    'captions': np.array(LINES[:4]),
     'languages': np.array(['en', 'de', 'en', 'de']),
     'image_names': np.array([f'{i}_0123456789.jpg' for i in range(3)]),
   }
@@ -153,7 +153,7 @@ def plain(folder, **changes):
 def test_plain(tmp_path):
   splits = arrays.read_splits(plain(about(tmp_path)))
   val = splits['val']
-  assert val.captions.texts == [SAID[i] for i in (1, 2, 0, 3)]
+  assert val.captions.texts == [LINES[i] for i in (1, 2, 0, 3)]
   assert val.captions.languages == ['de', 'en', 'en', 'de']
   np.testing.assert_array_equal(val.texts, TEXTS[[1, 2, 0, 3]])
   assert arrays.namespace(splits) == 'flickr'
@@ -169,7 +169,7 @@ def test_plain(tmp_path):
     ({'image_index': np.array([0, 1, 3, 2])}, r'image_index\[2\]=3'),
     ({'image_index': np.array([0, 0, 1, 1])}, 'image 2 .* has no caption'),
     (
-      {'captions': np.array(SAID[:4], object)},
+      {'captions': np.array(LINES[:4], object)},
       "val.npz.*'captions'.*pickled",
     ),
     ({'images': IMAGES.astype(object)}, "val.npz.*'images'.*pickled"),
@@ -230,7 +230,7 @@ def test_files_are_what_their_names_say(tmp_path):
     arrays.read_splits(about(tmp_path))
 
 
-def test_encoders_must_be_told(tmp_path):
+def test_encoders_must_be_reported(tmp_path):
   for content in '{', '[]', '{"image": "a"}', '{"image": "a", "text": 3}':
     (tmp_path / 'encoders.json').write_text(content)
     with pytest.raises(ValueError, match='encoders.json'):

@@ -12,10 +12,12 @@ def name(number, where='train'):
 def published(folder, split='train', **changes):
   folder.mkdir(exist_ok=True)
   images = [{'id': n, 'file_name': name(n, split)} for n in (9, 25)]
-  said = [(25, 'A cat.\n'), (9, 'A dog. '), (25, 'Two\n cats.')]
+  annotations = [(25, 'A cat.\n'), (9, 'A dog. '), (25, 'Two\n cats.')]
   content = {
     'images': images,
-    'annotations': [{'image_id': n, 'caption': text} for n, text in said],
+    'annotations': [
+      {'image_id': n, 'caption': text} for n, text in annotations
+    ],
   }
   path = folder / f'captions_{split}2014.json'
   path.write_text(json.dumps(content | changes))

@@ -38,14 +38,14 @@ def test_features_go_with_their_captions(tmp_path):
   splits = flickr8k.read_splits(write(tmp_path))
   assert list(splits) == ['train', 'dev', 'test']
   test = splits['test']
-  said = zip(
+  rows = zip(
     test.captions.image_index.tolist(),
     test.captions.languages,
     test.captions.texts,
     test.texts[:, 0].tolist(),
     strict=True,
   )
-  assert list(said) == [
+  assert list(rows) == [
     (0, 'de', 'c', 100),
     (0, 'en', 'a', 0),
     (0, 'en', 'b', 1),
@@ -104,7 +104,7 @@ def test_missing_and_broken_files(tmp_path):
       flickr8k.read(tmp_path)
 
 
-def test_encoders_of_other_features_must_be_told(tmp_path):
+def test_encoders_of_other_features_must_be_reported(tmp_path):
   write(tmp_path)
   with pytest.raises(FileNotFoundError, match='encoders.json'):
     flickr8k.encoders(tmp_path)
