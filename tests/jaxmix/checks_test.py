@@ -368,12 +368,12 @@ def test_a_bad_label_of_random_mix_under_jit_is_nan(bad, granularity):
 
   dtype = 'uint8' if bad == 255 else 'int32'
   bad_labels = np.array([0, 1, bad, 0], dtype)
-  rows = np.asarray(labels_of(bad_labels))
+  dense = np.asarray(labels_of(bad_labels))
   mix = jaxmix.draw_random_mix(
     KEY, SHAPE, candidates=('mixup',), granularity=granularity
   )
   touched = (np.arange(4) == 2) | (np.asarray(mix.partner) == 2)
-  assert (np.isnan(rows).any(1) == touched).all()
+  assert (np.isnan(dense).any(1) == touched).all()
 
 
 def test_messages_end_like_sentences():

@@ -31,8 +31,8 @@ quick = functools.partial(
 )
 
 
-def row(tree, index):
-  """Returns one of several stacked pytrees."""
+def one_draw(tree, index):
+  """Returns one of several stacked draws."""
   return jax.tree.map(lambda leaf: leaf[index], tree)
 
 

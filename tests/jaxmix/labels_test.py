@@ -20,11 +20,11 @@ DENSE = rng.dirichlet(np.ones(CLASSES), BATCH).astype(np.float32)
 LOGITS = (3 * rng.normal(size=(BATCH, CLASSES))).astype(np.float32)
 
 
-def mixed_rows(rows, smoothing=0.0):
+def mixed_targets(targets, smoothing=0.0):
   lam = LAM.astype(float)[:, None]
-  rows = np.asarray(rows, float)
-  rows = (1 - smoothing) * rows + smoothing / rows.shape[1]
-  return lam * rows + (1 - lam) * rows[PARTNER]
+  targets = np.asarray(targets, float)
+  targets = (1 - smoothing) * targets + smoothing / targets.shape[1]
+  return lam * targets + (1 - lam) * targets[PARTNER]
 
 
 def log_softmax(logits):
@@ -36,13 +36,13 @@ def log_softmax(logits):
 @pytest.mark.parametrize('smoothing', [0.0, 0.1, 1.0])
 @pytest.mark.parametrize('form', ['integer', 'dense'])
 def test_labels_are_the_formula(form, smoothing):
-  # Smoothing the mixed rows is mixing the smoothed rows: both are linear.
+  # Smoothing the mixed targets equals mixing smoothed targets: both are linear.
   labels = LABELS if form == 'integer' else DENSE
-  rows = np.eye(CLASSES)[LABELS] if form == 'integer' else DENSE
+  targets = np.eye(CLASSES)[LABELS] if form == 'integer' else DENSE
   got = jaxmix.mix_labels(
     MIX, jnp.asarray(labels), num_classes=CLASSES, label_smoothing=smoothing
   )
-  np.testing.assert_allclose(got, mixed_rows(rows, smoothing), atol=1e-6)
+  np.testing.assert_allclose(got, mixed_targets(targets, smoothing), atol=1e-6)
   np.testing.assert_allclose(got.sum(1), 1, atol=1e-6)
 
 
@@ -52,7 +52,7 @@ def test_dense_labels_keep_their_dtype(dtype):
   assert got.dtype == dtype
   np.testing.assert_allclose(
     got.astype(jnp.float32),
-    mixed_rows(jnp.asarray(DENSE, dtype).astype(jnp.float32)),
+    mixed_targets(jnp.asarray(DENSE, dtype).astype(jnp.float32)),
     atol={'float32': 1e-6, 'bfloat16': 4e-3, 'float16': 5e-4}[dtype],
   )
 
@@ -68,9 +68,9 @@ def test_integer_labels_of_any_width(dtype, classes):
   assert got.dtype == jnp.float32
   np.testing.assert_allclose(
     got,
-    mixed_rows(np.eye(classes)[labels.astype(int)]),
+    mixed_targets(np.eye(classes)[labels.astype(int)]),
     atol=1e-6,
-    err_msg=f'{dtype} labels with {classes} classes gave other rows '
+    err_msg=f'{dtype} labels with {classes} classes gave other targets '
     f'(sums {np.asarray(got.sum(1))})',
   )
 
@@ -78,7 +78,7 @@ def test_integer_labels_of_any_width(dtype, classes):
 @pytest.mark.parametrize('smoothing', [0.0, 0.1, 1.0])
 def test_sparse_loss_is_the_dense_loss(smoothing):
   want = -(
-    mixed_rows(np.eye(CLASSES)[LABELS], smoothing) * log_softmax(LOGITS)
+    mixed_targets(np.eye(CLASSES)[LABELS], smoothing) * log_softmax(LOGITS)
   ).sum(1)
   got = jaxmix.mixed_cross_entropy(
     jnp.asarray(LOGITS), jnp.asarray(LABELS), MIX, label_smoothing=smoothing
@@ -98,17 +98,19 @@ def test_gradients_of_both_losses_are_equal(smoothing):
     return loss.sum()
 
   def dense(logits):
-    rows = jaxmix.mix_labels(
+    targets = jaxmix.mix_labels(
       MIX, labels, num_classes=CLASSES, label_smoothing=smoothing
     )
-    return -(rows * jax.nn.log_softmax(logits)).sum()
+    return -(targets * jax.nn.log_softmax(logits)).sum()
 
   got, want = jax.jit(lambda x: (jax.grad(sparse)(x), jax.grad(dense)(x)))(
     LOGITS
   )
   np.testing.assert_allclose(got, want, atol=1e-6)
-  rows = mixed_rows(np.eye(CLASSES)[LABELS], smoothing)
-  np.testing.assert_allclose(got, np.exp(log_softmax(LOGITS)) - rows, atol=1e-6)
+  targets = mixed_targets(np.eye(CLASSES)[LABELS], smoothing)
+  np.testing.assert_allclose(
+    got, np.exp(log_softmax(LOGITS)) - targets, atol=1e-6
+  )
   check_grads(sparse, (LOGITS,), order=1, modes=['rev'], atol=1e-2, rtol=1e-2)
 
 
@@ -158,8 +160,8 @@ def test_a_bad_label_under_jit_cannot_train_silently():
     return jaxmix.mixed_cross_entropy(logits, labels, MIX).sum()
 
   def dense(logits, labels):
-    rows = jaxmix.mix_labels(MIX, labels, num_classes=CLASSES)
-    return -(rows * jax.nn.log_softmax(logits)).sum()
+    targets = jaxmix.mix_labels(MIX, labels, num_classes=CLASSES)
+    return -(targets * jax.nn.log_softmax(logits)).sum()
 
   for loss in (dense, sparse):
     grad = np.asarray(jax.jit(jax.grad(loss))(LOGITS, jnp.asarray(labels)))

@@ -86,7 +86,7 @@ def test_lam_is_the_fraction_outside_the_paste(name):
   # Seen on the weights, so that fixed points of the pairing count too.
   mixes, shape = MASK_DRAWS[name](), shape_of(name)
   for i in range(drawn.COUNT):
-    mix = drawn.row(mixes, i)
+    mix = drawn.one_draw(mixes, i)
     weight = reference.own_weight(mix, shape[1:-1])
     np.testing.assert_allclose(
       mix.lam, weight.reshape(shape[0], -1).mean(1), atol=1e-6
@@ -101,7 +101,7 @@ def test_apply_is_the_formula(name):
   got = np.asarray(apply_all(mixes, images))
   want = np.stack(
     [
-      reference.apply_mix(drawn.row(mixes, i), images)
+      reference.apply_mix(drawn.one_draw(mixes, i), images)
       for i in range(drawn.COUNT)
     ]
   )
@@ -258,7 +258,7 @@ def test_uint8_mixup_rounds_to_nearest(granularity):
   assert got.dtype == np.uint8
   want = np.stack(
     [
-      reference.apply_mix(drawn.row(mixes, i), images)
+      reference.apply_mix(drawn.one_draw(mixes, i), images)
       for i in range(drawn.COUNT)
     ]
   )
@@ -305,7 +305,7 @@ def test_gradient_is_own_weight_plus_what_the_partner_lent(mode):
   pulled = jax.jit(jax.vmap(pull, in_axes=(0, None)))
   got = np.asarray(pulled(mixes, numbered(IMAGES, jnp.float32)))
   for i in range(drawn.COUNT):
-    want = reference.apply_adjoint(drawn.row(mixes, i), cotangent)
+    want = reference.apply_adjoint(drawn.one_draw(mixes, i), cotangent)
     np.testing.assert_allclose(got[i], want, rtol=1e-4, atol=1e-4)
 
 

@@ -91,19 +91,19 @@ def test_what_is_left_out_is_negligible(spatial_shape, decay):
   theory[frequency > 0] = frequency[frequency > 0] ** (-2 * decay)
   # What float32 leaves behind at a frequency that was not drawn is far less.
   left_out = (power < 1e-3 * power.max() * theory / theory.max()) & (theory > 0)
-  share = theory[left_out].sum() / theory.sum()
-  assert share < 3e-5, f'{share:.1e} of the variance is missing'
+  fraction = theory[left_out].sum() / theory.sum()
+  assert fraction < 3e-5, f'{fraction:.1e} of the variance is missing'
 
 
 def test_variance_is_that_of_filtered_white_noise():
-  # Same share of the variance in the lowest frequency = same spectrum overall.
+  # The same fraction in the lowest frequency means the same spectrum.
   want = reference.filtered_noise(np.random.default_rng(1), 2000, (32, 32), 3.0)
-  shares = []
+  fractions = []
   for fields in (fields_32(), want):
     power = energy(fields)
     lowest = power[1, 0] + power[-1, 0] + power[0, 1] + power[0, -1]
-    shares.append(lowest / power.sum())
-  assert abs(shares[0] / shares[1] - 1) < 0.02, shares
+    fractions.append(lowest / power.sum())
+  assert abs(fractions[0] / fractions[1] - 1) < 0.02, fractions
 
 
 def test_mask_borders_run_both_ways_alike():

@@ -224,7 +224,7 @@ def test_the_weight_of_identity_is_the_fraction_left_unmixed():
 
 
 def left_half(key, shape, *, granularity):
-  """Keeps the left half; says that everyone's partner is sample 0."""
+  """Keeps the left half; returns sample 0 as every partner."""
   assert granularity in GRANULARITIES and jnp.issubdtype(
     key.dtype, jax.dtypes.prng_key
   )
@@ -418,7 +418,7 @@ def test_a_second_eager_call_compiles_nothing(caplog):
 
 
 @pytest.mark.parametrize('weights', [[0.0, 0.0], [1.0, np.nan], [2.0, -1.0]])
-def test_traced_weights_that_cannot_be_drawn_from_give_nan(weights):
+def test_invalid_traced_weights_give_nan(weights):
   draw = jax.jit(
     lambda weights: jaxmix.draw_random_mix(
       jax.random.key(0),
@@ -437,4 +437,4 @@ def test_a_traced_alpha_out_of_range_gives_nan(mode):
       jax.random.key(0), (2, 4, 4, 1), alpha=alpha
     )
   )
-  assert np.isnan(draw(-1.0).lam).all(), 'it would train on swapped labels'
+  assert np.isnan(draw(-1.0).lam).all(), 'it would train on wrong labels'

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 import jaxmix
-from jaxmix._src.ratio import draw_ratio
+from jaxmix._src.ratio import draw_ratio, nan_if_invalid
 from tests.jaxmix import drawn, reference
 
 MANY = 20_000
@@ -41,7 +41,7 @@ def ks_below_one(sample, cdf):
   1. At alpha=.2 every fiftieth draw is rounded to 1.0 exactly, and the plain
   test would rightly see that atom. The largest distance over a part of the
   line is never more than over the whole line: the p-value is an upper bound
-  for a true law, and a false law is still seen wherever the sample lies.
+  if the distribution is right, and a wrong one is still seen.
   """
   sample = np.sort(sample)
   n = len(sample)
@@ -67,7 +67,7 @@ def test_lam_is_beta(alpha, granularity):
   # The mirrored sample has its atom at 0 instead; its upper half is exact.
   p = ks_below_one(1 - lam[lam <= 0.5], lambda x: upper_half(alpha, x))
   assert p > 1e-4, f'not Beta({alpha}, {alpha}) near 0 (p={p:.1e})'
-  # Four standard errors of a mean; variance of the law: 1 / (8 alpha + 4).
+  # Four standard errors of a mean; variance: 1 / (8 alpha + 4).
   assert abs(lam.mean() - 0.5) < 4 * np.sqrt(1 / (8 * alpha + 4) / MANY)
 
 
@@ -103,5 +103,13 @@ def test_an_extreme_alpha_gives_no_nan(alpha):
   ratio = drawn.quick(functools.partial(draw_ratio, count=MANY))
   lam = np.asarray(ratio(jax.random.key(3), alpha=jnp.float32(alpha)))
   assert 0 <= lam.min() and lam.max() <= 1, 'lambda outside [0, 1], or NaN'
-  # Variance of the law; 5 % is 3.5 standard errors at the widest.
+  # The variance; 5 % is 3.5 standard errors at the widest.
   assert np.var(lam) == pytest.approx(1 / (8 * alpha + 4), rel=0.05)
+
+
+@pytest.mark.parametrize('alpha', [-1.0, 0.0, np.nan])
+def test_a_traced_alpha_out_of_range_gives_nan(alpha):
+  lam = jnp.full(3, 0.25)
+  checked = jax.jit(nan_if_invalid)
+  np.testing.assert_array_equal(checked(lam, 0.5), lam)
+  assert np.isnan(checked(lam, alpha)).all()

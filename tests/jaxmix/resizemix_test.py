@@ -28,13 +28,12 @@ def make_mix(scale, centre, spatial_shape, method='nearest'):
   """A ResizeMix with these scales and centres, each partner the one before."""
   scale = np.asarray(scale, np.float32)
   box, source = place(scale, np.asarray(centre, np.int32), spatial_shape)
-  rows = np.arange(len(scale), dtype=np.int32)
+  samples = np.arange(len(scale), dtype=np.int32)
   return jaxmix.Mix(
     lam=jnp.asarray(
       1 - reference.box_fraction(box, spatial_shape), jnp.float32
     ),
-    partner=jnp.roll(rows, 1),
-    mode=jnp.zeros_like(rows),
+    partner=jnp.roll(samples, 1),
     box=box,
     source=source,
     method=method,
@@ -94,7 +93,9 @@ def test_places_are_drawn_for_each_sample():
   np.add.at(table, tuple(start.T), 1)
   assert reference.p_value(stats.chi2_contingency(table)) > 1e-4, 'axes depend'
   r = np.corrcoef(start[:-1, 0], start[1:, 0])[0, 1]
-  assert abs(r) * np.sqrt(MANY) < 4.5, 'neighbouring samples share a place'
+  assert abs(r) * np.sqrt(MANY) < 4.5, (
+    'neighbouring samples have correlated positions'
+  )
 
 
 @functools.cache

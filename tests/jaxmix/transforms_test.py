@@ -190,7 +190,7 @@ def test_gradients():
 
 
 def test_a_mix_is_a_pytree():
-  mix = drawn.row(drawn.modes()['resizemix', 'sample'], 0)
+  mix = drawn.one_draw(drawn.modes()['resizemix', 'sample'], 0)
   leaves, tree = jax.tree.flatten(mix)
   again = jax.tree.unflatten(tree, leaves)
   assert again.method == mix.method == 'nearest'

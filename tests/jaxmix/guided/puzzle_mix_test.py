@@ -68,11 +68,11 @@ def numpy_energy(images, saliency, partner, lam, z, levels):
   unit = 1.2 / (16 * n)
   for b in range(count):
     pair = [x[b], x[partner[b]]]
-    share = []
+    fraction = []
     for s in (saliency[b], saliency[partner[b]]):
       blocks = s.astype(float).reshape(n, size, n, size).mean((1, 3))
-      share.append(blocks / blocks.sum())
-    total[b] += np.sum((1 - z[b]) * share[0] + z[b] * share[1])
+      fraction.append(blocks / blocks.sum())
+    total[b] += np.sum((1 - z[b]) * fraction[0] + z[b] * fraction[1])
     for value in z[b].ravel():
       k = round(value * (levels - 1))
       likelihood = stats.binom.pmf(k, levels - 1, lam[b])

@@ -173,6 +173,11 @@ def test_pixels_come_from_both_and_labels_are_their_fractions():
       np.testing.assert_allclose(label, fraction, atol=1e-6)
 
 
+def test_a_traced_alpha_out_of_range_gives_nan():
+  lam = draw(jax.random.key(0), np.ones(SHAPE[:3], np.float32), alpha=-1.0).lam
+  assert np.isnan(lam).all(), 'it would train on wrong labels'
+
+
 def test_saliency_is_the_residual_by_default():
   images = np.stack([scene(4, 20), scene(16, 6), scene(12, 12)])
   labels, key = np.arange(3), jax.random.key(1)

@@ -183,7 +183,7 @@ def test_twice_the_cross_entropy_is_the_loss_of_the_paper(case):
   mix = draws(case)
   seen = set()
   for i in range(20):
-    one = drawn.row(mix, i)
+    one = drawn.one_draw(mix, i)
     k = int(one.layer)
     if k == -1:
       continue
