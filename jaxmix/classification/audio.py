@@ -116,8 +116,8 @@ def distort(drawn: Distortion, waveforms: jax.Array) -> jax.Array:
 
   resampled = (1 - after) * at(before) + after * at(before + 1)
   fraction = drawn.fraction[:, None]
-  noise = fraction * _rms(resampled) * drawn.noise
-  return (1 - fraction) * resampled + noise
+  noise = drawn.noise
+  return (1 - fraction) * resampled + fraction * _rms(resampled) * noise
 
 
 def _rms(waveforms: jax.Array) -> jax.Array:

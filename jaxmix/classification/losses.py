@@ -56,9 +56,9 @@ def score(
     losses = jaxmix.mixed_cross_entropy(
       logits, labels, mix, label_smoothing=label_smoothing
     )
-    own = predicted == labels
-    other = predicted == labels[partner]
-    return losses, lam * own + (1 - lam) * other, lam
+    accuracy = lam * (predicted == labels)
+    accuracy += (1 - lam) * (predicted == labels[partner])
+    return losses, accuracy, lam
   own = jnp.take_along_axis(targets, labels[:, None], axis=1)[:, 0]
   accuracy = jnp.take_along_axis(targets, predicted[:, None], axis=1)[:, 0]
   log_probs = jax.nn.log_softmax(logits.astype(jnp.float32))

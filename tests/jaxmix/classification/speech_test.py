@@ -80,6 +80,7 @@ def test_plain_training_is_the_cross_entropy_of_the_spectrograms(make_config):
   np.testing.assert_allclose(found, wanted, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_each_key_distorts_and_mixes_differently(make_config):
   config = make_config()
   params, stats, batch = state_and_batch(config)

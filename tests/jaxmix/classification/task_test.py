@@ -72,7 +72,7 @@ def some_batch():
   return {name: jnp.asarray(array[rows]) for name, array in arrays.items()}
 
 
-@functools.partial(drawn.quick, static_argnames='train')
+@functools.partial(jax.jit, static_argnames='train')
 def forward(state, images, train):
   """Logits of images that are ready."""
   model = models.create(quickstart.get_config().model, 10)
