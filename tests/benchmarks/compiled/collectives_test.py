@@ -27,7 +27,7 @@ def found():
   return dict(zip(programs, (one for _, one in pairs), strict=True))
 
 
-@pytest.mark.devices
+@pytest.mark.slow
 def test_mixing_exchanges_nothing(found):
   mixed, plain = found['ghost', 'random_mix'], found['ghost', 'none']
   numbers = [
@@ -39,7 +39,7 @@ def test_mixing_exchanges_nothing(found):
   assert bench.parts(mixed)['mining'] == 0
 
 
-@pytest.mark.devices
+@pytest.mark.slow
 def test_a_step_sums_gradients_and_metrics(found):
   one = found['ghost', 'random_mix']
   parts = bench.parts(one)
@@ -50,14 +50,14 @@ def test_a_step_sums_gradients_and_metrics(found):
   assert {x.kind for x in one.collectives} == {'all-reduce'}
 
 
-@pytest.mark.devices
+@pytest.mark.slow
 def test_global_batch_norm_waits_in_every_layer(found):
   many = len(found['global', 'random_mix'].collectives)
   few = len(found['ghost', 'random_mix'].collectives)
   assert many >= 34 + few, '17 layers, forward and backward'
 
 
-@pytest.mark.devices
+@pytest.mark.slow
 def test_a_text_head_mines_in_the_features_of_other_devices():
   fields = {'model.hidden': (8, 8), 'mining.exchange': 'ring'}
   programs = [Program('coco_m3l', None, 8, fields)]
