@@ -116,7 +116,7 @@ def prepare(
     FileNotFoundError, ValueError: see `Reader.read_source`.
   """
   tqdm.write(f'Preparing {folder} from {source}', file=sys.stderr)
-  path = pathlib.Path(source).expanduser()
+  path = _source_path(spec, source)
   splits, fingerprints = READERS[spec.name].read_source(spec, path)
   root = folder.parents[2]
   root.mkdir(parents=True, exist_ok=True)
@@ -205,9 +205,21 @@ def _examples(
     yield {spec.feature: value, 'label': int(label)}
 
 
+def _source_path(
+  spec: DatasetSpec, source: str | os.PathLike[str]
+) -> pathlib.Path:
+  path = pathlib.Path(source).expanduser()
+  if not path.exists():
+    raise FileNotFoundError(
+      f'config.data.source={str(source)!r} (or {spec.env_variable}) does not '
+      f'exist: set it to the archive of {spec.url} or to its unpacked folder'
+    )
+  return path
+
+
 def _source_fingerprints(spec: DatasetSpec, source: str) -> dict[str, str]:
   """Returns the fingerprints of a source; unchanged files are read once."""
-  path = pathlib.Path(source).expanduser()
+  path = _source_path(spec, source)
   if spec.folder:
     path = find_folder(path, spec.folder)
   files = sorted(path.rglob('*')) if path.is_dir() else [path]

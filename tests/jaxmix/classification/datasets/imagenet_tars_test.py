@@ -237,7 +237,7 @@ class Stop(BaseException):
   """Like KeyboardInterrupt: not an Exception."""
 
 
-def test_interrupted_it_leaves_nothing_and_done_it_is_kept(
+def test_an_interrupted_preparation_leaves_nothing_a_finished_one_is_kept(
   tmp_path, monkeypatch
 ):
   calls = []

@@ -65,7 +65,9 @@ def test_the_source_must_be_that_of_the_prepared_set(
   with pytest.raises(ValueError, match=r'config\.data\.source=.*other'):
     splits._find(block)
   block.source = str(tmp_path / 'nowhere')
-  with pytest.raises(FileNotFoundError, match='nowhere'):
+  with pytest.raises(
+    FileNotFoundError, match=r'config\.data\.source=.*nowhere'
+  ):
     splits._find(block)
   # Changed files of the same names are read again.
   (other / 'test.bin').write_bytes((one / 'test.bin').read_bytes())
