@@ -8,7 +8,8 @@ from launch.checkpoints import manifest
 from tests.faults import processes, trainer
 from tests.jaxretrieval import planted
 
-pytestmark = pytest.mark.slow
+# Four processes compile a network on two cores.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 FLAGS = ('--peer_timeout=60',)
 INVARIANT = {'device_count_invariant': True, 'virtual_devices': 4}

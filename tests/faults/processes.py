@@ -57,7 +57,7 @@ def start(
 
 
 def wait(
-  processes: Sequence[subprocess.Popen[str]], seconds: float = 120
+  processes: Sequence[subprocess.Popen[str]], seconds: float = 240
 ) -> list[Ended]:
   """Waits until all have ended."""
   try:
