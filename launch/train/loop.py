@@ -1,7 +1,7 @@
 """Training loop."""
 
 import pathlib
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from functools import partial
 
 import jax
@@ -10,7 +10,7 @@ from launch.config import Config, check_config
 from launch.processes.sync import StopConsensus
 from launch.shell.signals import resume_hint, stop_requests
 from launch.task import PyTree, Task
-from launch.train.evaluation import queue_evaluation
+from launch.train.evaluation import Results, queue_evaluation
 from launch.train.resume import check_workdir, finished_metrics
 from launch.train.setup import RunContext, open_run
 from launch.train.state import TrainState
@@ -70,34 +70,30 @@ def fit(
     for change in changes.values():
       run.log.note(change)
     consensus = StopConsensus(stop, run.training.mesh)
-    step, state = run.step, run.state
+    step, state, schedule = run.step, run.state, run.training.schedule
     chunks = run.training.feed.chunks(step)
     # A hidden copy between host and device is an error, not a slow run.
     with jax.transfer_guard('disallow'):
       while True:
         here, kept, evaluation = step, state, None
-        due = run.training.schedule.due_at(here)
+        due = schedule.due_at(here)
         run.shared.mark(here, calling=not due.evaluate)
-        if due.evaluate:
-          evaluation = consensus.or_none(
-            partial(
-              queue_evaluation, run.evaluators, state.params, state.model_state
-            )
-          )
+        if due.evaluate:  # 1
+          evaluation = consensus.or_none(partial(_queue_evaluation, run, state))
         signal = consensus()
         if due.last or signal:
           run.shared.mark(here)  # The last save has no time limit.
-        else:
+        else:  # 2
           if due.evaluate or due.checkpoint:
             kept = run.snapshot(state)
           step, state = _dispatch(run, here, state, next(chunks))
           stop.hold()  # From now on a signal waits for a save.
-        run.log.read(here)
-        if due.checkpoint:
+        run.log.read(here)  # 3
+        if due.checkpoint:  # 4
           _save_if_new(run, here, kept)
         if due.last:
           run.checkpoints.wait(stop)
-        if evaluation and not signal:
+        if evaluation and not signal:  # 5
           results = consensus.or_none(evaluation)
           if results is None:
             signal = consensus()
@@ -112,9 +108,16 @@ def fit(
     stop.ignore()
     run.log.note(
       f'stopped by {signal.name}; step {run.checkpoints.latest_step()} of '
-      f'{run.training.schedule.total_steps} is saved; {resume_hint()}'
+      f'{schedule.total_steps} is saved; {resume_hint()}'
     )
     raise SystemExit(128 + signal)
+
+
+def _queue_evaluation(
+  run: RunContext, state: TrainState
+) -> Callable[[], Results]:
+  """Queues the evaluation of a state; returns a function that reads it."""
+  return queue_evaluation(run.evaluators, state.params, state.model_state)
 
 
 def _dispatch(

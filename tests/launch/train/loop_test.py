@@ -55,21 +55,21 @@ def streamed(tmp_path_factory):
   return workdir
 
 
-def task_that(begin=lambda: None, finish=lambda: None):
-  """The toy task, with something done at the two ends of each evaluation."""
+def hooked_task(on_queue=lambda: None, on_read=lambda: None):
+  """The toy task, whose evaluation calls a hook when it is queued and read."""
 
   def make_evaluators(config, mesh):
     test = toy_task.make_evaluators(config, mesh)['test']
 
     def wrapped(params, model_state):
-      begin()
+      on_queue()
       results = test(params, model_state)
 
-      def finished():
-        finish()
+      def read():
+        on_read()
         return results()
 
-      return finished
+      return read
 
     return {'test': wrapped}
 
@@ -126,21 +126,21 @@ SLOW = pytest.mark.slow
 
 
 @pytest.mark.parametrize(
-  'evaluation, saved, end',
+  'evaluation, saved, hook',
   [
-    (2, {15}, 'begin'),
-    pytest.param(2, {15}, 'finish', marks=SLOW),
-    pytest.param(3, {15}, 'begin', marks=SLOW),
-    pytest.param(3, {15}, 'finish', marks=SLOW),
-    pytest.param(4, {15, 27}, 'begin', marks=SLOW),
-    (4, {15, 27}, 'finish'),
-    (5, {27, 31}, 'begin'),
-    pytest.param(5, {27, 31}, 'finish', marks=SLOW),
+    (2, {15}, 'on_queue'),
+    pytest.param(2, {15}, 'on_read', marks=SLOW),
+    pytest.param(3, {15}, 'on_queue', marks=SLOW),
+    pytest.param(3, {15}, 'on_read', marks=SLOW),
+    pytest.param(4, {15, 27}, 'on_queue', marks=SLOW),
+    (4, {15, 27}, 'on_read'),
+    (5, {27, 31}, 'on_queue'),
+    pytest.param(5, {27, 31}, 'on_read', marks=SLOW),
   ],
 )
-def test_a_run_resumes_after_a_crash(whole, tmp_path, evaluation, saved, end):
+def test_a_run_resumes_after_a_crash(whole, tmp_path, evaluation, saved, hook):
   with pytest.raises(KeyError, match='a bug'):
-    fit(task_that(**{end: crash_at(evaluation)}), make_config(), tmp_path)
+    fit(hooked_task(**{hook: crash_at(evaluation)}), make_config(), tmp_path)
   assert final_metrics(tmp_path) is None
   assert {int(p.name) for p in (tmp_path / 'checkpoints').iterdir()} == saved
   fit(toy_task, make_config(), tmp_path)
@@ -150,7 +150,7 @@ def test_a_run_resumes_after_a_crash(whole, tmp_path, evaluation, saved, end):
 @pytest.mark.slow
 def test_a_streamed_run_resumes_after_a_crash(streamed, tmp_path):
   with pytest.raises(KeyError, match='a bug'):
-    fit(task_that(crash_at(4)), make_config('streamed'), tmp_path)
+    fit(hooked_task(crash_at(4)), make_config('streamed'), tmp_path)
   fit(toy_task, make_config('streamed'), tmp_path)
   assert_same_run(streamed, tmp_path)
 
@@ -159,7 +159,7 @@ def test_a_streamed_run_resumes_after_a_crash(streamed, tmp_path):
 @pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')
 def test_a_damaged_checkpoint_costs_only_time(whole, tmp_path):
   with pytest.raises(KeyError):
-    fit(task_that(crash_at(5)), make_config(), tmp_path)
+    fit(hooked_task(crash_at(5)), make_config(), tmp_path)
   for path in (tmp_path / 'checkpoints' / '31' / 'state').rglob('d/*'):
     path.write_bytes(b'')
   fit(toy_task, make_config(), tmp_path)
@@ -169,7 +169,7 @@ def test_a_damaged_checkpoint_costs_only_time(whole, tmp_path):
 
 def test_a_finished_run_is_left_alone(whole, capsys):
   before = {p: p.read_bytes() for p in whole.rglob('*') if p.is_file()}
-  metrics = fit(task_that(crash_at(1)), make_config(), whole)
+  metrics = fit(hooked_task(crash_at(1)), make_config(), whole)
   assert metrics == final_metrics(whole)
   assert 'finished before' in capsys.readouterr().out
   assert before == {p: p.read_bytes() for p in whole.rglob('*') if p.is_file()}
@@ -240,15 +240,17 @@ def test_the_device_always_has_work_when_the_host_waits(tmp_path, monkeypatch):
   wrap(jax, 'device_get')
   wrap(Checkpoints, 'save')
   wrap(MetricWriter, 'write')
-  task = task_that(note('begin', lambda: None), note('finish', lambda: None))
+  task = hooked_task(
+    note('on_queue', lambda: None), note('on_read', lambda: None)
+  )
   # Every boundary logs, saves and evaluates.
   config = make_config(
     log_every=1, eval_every=0.01, checkpoint_every=0.01, steps_per_dispatch=8
   )
   fit(task, config, tmp_path)
   read = ['device_get', 'device_get', 'write']  # the loss, then a row
-  boundary = ['begin', 'copy', 'dispatch', *read, 'save', 'finish', 'write']
-  end = ['begin', *read, 'save', 'finish', 'write']
+  boundary = ['on_queue', 'copy', 'dispatch', *read, 'save', 'on_read', 'write']
+  end = ['on_queue', *read, 'save', 'on_read', 'write']
   # The initial state is read from the device that computed it.
   assert events == ['device_get', 'dispatch', *boundary * 3, *end]
 
@@ -306,16 +308,16 @@ def test_a_late_compilation_is_named(tmp_path):
   def tardy(x):
     return x + 1
 
-  def finish():
+  def on_read():
     next(late)()
 
   with pytest.warns(RuntimeWarning, match=r'tardy.*step 30'):
-    fit(task_that(finish=finish), make_config(epochs=6.0), tmp_path)
+    fit(hooked_task(on_read=on_read), make_config(epochs=6.0), tmp_path)
 
 
 def test_data_that_shrank_are_refused(tmp_path):
   with pytest.raises(KeyError):
-    fit(task_that(crash_at(3)), make_config(), tmp_path)
+    fit(hooked_task(crash_at(3)), make_config(), tmp_path)
   fewer = {name: array[:99] for name, array in toy_task.arrays().items()}
   task = changed_task(train_data=lambda config: fewer)
   with pytest.raises(ValueError, match='examples: 100 .* 99'):
@@ -347,7 +349,7 @@ def test_a_run_of_eight_devices_resumes_on_one(tmp_path, monkeypatch):
   config = make_config()
   fit(toy_task, config, tmp_path / 'eight')
   with pytest.raises(KeyError):
-    fit(task_that(crash_at(3)), config, tmp_path / 'fewer')
+    fit(hooked_task(crash_at(3)), config, tmp_path / 'fewer')
   monkeypatch.setattr(setup, 'make_mesh', lambda: make_mesh(jax.devices()[:1]))
   fit(toy_task, config, tmp_path / 'fewer')
   eight, fewer = (rows_without_time(tmp_path / n) for n in ('eight', 'fewer'))
