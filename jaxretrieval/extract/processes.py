@@ -45,9 +45,11 @@ def resolve(
 
   >>> array = {'SLURM_ARRAY_TASK_ID': '5', 'SLURM_ARRAY_TASK_COUNT': '4'}
   >>> array |= {'SLURM_ARRAY_TASK_MIN': '3', 'SLURM_ARRAY_TASK_MAX': '6'}
-  >>> find(None, None, array), find(0, 2, array), find(None, None, {})
-  (Process(index=2, count=4), Process(index=0, count=2), Process(index=0, count=1))
-  """  # noqa: E501
+  >>> resolve(None, None, array)
+  Process(index=2, count=4)
+  >>> resolve(0, 2, array), resolve(None, None, {}).count
+  (Process(index=0, count=2), 1)
+  """
   if index is not None or count is not None:
     if index is None and count != 1:
       raise ValueError(
