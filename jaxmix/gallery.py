@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 import jaxmix
@@ -123,7 +124,7 @@ def draw_gallery(
     for column, (name, mix) in enumerate(modes.items()):
       key = jax.random.key(seed)
       key = jax.random.fold_in(jax.random.fold_in(key, row), column)
-      lam, mixed = mix(key, pair)
+      lam, mixed = mix(key, jnp.asarray(pair))
       titled.append((f'{name}, λ = {lam:.2f}', np.asarray(mixed)))
     table.append(titled)
   return table

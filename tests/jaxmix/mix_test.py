@@ -25,6 +25,17 @@ MASK_DRAWS = {
   'random-volume-sample': lambda: drawn.random_masks('volume', 'sample'),
   'random-lone-batch': lambda: drawn.random_masks('lone', 'batch'),
 }
+SLOW = ('random-images-batch', 'random-series-sample')  # other programs
+
+
+def marks(name):
+  return [pytest.mark.slow] if name in SLOW else []
+
+
+def marked(names):
+  return [pytest.param(name, marks=marks(name)) for name in names]
+
+
 apply_all = jax.jit(jax.vmap(jaxmix.apply, in_axes=(0, None)))
 apply_all_hard = jax.jit(
   jax.vmap(lambda mix, x: jaxmix.apply(mix, x, hard=True), in_axes=(0, None))
@@ -58,9 +69,9 @@ def dense_labels(mixes, batch):
   )
 
 
-CASES = [(name, 'float32') for name in MASK_DRAWS] + [
-  ('random-images-sample', dtype) for dtype in ('bfloat16', 'uint8', 'hard')
-]
+CASES = [
+  pytest.param(name, 'float32', marks=marks(name)) for name in MASK_DRAWS
+] + [('random-images-sample', dtype) for dtype in ('bfloat16', 'uint8', 'hard')]
 
 
 @pytest.mark.parametrize('name, dtype', CASES)
@@ -81,7 +92,7 @@ def test_labels_are_the_fractions_of_the_pixels(name, dtype):
   assert mixed == (shape[0] > 1), 'nothing was mixed, or a lone image was'
 
 
-@pytest.mark.parametrize('name', MASK_DRAWS)
+@pytest.mark.parametrize('name', marked(MASK_DRAWS))
 def test_lam_is_the_fraction_outside_the_paste(name):
   # Seen on the weights, so that fixed points of the pairing count too.
   mixes, shape = MASK_DRAWS[name](), shape_of(name)
@@ -93,7 +104,7 @@ def test_lam_is_the_fraction_outside_the_paste(name):
     )
 
 
-@pytest.mark.parametrize('name', [*DRAWS, *list(MASK_DRAWS)[-5:]])
+@pytest.mark.parametrize('name', marked([*DRAWS, *list(MASK_DRAWS)[-5:]]))
 def test_apply_is_the_formula(name):
   mixes = (DRAWS | MASK_DRAWS)[name]()
   shape = shape_of(name)
@@ -111,7 +122,7 @@ def test_apply_is_the_formula(name):
     np.testing.assert_array_equal(got, want, 'a copied pixel was changed')
 
 
-@pytest.mark.parametrize('name', [*DRAWS, *list(MASK_DRAWS)[-5:]])
+@pytest.mark.parametrize('name', marked([*DRAWS, *list(MASK_DRAWS)[-5:]]))
 def test_partners_are_permutations(name):
   partner = np.asarray((DRAWS | MASK_DRAWS)[name]().partner)
   assert partner.dtype == np.int32

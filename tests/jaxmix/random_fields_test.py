@@ -39,7 +39,7 @@ def energy(fields):
 
 @pytest.mark.parametrize(
   'spatial_shape',
-  [(6, 6), (5, 5), (5, 8), (7,), (4, 5, 6), (1, 6)],
+  [(6, 6), (5, 8), (7,), (4, 5, 6), (1, 6)],
 )
 def test_every_frequency_has_its_energy(spatial_shape):
   # Small even and odd sides: the columns kx=0 and Nyquist, and the points that
@@ -175,7 +175,7 @@ def test_official_1d_mask_is_one_run():
   )
 
 
-@pytest.mark.parametrize('spatial_shape', [(8,), (8, 8), (6, 6, 6)])
+@pytest.mark.parametrize('spatial_shape', [(8,), (8, 8)])
 @pytest.mark.parametrize('spectrum', ['isotropic', 'official'])
 def test_every_decay_gives_a_field(spatial_shape, spectrum):
   # Around d / 2, where the power series of the spectrum stops converging, and

@@ -183,7 +183,9 @@ def test_scaled_weights_are_the_same_draw():
 CHEAP = ('identity', 'mixup', 'identity', 'mixup')
 
 
-@pytest.mark.parametrize('granularity', GRANULARITIES)
+@pytest.mark.parametrize(
+  'granularity', ['batch', pytest.param('sample', marks=pytest.mark.slow)]
+)
 def test_known_weights_choose_as_traced_ones(granularity):
   weights = (1.0, 0.0, 2.0, 1.5)  # known zeros are left out of the program
   shape = (50, 4, 4, 1)
@@ -376,7 +378,9 @@ def test_draws_without_rejection(alpha):
   ), 'this test no longer recognises a rejection sampler'
 
 
-@pytest.mark.parametrize('granularity', ['batch', 'sample'])
+@pytest.mark.parametrize(
+  'granularity', ['batch', pytest.param('sample', marks=pytest.mark.slow)]
+)
 def test_no_plane_is_sorted(granularity):
   text = compiled_text(0.2, granularity)
   sorts = [x for x in text.splitlines() if re.search(r' sort\(', x)]
@@ -430,7 +434,7 @@ def test_invalid_traced_weights_give_nan(weights):
   assert np.isnan(draw(jnp.array(weights)).lam).all()
 
 
-@pytest.mark.parametrize('mode', ['mixup', 'cutmix', 'fmix'])
+@pytest.mark.parametrize('mode', ['cutmix', 'fmix'])
 def test_a_traced_alpha_out_of_range_gives_nan(mode):
   draw = jax.jit(
     lambda alpha: getattr(jaxmix, f'draw_{mode}')(

@@ -146,7 +146,9 @@ def gaps(levels, n, strength, count=16):
   return (found - least).sum() / (plain - least).sum()
 
 
-@pytest.mark.parametrize('levels, n', [(2, 8), (3, 16)])
+@pytest.mark.parametrize(
+  'levels, n', [pytest.param(2, 8, marks=pytest.mark.slow), (3, 16)]
+)
 def test_large_grids_are_solved_almost_exactly(levels, n):
   # Measured: at most 0.0004. A checkerboard of best labels alone, from the best
   # label of each block, loses 4 % to 40 % of it on the costs of Puzzle Mix.

@@ -125,7 +125,9 @@ def numpy_energy(images, saliency, partner, lam, z, levels):
   return total
 
 
-@pytest.mark.parametrize('levels, n', [(2, 4), (3, 4), (3, 2), (2, 16)])
+@pytest.mark.parametrize(
+  'levels, n', [(2, 4), (3, 2), pytest.param(2, 16, marks=pytest.mark.slow)]
+)
 def test_a_mask_costs_what_the_paper_says(levels, n):
   rng = np.random.default_rng(n)
   partner = np.array([3, 0, 2, 5, 1, 4])
@@ -179,6 +181,7 @@ def test_the_mask_keeps_what_is_salient():
   np.testing.assert_array_equal(mask, want)
 
 
+@pytest.mark.slow
 def test_a_strong_prior_gives_the_ratio_that_was_drawn():
   each = drawer(
     blocks=(2,), prior=1e4, granularity='sample', transport_cost=None
@@ -276,6 +279,7 @@ def test_a_draw_fits_other_sizes_that_its_blocks_divide():
     jaxmix.apply(mix, np.ones((BATCH, 15, 16, 1), np.float32))
 
 
+@pytest.mark.slow
 def test_pixels_come_from_both_and_labels_are_their_fractions():
   images = np.broadcast_to(
     np.arange(BATCH, dtype=np.uint8)[:, None, None, None], SHAPE
