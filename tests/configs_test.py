@@ -18,8 +18,8 @@ from jaxmix.classification.datasets import splits
 from jaxretrieval.training import objective, text_head
 from launch.config import check_config, flatten
 from launch.mesh import make_mesh
-from launch.report.sweep_plan import Sweep, without_seed
-from launch.sweep.entries import sweep_rows
+from launch.report.sweep_plan import SweepPlan, without_seed
+from launch.sweep.entries import sweep_entries
 from launch.train.schedule import StepSchedule
 
 FOLDER = pathlib.Path(__file__).resolve().parents[1] / 'configs'
@@ -322,10 +322,10 @@ def test_configs_of_the_paper_differ_only_where_they_should(one, other, fields):
 
 @pytest.mark.parametrize('name', sweeps())
 def test_a_sweep_has_three_seeds_and_a_smoke_one(name):
-  entries = sweep_rows(module(name), '', {})
+  entries = sweep_entries(module(name), '', {})
   seeds = [config.seed for config in entries.values()]
   assert seeds.count(0) == seeds.count(1) == seeds.count(2) == len(seeds) / 3
-  smoke = sweep_rows(module(name), 'smoke', {})
+  smoke = sweep_entries(module(name), 'smoke', {})
   assert list(smoke) == [x for x in entries if 'seed=0' in x]
 
 
@@ -334,7 +334,7 @@ def test_a_sweep_has_three_seeds_and_a_smoke_one(name):
 )
 def test_a_table_has_the_entries_and_the_metrics_of_the_paper(name):
   paper = module(name).PAPER
-  entries = sweep_rows(module(name), '', {})
+  entries = sweep_entries(module(name), '', {})
   names = list(dict.fromkeys(map(without_seed, entries)))
   # The paper lacks one set of candidates.
   assert names == list(paper) or set(names) == {*paper, 'candidates=RF'}
@@ -349,14 +349,14 @@ def test_a_table_has_the_entries_and_the_metrics_of_the_paper(name):
   'name', [name for name in NAMES if hasattr(module(name), 'BASELINE')]
 )
 def test_every_entry_has_a_baseline_to_be_timed_beside(name):
-  entries = [without_seed(x) for x in sweep_rows(module(name), '', {})]
-  sweep = Sweep({}, {}, baseline=module(name).BASELINE)
+  entries = [without_seed(x) for x in sweep_entries(module(name), '', {})]
+  sweep = SweepPlan({}, {}, baseline=module(name).BASELINE)
   assert {sweep.baseline_of(entry) for entry in entries} <= set(entries)
 
 
 def test_table_6_has_every_set_of_candidates():
   table = module('table6_candidates')
-  entries = sweep_rows(table, '', {})
+  entries = sweep_entries(table, '', {})
   for entry, config in entries.items():
     letters = without_seed(entry).removeprefix('candidates=')
     modes = config.mix.candidates
@@ -375,4 +375,4 @@ def test_table_6_has_every_set_of_candidates():
   'name, count', [('coco_m3l', 12), ('flickr8k_m3l', 57), ('multi30k_m3l', 6)]
 )
 def test_sweeps_of_retrieval(name, count):
-  assert len(sweep_rows(module(name), '', {'data.dir': 'x'})) == count
+  assert len(sweep_entries(module(name), '', {'data.dir': 'x'})) == count

@@ -36,7 +36,7 @@ def feed(folder: str, workers: int, batch_size: int, epochs: int) -> Any:
     example.features.feature['label'].int64_list.value.append(i % 1000)
     writer.write(example.SerializeToString())
   writer.close()
-  source = imagenet_source.PhotoSource(
+  source = imagenet_source.JpegSource(
     shards=record_sets.Shards('train', (path,), (len(files),)),
     records=array_record_data_source.ArrayRecordDataSource(str(path)),
     examples=len(files),

@@ -52,7 +52,7 @@ def _fingerprint(value: Any) -> np.ndarray:
   return np.frombuffer(digest, np.uint32)
 
 
-def of_rank_0(number: int) -> int:
+def broadcast_from_rank_0(number: int) -> int:
   """Returns the number that process 0 passes; all must call it."""
   if jax.process_count() == 1:
     return number

@@ -10,7 +10,7 @@ from launch.report.groups import group_runs
 from launch.report.publish import publish_runs
 from launch.report.runs import find_runs
 from launch.report.step_time import add_relative_step_time
-from launch.report.sweep_plan import read_sweep
+from launch.report.sweep_plan import read_sweep_plan
 from launch.report.table import make_table, markdown
 from launch.report.table_image import draw_table
 from launch.shell.console import log_line
@@ -76,7 +76,7 @@ def report(
     log_line(f'error: skipped {error}')
   groups = group_runs(runs, folders)
   parents = [*folders, *(run.path.parent for run in runs)]
-  notes = list(dict.fromkeys(read_sweep(parent).note for parent in parents))
+  notes = list(dict.fromkeys(read_sweep_plan(parent).note for parent in parents))
   notes = [note for note in notes if note]
   notes += [] if cost is None else add_relative_step_time(groups, cost)
   lines = make_table(groups, columns)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from launch.report.runs import RunFolder, differing
-from launch.report.sweep_plan import Sweep, read_sweep
+from launch.report.sweep_plan import SweepPlan, read_sweep_plan
 
 
 class Group(NamedTuple):
@@ -80,7 +80,7 @@ def group_runs(
     ValueError: a sweep.json is invalid; names it.
   """
   parents = dict.fromkeys([*folders, *(run.path.parent for run in runs)])
-  sweeps = {parent: read_sweep(parent) for parent in parents}
+  sweeps = {parent: read_sweep_plan(parent) for parent in parents}
   unnamed = _group(runs, sweeps)
   names = _names(unnamed, folders[0] if folders else None)
   named = list(zip(names, unnamed, strict=True))
@@ -98,7 +98,7 @@ def group_runs(
 
 
 def _group(
-  runs: Sequence[RunFolder], sweeps: dict[pathlib.Path, Sweep]
+  runs: Sequence[RunFolder], sweeps: dict[pathlib.Path, SweepPlan]
 ) -> list[_UnnamedGroup]:
   # The first of several folders with the same sweep.json represents them all.
   first = {

@@ -7,7 +7,7 @@ import re
 from typing import NamedTuple
 
 
-class Sweep(NamedTuple):
+class SweepPlan(NamedTuple):
   """The content of sweep.json, which `launch.sweep` writes.
 
   Attributes:
@@ -38,7 +38,7 @@ class Sweep(NamedTuple):
     return ','.join(self.baseline if x not in others else x for x in parts)
 
 
-def read_sweep(folder: pathlib.Path) -> Sweep:
+def read_sweep_plan(folder: pathlib.Path) -> SweepPlan:
   """Reads `folder/sweep.json`; an empty plan if the file does not exist.
 
   Raises:
@@ -46,7 +46,7 @@ def read_sweep(folder: pathlib.Path) -> Sweep:
   """
   path = folder / 'sweep.json'
   if not path.exists():
-    return Sweep({}, {})
+    return SweepPlan({}, {})
   try:
     content = json.loads(path.read_text())
     planned = collections.Counter(map(without_seed, content['rows']))
@@ -60,7 +60,7 @@ def read_sweep(folder: pathlib.Path) -> Sweep:
       raise TypeError('note and baseline must be strings')
   except (ValueError, TypeError, KeyError, AttributeError) as error:
     raise ValueError(f'{path} is invalid: {error!r}') from error
-  return Sweep(dict(planned), paper, note, baseline)
+  return SweepPlan(dict(planned), paper, note, baseline)
 
 
 def without_seed(entry: str) -> str:

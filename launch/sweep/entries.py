@@ -84,7 +84,7 @@ def run_sweep(argv: Sequence[str]) -> None:
   options = None if SLURM.value is None else parse_slurm(SLURM.value)
   overrides = config_flags.get_override_values(flag)
   module = load_config_file(path)
-  entries = sweep_rows(module, arg, overrides)
+  entries = sweep_entries(module, arg, overrides)
   chosen = select_entries(entries, ROWS.value)
   # A changed recipe must not be compared with the paper.
   same_recipe = not arg and all(
@@ -219,7 +219,7 @@ def load_config_file(path: str) -> ModuleType:
   return module
 
 
-def sweep_rows(
+def sweep_entries(
   module: ModuleType, base_arg: str, overrides: Mapping[str, Any]
 ) -> dict[str, Config]:
   """Returns the checked configs of all entries by name, in order.

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from launch.checkpoints import manifest
 from launch.checkpoints.manager import Checkpoints
 from launch.config import Config
-from launch.processes.sync import of_rank_0, rank_0_first
+from launch.processes.sync import broadcast_from_rank_0, rank_0_first
 from launch.shell.console import log_line
 from launch.train.state import TrainState
 from launch.workdir import config_file
@@ -72,7 +72,7 @@ def finished_metrics(
     extended: whether the run gets more epochs, and so is not finished.
   """
   metrics = final_metrics(workdir)
-  if not of_rank_0(metrics is not None and not extended):
+  if not broadcast_from_rank_0(metrics is not None and not extended):
     return None
   log_line(f'{workdir}: finished before', sys.stdout)
   folder = workdir / 'checkpoints'
@@ -109,7 +109,7 @@ def restore_newest(
   # Process 0 first, because it moves damaged checkpoints away.
   with rank_0_first('restore'):
     restored = checkpoints.restore(target)
-  expected = of_rank_0(restored[0] if restored else -1)
+  expected = broadcast_from_rank_0(restored[0] if restored else -1)
   deadline = time.monotonic() + _VISIBILITY_TIMEOUT
   while (restored[0] if restored else -1) != expected:
     if time.monotonic() > deadline:

@@ -39,7 +39,7 @@ from launch.train.step import checked_values
 from launch.workdir import env
 from launch.workdir.identity import run_identity, shared_fields
 from launch.workdir.lock import hold_lock
-from launch.workdir.metrics import MetricWriter, keep_rows
+from launch.workdir.metrics import MetricWriter, back_up_records
 
 # Names that the trainer uses for its own metrics.
 _RESERVED = {'train', 'time'}
@@ -129,7 +129,7 @@ def open_run(
       recorder = stack.enter_context(ThreadPoolExecutor(1, 'env'))
       stack.callback(recorder.submit(env.record_start, workdir, step).result)
       if not step:
-        keep_rows(workdir, progress.note)
+        back_up_records(workdir, progress.note)
     writer = MetricWriter(
       workdir,
       step,

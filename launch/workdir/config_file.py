@@ -6,12 +6,10 @@ packages beside `launch`.
 """
 
 import importlib.util
-import json
-import math
-import os
 import pathlib
-import stat
-from typing import Any, NoReturn
+from typing import Any
+
+from jaxmix.files.untrusted import read_json
 
 MAX_BYTES = 2**20
 MAX_DEPTH = 16
@@ -26,29 +24,15 @@ def read(path: pathlib.Path) -> dict[str, Any]:
       name or a number that is not finite; names the file.
   """
   try:
-    # Opening a pipe would block until a process writes to it.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    with open(descriptor, 'rb') as file:
-      if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        raise ValueError('it is not a regular file')
-      data = file.read(MAX_BYTES + 1)
-    if len(data) > MAX_BYTES:
-      raise ValueError(f'it has more than {MAX_BYTES} bytes')
-    content = json.loads(
-      data.decode('utf-8-sig'),
-      parse_constant=_refuse_constant,
-      object_pairs_hook=_to_fields,
-    )
+    content = read_json(path, MAX_BYTES, MAX_DEPTH, unique_keys=True)
     if not isinstance(content, dict):
       raise ValueError('it is not a JSON object')
-    return {name: _to_value(value, 1) for name, value in content.items()}
-  except RecursionError:
-    text = f'it is nested deeper than {MAX_DEPTH}'
+    return _to_value(content)
   except OSError as error:
-    text = error.strerror or str(error)
+    reason = error.strerror or str(error)
   except ValueError as error:
-    text = str(error)
-  raise ValueError(f'{path} is not a resolved config: {text}')
+    reason = str(error)
+  raise ValueError(f'{path} is not a resolved config: {reason}')
 
 
 def check_task(name: str) -> None:
@@ -73,30 +57,14 @@ def check_task(name: str) -> None:
     )
 
 
-def _refuse_constant(constant: str) -> NoReturn:
-  raise ValueError(f'{constant} is not a finite number')
-
-
-def _to_fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-  fields = dict(pairs)
-  for name, _ in pairs:
-    if not name.isidentifier() or name.startswith('_'):
-      raise ValueError(f'{name!r} is not a valid field name')
-  if len(fields) != len(pairs):
-    names = [name for name, _ in pairs]
-    duplicate = next(name for name in names if names.count(name) > 1)
-    raise ValueError(f'the field {duplicate!r} appears twice')
-  return fields
-
-
-def _to_value(value: Any, depth: int) -> Any:
-  if depth > MAX_DEPTH:
-    raise RecursionError
+def _to_value(value: Any) -> Any:
+  """Returns a value of a config: JSON arrays as tuples, fields checked."""
   if isinstance(value, dict):
-    return {name: _to_value(item, depth + 1) for name, item in value.items()}
+    for name in value:
+      if not name.isidentifier() or name.startswith('_'):
+        raise ValueError(f'{name!r} is not a valid field name')
+    return {name: _to_value(item) for name, item in value.items()}
   if isinstance(value, list):
     # Configs hold tuples, which JSON does not have.
-    return tuple(_to_value(item, depth + 1) for item in value)
-  if isinstance(value, float) and not math.isfinite(value):
-    raise ValueError('it has a number that is too large')
+    return tuple(_to_value(item) for item in value)
   return value

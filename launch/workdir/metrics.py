@@ -219,7 +219,7 @@ def _is_record(content: Any) -> bool:
   )
 
 
-def keep_rows(workdir: pathlib.Path, tell: Callable[[str], None]) -> None:
+def back_up_records(workdir: pathlib.Path, tell: Callable[[str], None]) -> None:
   """Backs up the records of a run that restarts at step 0, with a warning."""
   records = read_metrics(workdir)
   if records:

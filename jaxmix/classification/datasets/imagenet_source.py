@@ -23,7 +23,7 @@ SPLITS = {'train': 'train', 'test': 'validation'}
 
 
 @dataclasses.dataclass(frozen=True)
-class PhotoSource:
+class JpegSource:
   """A split whose images are cropped to one size; made by `open_split`.
 
   Attributes:
@@ -140,7 +140,7 @@ def find(data_dir: str, name: str) -> pathlib.Path:
 
 def open_split(
   data_config: Any, split: str, spec: DatasetSpec, *, seed: int, flip: bool
-) -> PhotoSource:
+) -> JpegSource:
   """Opens a split: 'train' has random crops, 'test' center crops.
 
   Args:
@@ -178,7 +178,7 @@ def open_split(
       f'config.data.{split}_examples={wanted} exceeds the {len(records)} '
       f'examples of {name!r} in {folder}: use fewer, or 0 for all'
     )
-  return PhotoSource(
+  return JpegSource(
     shards=shards,
     records=records,
     examples=wanted or len(records),

@@ -8,7 +8,7 @@ from absl.testing import flagsaver
 
 from launch.config import is_location
 from launch.sweep import entries
-from launch.sweep.entries import entry_name, load_config_file, sweep_rows
+from launch.sweep.entries import entry_name, load_config_file, sweep_entries
 from launch.workdir.lock import hold_lock
 from launch.workdir.metrics import final_metrics
 from tests.faults.trainer import ROOT
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.filterwarnings('ignore:the load_module')
 
 def configs_of(sweep, base_arg='', overrides=()):
   module = types.SimpleNamespace(get_config=toy_config.get_config, sweep=sweep)
-  return sweep_rows(module, base_arg, dict(overrides))  # pyright: ignore
+  return sweep_entries(module, base_arg, dict(overrides))  # pyright: ignore
 
 
 def test_entries_override_the_config_and_the_command_line():

@@ -134,7 +134,7 @@ def with_image(record, change):
 )
 def test_a_damaged_image_names_its_record(block, damage):
   source = open_split(block(), 'train')
-  assert isinstance(source, imagenet_source.PhotoSource)
+  assert isinstance(source, imagenet_source.JpegSource)
   records = list(source.records)
   records[17] = with_image(records[17], damage)
   broken = dataclasses.replace(source, records=records)
