@@ -41,7 +41,8 @@ test-all: .venv/extract .venv/demo
 # Every trial of tests/faults, of which `make test-all` has a few of each kind.
 # Under an hour on two cores.
 faults: .venv/installed
-	FAULTS=full $(BIN)/python -m pytest -n 2 --dist load tests/faults
+	FAULTS=full $(BIN)/python -m pytest -n 2 --dist load tests/faults \
+	  tests/launch/workdir/lock_test.py tests/launch/shell/console_test.py
 
 # One run with 200 faults, compared with one without.
 soak: .venv/installed

@@ -33,7 +33,7 @@ from jaxretrieval.extract import caption_files, encoders, encoding, image_shards
 from jaxretrieval.extract import gallery as extract
 from jaxretrieval.extract.processes import Process
 from jaxretrieval.index import image_store, sharded
-from jaxretrieval.index.sharded_array import Features, Layout
+from jaxretrieval.index.sharded_array import Features, ShardOffsets
 
 # For each round: shards per process, and the fraction of processes to kill.
 ROUNDS = ((10, 0.5), (200, 0.5), (1500, 0.3), (5000, 0.0))
@@ -84,7 +84,7 @@ def plan(work: pathlib.Path, size: int) -> dict[str, Any]:
   cut = image_shards.cut(work / 'tars', 1)
   names = [shard.name for shard in cut]
   image_store.start(
-    work / 'gallery', image_store.Gallery('synthetic 1', 'x', 'x', names)
+    work / 'gallery', image_store.ImageStore('synthetic 1', 'x', 'x', names)
   )
   mine = Process(17, 1000).share(cut)
   left = image_store.missing(work / 'gallery', names)
@@ -215,7 +215,7 @@ def offsets(work: pathlib.Path, size: int) -> dict[str, Any]:
   count = len(image_store.read_info(work / 'gallery').shards)
   folder = work / 'sparse'
   (folder / image_store.SHARDS).mkdir(parents=True, exist_ok=True)
-  layout = Layout.of({f'{i:05d}': size for i in range(count)})
+  layout = ShardOffsets.of({f'{i:05d}': size for i in range(count)})
   marked = np.linspace(0, layout.size - 1, 50).astype(np.int64).tolist()
   marks = collections.defaultdict(list)
   for number, row in enumerate(marked, 1):
@@ -253,7 +253,7 @@ def scan(work: pathlib.Path, size: int) -> dict[str, Any]:
 
   folder = work / 'scan'
   (folder / image_store.SHARDS).mkdir(parents=True, exist_ok=True)
-  layout = Layout.of({f'{i}': size for i in range(20)})
+  layout = ShardOffsets.of({f'{i}': size for i in range(20)})
   rng = np.random.default_rng(0)
   for name in layout.names:
     features = rng.random((size, DIM), np.float32).astype(np.float16)

@@ -99,13 +99,13 @@ RULES = {
 # of imports between rooms. The numbers are what was reached: (rooms, layers,
 # arrows), arrows being pairs of rooms of which one imports the other.
 LAYERS = {
-  'launch': (17, 6, 55),
-  'jaxretrieval': (14, 6, 26),
-  'jaxmix/_src': (20, 6, 66),
-  'jaxmix/classification': (12, 6, 30),
-  'jaxmix/classification/datasets': (12, 5, 20),
-  'jaxmix/files': (6, 3, 6),
-  'benchmarks': (14, 4, 30),
+  'launch': (16, 7, 50),
+  'jaxretrieval': (13, 6, 24),
+  'jaxmix/_src': (19, 5, 62),
+  'jaxmix/classification': (9, 4, 11),
+  'jaxmix/classification/datasets': (10, 4, 18),
+  'jaxmix/files': (6, 2, 2),
+  'benchmarks': (12, 3, 17),
 }
 
 # Each of these is touched in one place only, wherever else it might be allowed.
@@ -325,7 +325,7 @@ LACKING = (
 ANYWHERE = [
   *(f'launch.{name}' for name in ('mesh', 'task', 'config')),
   *(f'launch.train.{name}' for name in ('state', 'step', 'optimizer')),
-  *(f'launch.train.{name}' for name in ('feeds', 'schedule')),
+  *(f'launch.train.{name}' for name in ('feeds', 'schedule', 'assemble')),
   'launch.shell.malloc',
   *(f'jaxmix.classification.{name}' for name in ('models', 'augment', 'task')),
   *(f'jaxretrieval.{name}' for name in ('losses', 'mining', 'recall', 'task')),

@@ -94,7 +94,14 @@ def _make_call(work: Workload, mode: str, feed: Feed) -> Callable[[], Any]:
   started = _start(work, shapes)
   shape = (work.side, work.side, 3)
   info = splits.DatasetSpec(
-    'synthetic', work.classes, shape, work.examples, 0, MEAN, STD, not work.pad
+    'synthetic',
+    num_classes=work.classes,
+    image_shape=shape,
+    train_examples=work.examples,
+    test_examples=0,
+    mean=MEAN,
+    std=STD,
+    is_jpeg=not work.pad,
   )
   weights: Any = types.SimpleNamespace(
     init=lambda config, key: jax.tree.map(jnp.asarray, started),

@@ -46,7 +46,7 @@ def _augment(spec: DatasetSpec) -> dict[str, Any]:
     'maximum': min(spec.image_shape[:2]) - 1,
     'description': 'pixels on each side before a random crop; 0: no crop',
   }
-  if spec.photographs:  # cropped as they are read
+  if spec.is_jpeg:  # cropped as they are read
     pad['maximum'] = 0
   return {'pad': pad, 'flip': _BOOLEAN}
 
@@ -56,7 +56,7 @@ def _evaluators(spec: DatasetSpec) -> dict[str, Any]:
   options = {'clean': {}}
   if spec.validation_examples:
     options['validation'] = {}
-  if not (spec.sample_rate or spec.photographs):
+  if not (spec.sample_rate or spec.is_jpeg):
     options |= {
       'fgsm': {'epsilon': _FRACTION},
       'corruption': {'source': _STRING},
@@ -137,7 +137,7 @@ SCHEMA: Mapping[str, Any] = {
       _DATA,
       'data.name',
       {
-        name: {'workers': _WORKERS} if spec.photographs else {}
+        name: {'workers': _WORKERS} if spec.is_jpeg else {}
         for name, spec in DATASETS.items()
       },
     ),

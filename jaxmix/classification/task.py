@@ -155,7 +155,7 @@ def _augment_images(
   options: Any, spec: splits.DatasetSpec, context: mixing.MixContext
 ) -> tuple[Any, Augment]:
   """Returns `draw(key, B)` and `augment(drawn, images)`."""
-  if spec.photographs:  # They were cropped and mirrored as they were read.
+  if spec.is_jpeg:  # They were cropped and mirrored as they were read.
     return lambda key, size: (), lambda drawn, images: images
   draw = functools.partial(
     augment.draw_crop_flip, pad=options.pad, flip=options.flip
@@ -208,7 +208,7 @@ def make_evaluators(config: Any, mesh: Mesh) -> dict[str, clean.Evaluate]:
     )
     return logits
 
-  read = splits.source if spec.photographs else splits.load
+  read = splits.source if spec.is_jpeg else splits.load
   examples = read(config.data, 'test')
   evaluators = {}
   for name, options in config.evals.items():
@@ -217,6 +217,6 @@ def make_evaluators(config: Any, mesh: Mesh) -> dict[str, clean.Evaluate]:
         predict, splits.load(config.data, name), mesh=mesh, name=name, **options
       )
       continue
-    evaluator = streamed if spec.photographs else EVALUATORS[name]
+    evaluator = streamed if spec.is_jpeg else EVALUATORS[name]
     evaluators[name] = evaluator.make(predict, examples, mesh=mesh, **options)
   return evaluators

@@ -127,7 +127,7 @@ class PeerMonitor:
       self.last_mark = self.ended_at = now
     else:
       if heartbeat.mark.count != before.mark.count:
-        if before.mark.calling:
+        if before.mark.dispatching:
           self.dispatches += 1
           duration = now - self.last_mark
           self.longest_dispatch = max(self.longest_dispatch, duration)
@@ -217,7 +217,9 @@ def _find_stuck_peer(
       return rank, f'has been behind the others for {behind:.0f} s'
     return None
   idle = now - max(peer.last_mark for _, peer, _ in running)
-  in_dispatch = all(p.dispatches > 1 and b.mark.calling for _, p, b in running)
+  in_dispatch = all(
+    p.dispatches > 1 and b.mark.dispatching for _, p, b in running
+  )
   allowed = max(p.allowed_seconds(timeout) for _, p, _ in running)
   if in_dispatch and idle > allowed:
     return -1, (

@@ -20,12 +20,12 @@ class Mark(NamedTuple):
   Attributes:
     count: the number of points passed, including this one.
     step: the number of training steps done.
-    calling: whether the device is called next, and nothing else happens.
+    dispatching: whether the next thing that happens is a dispatch.
   """
 
   count: int = 0
   step: int = 0
-  calling: bool = False
+  dispatching: bool = False
 
 
 class SharedProgress:
@@ -35,10 +35,10 @@ class SharedProgress:
     """Maps the memory of a file descriptor; -1: private to this process."""
     self._memory = mmap.mmap(descriptor, _FORMAT.size)
 
-  def mark(self, step: int, *, calling: bool = False) -> None:
+  def mark(self, step: int, *, dispatching: bool = False) -> None:
     """Records that the trainer passes a point; see `Mark`."""
     count = self.read().count + 1
-    self._memory[:] = _FORMAT.pack(count, step, calling)
+    self._memory[:] = _FORMAT.pack(count, step, dispatching)
 
   def read(self) -> Mark:
     """Returns the last mark."""

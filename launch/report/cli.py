@@ -76,7 +76,9 @@ def report(
     log_line(f'error: skipped {error}')
   groups = group_runs(runs, folders)
   parents = [*folders, *(run.path.parent for run in runs)]
-  notes = list(dict.fromkeys(read_sweep_plan(parent).note for parent in parents))
+  notes = list(
+    dict.fromkeys(read_sweep_plan(parent).note for parent in parents)
+  )
   notes = [note for note in notes if note]
   notes += [] if cost is None else add_relative_step_time(groups, cost)
   lines = make_table(groups, columns)

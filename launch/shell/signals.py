@@ -53,7 +53,6 @@ class StopSignals:
     self._deferred, self._silent = deferred, silent
 
   # The former name, for callers that have not been renamed yet.
-  hold = defer
 
   def ignore(self) -> None:
     """Ignores signals from now on, because the process is about to end.

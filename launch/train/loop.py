@@ -77,7 +77,7 @@ def fit(
       while True:
         here, kept, evaluation = step, state, None
         due = schedule.due_at(here)
-        run.shared.mark(here, calling=not due.evaluate)
+        run.shared.mark(here, dispatching=not due.evaluate)
         if due.evaluate:  # 1
           evaluation = consensus.or_none(partial(_queue_evaluation, run, state))
         signal = consensus()
@@ -87,7 +87,7 @@ def fit(
           if due.evaluate or due.checkpoint:
             kept = run.snapshot(state)
           step, state = _dispatch(run, here, state, next(chunks))
-          stop.hold()  # From now on a signal waits for a save.
+          stop.defer()  # From now on a signal waits for a save.
         run.log.read(here)  # 3
         if due.checkpoint:  # 4
           _save_if_new(run, here, kept)

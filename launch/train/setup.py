@@ -112,7 +112,7 @@ def open_run(
       config.keep_checkpoints,
       identity,
       max_failures=config.max_save_failures,
-      tell=progress.note,
+      warn=progress.note,
     )
     stack.callback(checkpoints.close)
     restored = restore_newest(checkpoints, target)
@@ -135,7 +135,7 @@ def open_run(
       step,
       config.tensorboard,
       again=schedule.due_at(step).evaluate,
-      tell=progress.note,
+      warn=progress.note,
     )
     stack.callback(writer.close)
     progress.begin(step)

@@ -36,7 +36,7 @@ class MetricWriter:
     tensorboard: bool,
     *,
     again: bool = True,
-    tell: Callable[[str], None] = logging.warning,
+    warn: Callable[[str], None] = logging.warning,
   ):
     """Opens the file of a run that resumes at `step`.
 
@@ -49,10 +49,10 @@ class MetricWriter:
         too, if tensorboardX is installed.
       again: whether `step` will be evaluated again; if so, the records of its
         evaluations are dropped.
-      tell: shows a warning to the user.
+      warn: shows a warning to the user.
     """
     self._path = workdir / 'metrics.jsonl'
-    self._tell = tell
+    self._warn = warn
     self._lock = threading.Lock()
     self._unwritten = b''
     self._warned = False
@@ -87,7 +87,7 @@ class MetricWriter:
     if any(not _is_record(_parse(line)) for line in lines):
       backup = self._path.with_name(f'{self._path.name}.{time.time_ns()}')
       backup.write_bytes(content)
-      self._tell(
+      self._warn(
         f'warning: {self._path} has invalid lines, which are skipped; the '
         f'original file is now {backup}'
       )
@@ -112,7 +112,7 @@ class MetricWriter:
         self._warned = False
       except OSError as error:
         if not self._warned:
-          self._tell(
+          self._warn(
             f'warning: metrics are kept in memory, not on disk: {error}'
           )
         self._warned = True
@@ -161,7 +161,7 @@ class MetricWriter:
     if self._path.exists():
       backup = self._path.with_name(f'{self._path.name}.{time.time_ns()}')
       self._path.rename(backup)
-      self._tell(
+      self._warn(
         f'warning: another process changed {self._path}; its version is now '
         f'{backup}'
       )
@@ -181,7 +181,7 @@ class MetricWriter:
     except OSError as error:
       self.close()
       self._board = None
-      self._tell(f'warning: TensorBoard files are no longer written: {error}')
+      self._warn(f'warning: TensorBoard files are no longer written: {error}')
 
 
 def read_metrics(
@@ -219,13 +219,13 @@ def _is_record(content: Any) -> bool:
   )
 
 
-def back_up_records(workdir: pathlib.Path, tell: Callable[[str], None]) -> None:
+def back_up_records(workdir: pathlib.Path, warn: Callable[[str], None]) -> None:
   """Backs up the records of a run that restarts at step 0, with a warning."""
   records = read_metrics(workdir)
   if records:
     backup = workdir / 'metrics.jsonl.old'
     write_text(backup, ''.join(json.dumps(x) + '\n' for x in records))
-    tell(
+    warn(
       f'warning: {workdir} has metrics up to step {records[-1]["step"]} but no '
       f'checkpoint: it restarts at step 0; the old metrics are in {backup}'
     )

@@ -5,11 +5,12 @@ import signal
 
 import pytest
 
-from launch.config import RESUMABLE_FIELDS, SAFE_FIELDS, flatten
+from launch.config import flatten
 from launch.shell.exit_codes import ExitCode
+from launch.workdir.identity import RESUMABLE_FIELDS, SAFE_FIELDS
 from tests.faults import trainer
 from tests.launch.toy_config import get_config
-from tests.launch.train.resume_test import OTHERS
+from tests.launch.workdir.identity_test import OTHERS
 
 pytestmark = pytest.mark.slow
 

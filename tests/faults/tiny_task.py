@@ -53,7 +53,7 @@ def make_loss(config, mesh):
 
 def make_evaluators(config, mesh):
   options = {'batch_size': 4, 'mesh': mesh}
-  if splits.dataset_spec(config.data).photographs:
+  if splits.dataset_spec(config.data).is_jpeg:
     photographs = splits.source(config.data, 'test')
     return {'clean': streamed.make(predict, photographs, **options)}
   examples = splits.load(config.data, 'test')

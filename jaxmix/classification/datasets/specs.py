@@ -54,11 +54,6 @@ class DatasetSpec:
   recordings: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
   @property
-  def photographs(self) -> bool:
-    """The former name of `is_jpeg`."""
-    return self.is_jpeg
-
-  @property
   def feature(self) -> str:
     """Name of an example's data, beside its 'label'."""
     return 'audio' if self.sample_rate else 'image'

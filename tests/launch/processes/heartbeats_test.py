@@ -10,8 +10,8 @@ from launch.shell.exit_codes import ExitCode
 TIMEOUT = 10.0
 
 
-def beat(number, count=0, *, calling=True, token='a', **fields):
-  mark = Mark(count, 4 * count, calling)
+def beat(number, count=0, *, dispatching=True, token='a', **fields):
+  mark = Mark(count, 4 * count, dispatching)
   return Heartbeat(token, 'run', number, 'host', 7, mark, **fields)
 
 
@@ -180,14 +180,14 @@ def test_a_restarted_process_cannot_join():
 
 def test_no_process_is_blamed_for_a_device_that_hangs():
   def hanging(now):
-    return beat(now, min(now, 20), calling=True)
+    return beat(now, min(now, 20), dispatching=True)
 
   assert failed_rank(31, hanging, hanging) == -1
 
 
 def test_an_evaluation_may_take_any_time():
   def evaluating(now):
-    return beat(now, min(now, 20), calling=False)
+    return beat(now, min(now, 20), dispatching=False)
 
   assert simulate(1000, evaluating, evaluating) is None
 

@@ -15,7 +15,7 @@ def test_marks_are_counted():
   progress = open_shared_progress()
   assert progress.read() == Mark(0, 0, False)
   progress.mark(0)
-  progress.mark(32, calling=True)
+  progress.mark(32, dispatching=True)
   assert progress.read() == Mark(2, 32, True)
   assert not shared_progress.has_watchdog()
 
@@ -25,7 +25,7 @@ def test_the_mark_of_a_process_that_has_died_can_be_read():
   progress = SharedProgress(descriptor)
   code = 'import os; from launch.processes import shared_progress as s\n'
   code += 'assert s.has_watchdog()\n'
-  code += 's.open_shared_progress().mark(7, calling=True); os._exit(9)'
+  code += 's.open_shared_progress().mark(7, dispatching=True); os._exit(9)'
   done = subprocess.run(
     [sys.executable, '-c', code],
     env=os.environ | variables,

@@ -6,9 +6,9 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 
-from launch.config import is_location
 from launch.sweep import entries
 from launch.sweep.entries import entry_name, load_config_file, sweep_entries
+from launch.workdir.identity import is_location
 from launch.workdir.lock import hold_lock
 from launch.workdir.metrics import final_metrics
 from tests.faults.trainer import ROOT

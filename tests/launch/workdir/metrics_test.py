@@ -80,7 +80,7 @@ def test_tensorboard_gets_the_same_numbers(tmp_path):
 def test_records_that_cannot_be_written_are_written_later(tmp_path):
   warnings = []
   (tmp_path / 'config.json').write_text('{}')
-  writer = MetricWriter(tmp_path, 0, tensorboard=False, tell=warnings.append)
+  writer = MetricWriter(tmp_path, 0, tensorboard=False, warn=warnings.append)
   writer.write(4, 0.4, {'train/loss': 1.0})
   tmp_path.rename(tmp_path.with_name('away'))
   for step in (8, 12):
@@ -98,7 +98,7 @@ def test_records_that_cannot_be_written_are_written_later(tmp_path):
 def test_a_file_that_another_process_changed_is_written_again(tmp_path, change):
   (tmp_path / 'config.json').write_text('{}')
   warnings = []
-  writer = MetricWriter(tmp_path, 0, tensorboard=False, tell=warnings.append)
+  writer = MetricWriter(tmp_path, 0, tensorboard=False, warn=warnings.append)
   writer.write(4, 0.4, {'train/loss': 1.0})
   path = tmp_path / 'metrics.jsonl'
   if change == 'appended':
@@ -128,7 +128,7 @@ def test_an_evaluation_that_is_not_repeated_is_kept(tmp_path):
 def test_tensorboard_on_a_full_disk_stops_nothing(tmp_path, monkeypatch):
   board = pytest.importorskip('tensorboardX.event_file_writer')
   warnings = []
-  writer = MetricWriter(tmp_path, 0, tensorboard=True, tell=warnings.append)
+  writer = MetricWriter(tmp_path, 0, tensorboard=True, warn=warnings.append)
 
   def full(self, event):
     raise OSError(28, 'No space left on device')
@@ -159,11 +159,11 @@ def test_invalid_lines_are_skipped_and_backed_up(tmp_path):
   path = tmp_path / 'metrics.jsonl'
   cut = path.read_text() + '{"step": 9, "ep'
   path.write_text(cut)
-  MetricWriter(tmp_path, 9, tensorboard=False, tell=warnings.append).close()
+  MetricWriter(tmp_path, 9, tensorboard=False, warn=warnings.append).close()
   assert not warnings, 'the last line may be incomplete'
   path.write_text('garbage\n' + path.read_text())
   before = path.read_bytes()
-  MetricWriter(tmp_path, 9, tensorboard=False, tell=warnings.append).close()
+  MetricWriter(tmp_path, 9, tensorboard=False, warn=warnings.append).close()
   assert [record['step'] for record in read_metrics(tmp_path)] == [4, 8]
   (backup,) = tmp_path.glob('metrics.jsonl.*')
   assert backup.read_bytes() == before and str(backup) in warnings[0]
