@@ -44,7 +44,7 @@ class Checkpoints:
     belongs_to: Mapping[str, Any],
     *,
     max_failures: int = 0,
-    tell: Callable[[str], None] = logging.warning,
+    warn: Callable[[str], None] = logging.warning,
   ):
     """Opens the folder and removes incomplete checkpoints.
 
@@ -54,13 +54,13 @@ class Checkpoints:
       belongs_to: the identity of the run as JSON values, such as the seed; a
         checkpoint with other values is refused.
       max_failures: number of saves in a row that may fail without an error.
-      tell: shows a warning to people.
+      warn: shows a warning to people.
     """
     self._folder = folder.absolute()
     self._keep = keep
     self._belongs_to = dict(belongs_to)
     self._max_failures = max_failures
-    self._tell = tell
+    self._warn = warn
     self._failures = 0
     self._newest = max(manifest.steps(self._folder), default=None)
     self._saver = ThreadPoolExecutor(1, 'checkpoint')
@@ -168,7 +168,7 @@ class Checkpoints:
             f'checkpoint is {self._newest}. Make room on the disk or repair '
             'it, then run the same command again'
           ) from error
-      self._tell(
+      self._warn(
         f'warning: {text}; training continues after failure {self._failures} '
         f'of {self._max_failures} allowed in a row'
       )
@@ -268,7 +268,7 @@ class Checkpoints:
         storage.compare(content['leaves'], host)
       for newer, error in damaged.items():
         aside = self._set_aside(newer)
-        self._tell(
+        self._warn(
           f'warning: checkpoint {newer} is damaged ({error}) and was moved to '
           f'{aside}; resuming from step {step}'
         )

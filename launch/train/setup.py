@@ -112,7 +112,7 @@ def open_run(
       config.keep_checkpoints,
       identity,
       max_failures=config.max_save_failures,
-      tell=progress.note,
+      warn=progress.note,
     )
     stack.callback(checkpoints.close)
     restored = restore_newest(checkpoints, target)

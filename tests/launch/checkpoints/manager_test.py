@@ -101,7 +101,7 @@ def test_a_damaged_checkpoint_is_replaced_by_the_one_before(folder):
   save(folder, 4, 8, 12)
   truncate(folder, 12)
   warnings = []
-  checkpoints = Checkpoints(folder, 9, MINE, tell=warnings.append)
+  checkpoints = Checkpoints(folder, 9, MINE, warn=warnings.append)
   restored = checkpoints.restore(target())
   assert restored is not None and restored[0] == 8
   assert_same(restored[1], 8)
@@ -242,7 +242,7 @@ class Disk:
 def test_a_failed_save_is_a_warning_and_the_next_one_resets_the_count(folder):
   warnings, disk = [], Disk(2)
   checkpoints = Checkpoints(
-    folder, 9, MINE, max_failures=2, tell=warnings.append
+    folder, 9, MINE, max_failures=2, warn=warnings.append
   )
   for step in (4, 8, 12):
     checkpoints.save(step, make_state(step), before=disk)
@@ -262,7 +262,7 @@ def test_too_many_failed_saves_are_an_error_and_the_old_one_stays(folder):
   save(folder, 4)
   warnings = []
   checkpoints = Checkpoints(
-    folder, 1, MINE, max_failures=1, tell=warnings.append
+    folder, 1, MINE, max_failures=1, warn=warnings.append
   )
   checkpoints.save(8, make_state(8), before=Disk(9))
   checkpoints.save(12, make_state(12), before=Disk(9))
@@ -277,7 +277,7 @@ def test_too_many_failed_saves_are_an_error_and_the_old_one_stays(folder):
 def test_the_last_save_is_tried_again_until_there_is_room(folder):
   warnings = []
   checkpoints = Checkpoints(
-    folder, 1, MINE, max_failures=1, tell=warnings.append
+    folder, 1, MINE, max_failures=1, warn=warnings.append
   )
   checkpoints.save(8, make_state(8), before=Disk(1))
   checkpoints.wait()
@@ -289,7 +289,7 @@ def test_a_process_that_has_to_end_gives_up_soon(folder):
   save(folder, 4)
   warnings = []
   checkpoints = Checkpoints(
-    folder, 1, MINE, max_failures=99, tell=warnings.append
+    folder, 1, MINE, max_failures=99, warn=warnings.append
   )
   checkpoints.save(8, make_state(8), before=Disk(99))
   with pytest.raises(OSError, match='step 8 was not saved.* is 4') as raised:
