@@ -143,7 +143,7 @@ def _first_bad(target: Any, piece: np.ndarray) -> list[int] | None:
 def _each(
   array: np.ndarray, doing: str, function: Callable[[np.ndarray], Any]
 ) -> Iterator[tuple[int, Any]]:
-  """Yields `(first row, function(piece))` for all pieces of an array."""
+  """Yields `(first index, function(piece))` for all pieces of an array."""
   array = np.asarray(array)
   rows = max(1, _PIECE_BYTES * len(array) // max(1, array.nbytes))
   starts = range(0, len(array), rows)

@@ -146,29 +146,31 @@ def resident_feed(
     mesh: the devices.
     everywhere: whether every device gets the indices of the whole batch.
   """
-  indices = functools.partial(batch_indices, seed, schedule.examples)
+  n, batch = schedule.examples, schedule.batch_size
   sharding = replicated(mesh) if everywhere else chunk_sharded(mesh)
   # A transfer costs the host as much as a dispatch: many chunks share one.
   split = jax.jit(
-    lambda rows: jnp.split(rows, _CHUNKS_PER_TRANSFER), out_shardings=sharding
+    lambda indices: jnp.split(indices, _CHUNKS_PER_TRANSFER),
+    out_shardings=sharding,
   )
 
   def chunks(step):
     count = schedule.chunk_size(step)
-    yield device_put_global(indices(schedule.batch_size, step, count), sharding)
+    indices = batch_indices(seed, n, batch, step, count)
+    yield device_put_global(indices, sharding)
     step += count
     count = schedule.steps_per_dispatch * _CHUNKS_PER_TRANSFER
     while step < schedule.total_steps:
       # Past the end of the run too: another shape would be another program.
-      rows = indices(schedule.batch_size, step, count)
+      indices = batch_indices(seed, n, batch, step, count)
       left = (schedule.total_steps - step) // schedule.steps_per_dispatch
-      yield from split(device_put_global(rows, sharding))[:left]
+      yield from split(device_put_global(indices, sharding))[:left]
       step += count
 
   return Feed(
     schedule=schedule,
     data=device_put_global(dict(arrays), replicated(mesh)),
-    select=lambda data, rows: {name: x[rows] for name, x in data.items()},
+    select=lambda data, item: {name: x[item] for name, x in data.items()},
     chunks=chunks,
   )
 
@@ -199,18 +201,18 @@ def streamed_feed(
   def read(piece):
     step, part = divmod(piece, pieces)
     first = jax.process_index() * local
-    rows = slice(
+    own = slice(
       first + part * local // pieces, first + (part + 1) * local // pieces
     )
     n, batch = schedule.examples, schedule.batch_size
     order = batch_indices(seed, n, batch, step, 1)[0]
-    positions = step * batch + np.arange(rows.start, rows.stop)
-    return read_examples(source, order[rows], positions // n)
+    positions = step * batch + np.arange(own.start, own.stop)
+    return read_examples(source, order[own], positions // n)
 
-  def put(local_rows):
+  def put(local_chunk):
     with jax.transfer_guard('allow'):
       return jax.make_array_from_process_local_data(
-        chunk_sharded(mesh), local_rows
+        chunk_sharded(mesh), local_chunk
       )
 
   def chunks(step):
@@ -252,9 +254,10 @@ def read_examples(
   """Returns the examples at `indices` in `epochs`, stacked: `[n, ...]`."""
   if read := getattr(source, 'read', None):
     return read(indices, epochs)
-  rows = indices.tolist()
-  read_many = getattr(source, '__getitems__', None)
-  return _stack(read_many(rows) if read_many else [source[i] for i in rows])
+  positions = indices.tolist()
+  if read_many := getattr(source, '__getitems__', None):
+    return _stack(read_many(positions))
+  return _stack([source[i] for i in positions])
 
 
 def _stack(trees: Sequence[PyTree]) -> PyTree:
