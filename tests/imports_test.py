@@ -51,7 +51,7 @@ RULES = {
   'jaxretrieval/mining.py': (CORE, set()),
   'jaxretrieval/recall.py': (CORE, set()),
   'jaxretrieval/collectives.py': (CORE, set()),
-  'jaxretrieval/significance.py': (CORE, set()),
+  'jaxretrieval/significance.py': (CORE, {'jaxretrieval.recall'}),
   # Everything with torch, imported when an encoder is made.
   'jaxretrieval/extract/encoders.py': (
     TRAINER

@@ -134,7 +134,8 @@ def draws(compiled):
     mixed, labels = jaxmix.random_mix(
       mix_key, images, batch['label'], num_classes=10, **options
     )
-    return mix.mode[0]  # pyright: ignore, mixed, labels
+    assert mix.mode is not None
+    return mix.mode[0], mixed, labels
 
   found = {}
   for seed in range(100):
