@@ -3,12 +3,14 @@
 import pathlib
 from collections.abc import Callable, Collection
 from functools import partial
+from signal import Signals
+from typing import NoReturn
 
 import jax
 
 from launch.config import Config, check_config
 from launch.processes.sync import StopConsensus
-from launch.shell.signals import resume_hint, stop_requests
+from launch.shell.signals import StopSignals, resume_hint, stop_requests
 from launch.task import PyTree, Task
 from launch.train.evaluation import Results, queue_evaluation
 from launch.train.resume import check_workdir, finished_metrics
@@ -103,14 +105,7 @@ def fit(
               return results
         if signal:
           break
-    _save_if_new(run, here, kept)
-    run.checkpoints.wait(stop)
-    stop.ignore()
-    run.log.note(
-      f'stopped by {signal.name}; step {run.checkpoints.latest_step()} of '
-      f'{schedule.total_steps} is saved; {resume_hint()}'
-    )
-    raise SystemExit(128 + signal)
+    _leave(run, stop, signal, here, kept)
 
 
 def _queue_evaluation(
@@ -141,3 +136,21 @@ def _save_if_new(run: RunContext, step: int, state: TrainState) -> None:
   if run.checkpoints.latest_step() != step:
     # No checkpoint may be ahead of the metric records on disk.
     run.checkpoints.save(step, state, before=run.log.sync)
+
+
+def _leave(
+  run: RunContext,
+  stop: StopSignals,
+  signal: Signals,
+  step: int,
+  state: TrainState,
+) -> NoReturn:
+  """Saves the state and ends the process, as the signal asked for."""
+  _save_if_new(run, step, state)
+  run.checkpoints.wait(stop)
+  stop.ignore()
+  run.log.note(
+    f'stopped by {signal.name}; step {run.checkpoints.latest_step()} of '
+    f'{run.training.schedule.total_steps} is saved; {resume_hint()}'
+  )
+  raise SystemExit(128 + signal)

@@ -16,6 +16,7 @@ from jaxmix.classification import task
 from jaxmix.classification.datasets import imagenet_source, jpeg, splits
 from jaxmix.classification.evaluators import clean, streamed
 from launch.checkpoints.manager import Checkpoints
+from launch.config import check_config
 from launch.mesh import make_mesh
 from launch.train.feeds import batch_indices, streamed_feed
 from launch.train.loop import fit
@@ -331,7 +332,7 @@ def test_a_pad_is_refused(small):
   small = small.copy_and_resolve_references()
   small.augment.pad = 4
   with pytest.raises(ValueError, match=r'config\.augment\.pad=4'):
-    task.make_loss(small, make_mesh())
+    check_config(small, task.SCHEMA)
 
 
 def test_the_images_of_these_tests_differ_in_size(files):
