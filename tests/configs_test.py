@@ -222,6 +222,7 @@ def test_an_unknown_argument_is_named(name):
     get_config(name, 'smok')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', sorted(set(MIXED) - {'table5_weights'}))
 def test_every_method_is_accepted_and_changes_nothing_but_the_mix(name):
   usual = get_config(name)

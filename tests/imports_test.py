@@ -6,6 +6,7 @@ switch its rules off.
 """
 
 import ast
+import functools
 import pathlib
 import subprocess
 import sys
@@ -127,6 +128,7 @@ def sources(folder):
 FILES = sorted({f for folder in RULES for f in sources(folder)})
 
 
+@functools.cache
 def imports(file):
   """Every module a file imports, at the top or within a function."""
   tree = ast.parse((ROOT / file).read_text(), file)

@@ -23,6 +23,7 @@ ROOMS = '|'.join(
 )
 
 
+@pytest.mark.slow
 def test_examples_run_with_jax_alone():
   blocks = re.findall(r'```python\n(.*?)```', README, re.S)
   assert blocks

@@ -175,6 +175,7 @@ def test_official_1d_mask_is_one_run():
   )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('spatial_shape', [(8,), (8, 8)])
 @pytest.mark.parametrize('spectrum', ['isotropic', 'official'])
 def test_every_decay_gives_a_field(spatial_shape, spectrum):

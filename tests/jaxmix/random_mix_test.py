@@ -102,6 +102,7 @@ def draws(granularity, weights):
 PAPER = (3.0, 1.0, 1.0, 1.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('granularity', GRANULARITIES)
 @pytest.mark.parametrize('weights', [PAPER, (0.01, 0.02, 0.03, 0.04)])
 def test_modes_are_as_frequent_as_their_weights(weights, granularity):
@@ -368,6 +369,7 @@ def uncounted_loops(text):
   return sum('known_trip_count' not in x for x in loops)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('alpha', [1.0, 0.2])
 def test_draws_without_rejection(alpha):
   assert uncounted_loops(compiled_text(alpha)) == 0
@@ -407,6 +409,7 @@ def test_works_where_float64_is_enabled():
   assert mix.lam.dtype == np.float32
 
 
+@pytest.mark.slow
 def test_a_second_eager_call_compiles_nothing(caplog):
   shape = (4, 8, 8, 1)
   jaxmix.draw_random_mix(jax.random.key(0), shape, candidates=('fmix', 'mixup'))

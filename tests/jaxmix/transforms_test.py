@@ -140,6 +140,7 @@ def check_same(got, want, message):
   jax.tree.map(same, got, want)
 
 
+@pytest.mark.slow
 def test_every_public_function_is_called():
   assert set(one_by_one()) == set(NAMES), (
     'a public function is not tested under the transformations'
@@ -153,6 +154,7 @@ def test_jit_changes_nothing(name):
   check_same(without_jit()[name], want, 'jit and no jit differ')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', NAMES)
 def test_scan_and_vmap_are_loops(name):
   check_same(

@@ -285,6 +285,7 @@ def test_one_device_exchanges_nothing():
 # The shards of a batch, each by itself.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'case',
   ['hardest']

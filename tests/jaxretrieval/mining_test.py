@@ -291,6 +291,7 @@ def test_mine_draws_from_its_key(miner):
 # Selection has no gradient.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('miner', MINERS)
 def test_no_gradient_through_the_selection(miner):
   rng = np.random.default_rng(10)
@@ -429,6 +430,7 @@ def temporary_bytes(miner, block_size):
   return memory.temp_size_in_bytes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('miner', ['semihard', 'topk_random'])
 def test_the_matrix_of_a_large_batch_is_never_built(miner):
   # 17 GB in float32, 4 GB as bools; a block of 4096 x 4096 is 67 MB.

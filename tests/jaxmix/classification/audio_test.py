@@ -155,6 +155,7 @@ def many():
   return jax.tree.map(np.asarray, jax.jit(draw)(keys))
 
 
+@pytest.mark.slow
 def test_each_change_is_drawn_for_half():
   drawn = many()
   # Four standard deviations of a fair coin over 400 draws are 40.
@@ -181,6 +182,7 @@ def test_noise_is_of_one_loudness_and_many_colours():
   assert ratio.min() < 0.4 and ratio.max() > 3 and 1.2 < ratio.mean() < 2.4
 
 
+@pytest.mark.slow
 def test_what_is_drawn_for_a_sound_is_its_own_keys():
   keys = jax.random.split(jax.random.key(0), 4)
   options = {'shift': 5, 'speed': 0.1, 'noise': 0.1}

@@ -54,6 +54,7 @@ def test_there_are_the_fifteen():
   assert len(corruptions.CORRUPTIONS) == 15
 
 
+@pytest.mark.slow
 @every_corruption
 def test_an_image_is_corrupted_alike_wherever_it_stands(name):
   index = np.arange(6)
@@ -302,6 +303,7 @@ def test_contrast_keeps_the_means(level):
   )
 
 
+@pytest.mark.slow
 def test_elastic_moves_three_points_where_they_were_drawn():
   # Without the smooth part: a plane stays a plane, and its slopes tell the map.
   y, x = np.mgrid[:SIDE, :SIDE] / 255

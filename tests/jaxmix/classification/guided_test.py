@@ -82,6 +82,7 @@ def dense(mixed, labels):
   return np.asarray(mixed.targets)
 
 
+@pytest.mark.slow
 @every_gradient
 def test_the_loss_is_that_of_the_mixed_images_and_their_shares(method):
   (state, batch), gradient = inputs(), compiled(method)
@@ -158,6 +159,7 @@ def gradient_by_hand(state, batch):
   return jnp.abs(drawn.quick(jax.grad(loss))(images))[..., 0]
 
 
+@pytest.mark.slow
 def test_puzzle_mix_is_guided_by_the_gradient_of_the_network():
   state, batch = inputs()
   key, options = jax.random.key(5), config_of('puzzle_mix').mix.to_dict()

@@ -156,6 +156,7 @@ def loss_by_definition(method, one, logits):
   )
 
 
+@pytest.mark.slow
 @every_draw
 def test_the_loss_is_that_of_the_mixed_state(method, layer):
   key, one = draws(method)[layer]

@@ -314,6 +314,7 @@ def test_activations_are_the_outputs_of_the_stem_and_the_stages(small):
     np.testing.assert_array_equal(state, block)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('fields', [WRN, PREACT, RESNET])
 def test_a_hook_that_changes_nothing_changes_no_program(fields):
   model = make(fields)

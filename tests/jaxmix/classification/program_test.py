@@ -50,6 +50,7 @@ def wide():
 CONVOLUTIONS = {'preact': 1 + 2 * 8 + 3, 'wide': 1 + 2 * 3 + 2}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('net', CONVOLUTIONS)
 def test_convolutions_are_channels_last_and_none_is_done_twice(net, request):
   text = request.getfixturevalue(net)

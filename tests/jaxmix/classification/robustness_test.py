@@ -121,6 +121,7 @@ def test_blocks_are_anywhere_with_the_same_probability():
   assert ((counts - expected) ** 2 / expected).sum() < 124
 
 
+@pytest.mark.slow
 def test_an_image_has_its_block_in_every_batch():
   images = jnp.ones((9, SIDE, SIDE, 1))
   whole = occlude(images, jnp.arange(9), 0.5)
@@ -128,6 +129,7 @@ def test_an_image_has_its_block_in_every_batch():
   np.testing.assert_array_equal(whole, jnp.concatenate(parts))
 
 
+@pytest.mark.slow
 def test_occluded_images_are_predicted():
   expected = top1(
     occlude(jnp.asarray(examples()['image']), jnp.arange(COUNT), 0.5)

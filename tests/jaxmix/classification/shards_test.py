@@ -87,6 +87,7 @@ def test_a_shard_over_many_devices_is_gathered_as_bytes():
 ALL = {'mix.granularity': 'sample', 'augment.cutout': 4}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'method, fields',
   [
@@ -132,6 +133,7 @@ def test_shards_are_not_normalised_by_the_whole_batch():
     task.make_loss(config_of('none', 4), None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'fields',
   [

@@ -58,6 +58,7 @@ def state_and_batch(config):
   return params, stats, {'audio': waves, 'label': np.arange(8, dtype=np.int32)}
 
 
+@pytest.mark.slow
 def test_plain_training_is_the_cross_entropy_of_the_spectrograms(make_config):
   config = make_config('none', **{'augment.shift': 0.0, 'augment.noise': 0.0})
   config.unlock()

@@ -146,6 +146,7 @@ def draws(compiled):
   return found
 
 
+@pytest.mark.slow
 def test_cutout_cuts_what_is_normalised():
   config = make_config('method=cutout', **{'augment.pad': 0})
   state, batch = some_state(config), some_batch()

@@ -117,6 +117,7 @@ def test_the_energy_is_that_of_the_definition(levels):
   np.testing.assert_allclose(found, numpy_energy(costs, labels), rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('levels, n', [(2, 3), (3, 2), (3, 3)])
 def test_small_grids_are_solved_exactly(levels, n):
   rng = np.random.default_rng(1)
@@ -155,6 +156,7 @@ def test_large_grids_are_solved_almost_exactly(levels, n):
   assert gaps(levels, n, strength=1.0, count=8) < 0.003
 
 
+@pytest.mark.slow
 def test_no_label_alone_can_be_bettered():
   rng = np.random.default_rng(3)
   costs = problems(rng, 16, 8, 3, 0.5)

@@ -205,6 +205,7 @@ def test_a_batch_has_one_ratio():
   assert len(set(np.asarray(mix.lam).tolist())) == 1
 
 
+@pytest.mark.slow
 def test_the_size_of_the_blocks_is_drawn_for_the_batch():
   any_size = drawer(blocks=(2, 4), transport_cost=None, levels=2)
   drawn_sizes = {n: 0 for n in (2, 4)}
@@ -225,6 +226,7 @@ def test_the_size_of_the_blocks_is_drawn_for_the_batch():
   assert all(count >= 3 for count in drawn_sizes.values()), drawn_sizes
 
 
+@pytest.mark.slow
 def test_equal_images_stay_as_they_are():
   image = some_images(4)[:1]
   images = np.repeat(image, BATCH, 0)

@@ -60,6 +60,7 @@ def test_distances_are_those_of_the_grid():
     assert distances(n)[i, j] == pytest.approx(np.sum((a - b) ** 2) / 16)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('n, peaked', [(8, 1), (8, 3), (16, 3)])
 def test_visible_positions_are_almost_optimal(n, peaked):
   saliency, visible = problems(8, n, peaked)

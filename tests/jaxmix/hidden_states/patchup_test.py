@@ -38,6 +38,7 @@ def draws(case):
 # --- The layer ---
 
 
+@pytest.mark.slow
 @every_case
 def test_the_layer_is_uniform_and_the_probability_that_of_the_option(case):
   probability = CASES[case].get('probability', 1.0)

@@ -73,6 +73,7 @@ def _main(run, folder, out, *more):
   return report.main(['--run', str(run), *paths, *more])
 
 
+@pytest.mark.slow
 def test_report_of_one_run(inputs, tmp_path, capsys, monkeypatch):
   monkeypatch.setattr(queries, 'ROWS', 3)  # sheets are slow to draw
   (run, _), folder, image_folder = inputs

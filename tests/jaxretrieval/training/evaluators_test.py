@@ -39,6 +39,7 @@ def results_of(devices, languages=('en', 'de')):
   return evaluate(*state)()
 
 
+@pytest.mark.slow
 def test_batches_and_their_padding_change_nothing(monkeypatch):
   model, split, (params, constants) = head()
   images = text_head.prepare_images(split.images, constants)

@@ -33,6 +33,7 @@ def finished(tmp_path_factory):
   return config, workdir
 
 
+@pytest.mark.slow
 def test_a_checkpoint_gives_the_final_metrics_of_the_run(finished, capsys):
   config, workdir = finished
   before = (workdir / 'metrics.jsonl').read_bytes()

@@ -7,6 +7,8 @@ import subprocess
 import sys
 import tomllib
 
+import pytest
+
 from tests.launch.pods.files import PODS, ROOT, documented
 
 
@@ -45,6 +47,7 @@ def test_the_container_runs_the_trainer_without_root():
   assert config.startswith('configs/'), 'the container has no such config'
 
 
+@pytest.mark.slow
 def test_the_copied_files_are_enough_to_train(tmp_path):
   app = tmp_path / 'app'
   app.mkdir()

@@ -86,6 +86,7 @@ def run_sweep(monkeypatch, workdir, *arguments):
     entries.run_sweep([])
 
 
+@pytest.mark.slow
 def test_a_sweep_trains_every_entry_and_skips_finished_runs(
   tmp_path, monkeypatch, capsys
 ):

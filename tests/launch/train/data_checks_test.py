@@ -149,6 +149,7 @@ def test_values_are_checked_once(tmp_path, monkeypatch):
   assert len(looked) == 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'kind', ['arrays', pytest.param('source', marks=pytest.mark.slow)]
 )

@@ -265,12 +265,14 @@ def assert_nothing_compiled(workdir, since_epoch):
   assert len(counts) == 1
 
 
+@pytest.mark.slow
 def test_nothing_is_compiled_after_the_first_epoch(tmp_path):
   config = make_config(epochs=3.0, checkpoint_every=1.0, steps_per_dispatch=2)
   fit(toy_task, config, tmp_path)
   assert_nothing_compiled(tmp_path, since_epoch=1.5)
 
 
+@pytest.mark.slow
 def test_a_looped_run_compiles_nothing_late_and_the_host_does_little(
   tmp_path, monkeypatch
 ):
@@ -364,6 +366,7 @@ def test_a_batch_that_devices_cannot_share_is_refused(tmp_path):
     fit(toy_task, make_config(batch_size=12), tmp_path)
 
 
+@pytest.mark.slow
 def test_a_finished_run_can_be_extended_and_keeps_its_result(whole, tmp_path):
   shutil.copytree(whole, tmp_path / 'run')
   config = make_config(epochs=8.0, eval_every=3.0)

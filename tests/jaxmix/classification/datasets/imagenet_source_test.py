@@ -215,6 +215,7 @@ def test_neither_workers_nor_a_resume_change_a_pixel(block):
 # --- The evaluator ---
 
 
+@pytest.mark.slow
 def test_a_streamed_evaluation_is_the_resident_one(block):
   source = open_split(block(workers=2), 'test')
   examples = source.read(np.arange(11), np.zeros(11))
