@@ -6,6 +6,7 @@ from examples import corruptions
 from jaxmix.classification.evaluators.corruptions import CORRUPTIONS
 
 
+@pytest.mark.slow
 def test_the_figure_of_an_image(tmp_path, monkeypatch, capsys):
   monkeypatch.setattr(
     corruptions,

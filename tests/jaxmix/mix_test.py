@@ -173,6 +173,7 @@ def keeping_draws():
     return drawn.quick(draw)(jax.random.key(3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('mode', KEEPING)
 def test_lam_one_is_the_identity_bit_for_bit(mode, keeping_draws):
   mix = keeping_draws[mode]

@@ -67,6 +67,7 @@ def test_fixed_pairings(batch):
     np.testing.assert_array_equal(got, want)
 
 
+@pytest.mark.slow
 def test_modes_pass_the_pairing_on():
   pairings = ('roll', 'derangement')
   for mode in drawn.MODES:

@@ -116,6 +116,7 @@ def test_modes_are_as_frequent_as_their_weights(weights, granularity):
   )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('granularity', GRANULARITIES)
 @pytest.mark.parametrize(
   'weights',
@@ -184,6 +185,7 @@ def test_scaled_weights_are_the_same_draw():
 CHEAP = ('identity', 'mixup', 'identity', 'mixup')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'granularity', ['batch', pytest.param('sample', marks=pytest.mark.slow)]
 )
@@ -308,6 +310,7 @@ def draws_by_alpha():
     return drawn.quick(draw)(jax.random.key(11))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', ALPHAS)
 def test_alpha_reaches_its_mode(draws_by_alpha, name):
   mix, (_, want) = draws_by_alpha[name], ALPHAS[name]

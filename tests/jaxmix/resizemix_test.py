@@ -183,6 +183,7 @@ def test_nearest_reads_floor_of_the_scaled_index():
     )
 
 
+@pytest.mark.slow
 def test_nearest_is_that_of_torch():
   torch = pytest.importorskip('torch')
   images, mix = random_images(), make_mix(SCALES, CENTRES, SPATIAL_SHAPE)
@@ -203,6 +204,7 @@ def resized(request):
   return request.param, images, mix, out
 
 
+@pytest.mark.slow
 def test_interpolation_is_an_antialiased_resize_at_that_size(resized):
   method, images, mix, out = resized
   for b, patch in enumerate(patches(out, mix)):

@@ -81,6 +81,7 @@ def test_silence_is_even():
   np.testing.assert_allclose(silence, 0.5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_rows_are_bands_and_columns_are_frames():
   time = np.arange(8000) / 8000
   tones = [np.sin(2 * np.pi * f * time) for f in (200.0, 3000.0)]

@@ -64,6 +64,7 @@ def test_each_key_draws_anew():
   assert (a.offset != b.offset).any() and (a.flip != b.flip).any()
 
 
+@pytest.mark.slow
 def test_nothing_to_draw_is_the_identity():
   images = np.random.default_rng(0).integers(0, 256, (9, 5, 4, 3), np.uint8)
   drawn = draw_crop_flip(jax.random.key(0), 9, pad=0, flip=False)

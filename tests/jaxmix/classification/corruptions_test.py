@@ -126,6 +126,7 @@ def test_normal_noise_has_its_spread(level):
   assert abs(noise.mean()) < 3 * std / 110
 
 
+@pytest.mark.slow
 @every_level
 @pytest.mark.parametrize('value', [0, 3, 128, 255])
 def test_photons_are_counted_as_poisson_has_them(level, value):
@@ -198,6 +199,7 @@ def test_glass_moves_pixels_by_one_up_or_left():
   assert abs(moved[2:, 2:].mean() - 0.5) < 4 * 0.5 / 1800**0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('angle', [0.0, 45.0, -30.0, -90.0])
 def test_motion_is_a_walk(angle):
   weights = filters.motion_weights(3, 2.0, 10)
@@ -250,6 +252,7 @@ def test_zoom_blur_is_the_mean_of_zooms(level):
 # --- Weather ---
 
 
+@pytest.mark.slow
 def test_plasma_is_a_fractal_from_0_to_1():
   draw = jax.jit(jax.vmap(lambda key: filters.plasma(key, 32, jnp.float32(3))))
   fields = np.asarray(draw(jax.random.split(jax.random.key(0), 20)))
@@ -265,6 +268,7 @@ def test_plasma_is_a_fractal_from_0_to_1():
     filters.plasma(jax.random.key(0), 24, jnp.float32(3))
 
 
+@pytest.mark.slow
 def test_fog_leaves_black_images_and_never_brightens_the_brightest():
   assert not one('fog', grey(0.0, 32), 4).any(), 'NaN or light out of nothing'
   image = some_images()[5] / 255

@@ -209,6 +209,7 @@ def make_context(mesh, rows):
   return mixing.MixContext(rows, (8, 8, 1), 10, mesh, postprocess, shapes_of)
 
 
+@pytest.mark.slow
 def test_a_lambda_of_1_leaves_activations_and_loss_as_they_are(monkeypatch):
   def draw_none(key, shapes):
     mix = jaxmix.draw_manifold_mixup(key, shapes[2][0], layers=(2,))

@@ -54,6 +54,7 @@ def test_parameters_are_as_many_as_in_the_literature(
   assert logits.shape == (2, num_classes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('fields', [WRN, PREACT, RESNET])
 def test_only_the_computation_is_bfloat16(fields):
   model = make(fields, dtype='bfloat16')

@@ -108,12 +108,15 @@ def plain(tmp_path_factory):
   return workdir
 
 
-def test_a_run_that_was_stopped_ends_in_the_same_bits(whole, tmp_path):
+def test_a_run_that_was_stopped_ends_in_the_same_bits(tmp_path):
+  fields = FIELDS | {'epochs': 1.5}  # 67 steps
+  config, workdir = make_config(**fields), tmp_path / 'stopped'
+  fit(task, config, tmp_path / 'whole')
   rng = random.Random(0)
-  step = rng.randint(8, 80)
-  process = start('quickstart.py', tmp_path, FIELDS)
+  step = rng.randint(8, 40)
+  process = start('quickstart.py', workdir, fields)
   while process.poll() is None:
-    rows = read_metrics(tmp_path)
+    rows = read_metrics(workdir)
     if rows and rows[-1]['step'] >= step:
       break
     time.sleep(0.005)
@@ -122,15 +125,16 @@ def test_a_run_that_was_stopped_ends_in_the_same_bits(whole, tmp_path):
   code, out, err = ended(process)
   assert code == 128 + signal.SIGTERM, f'{code}\n{out}\n{err}'
   assert 'stopped by SIGTERM; step ' in err
-  assert final_metrics(tmp_path) is None, 'it had ended: stopped too late'
+  assert final_metrics(workdir) is None, 'it had ended: stopped too late'
 
-  code, out, err = ended(start('quickstart.py', tmp_path, FIELDS))
+  code, out, err = ended(start('quickstart.py', workdir, fields))
   assert code == 0, err
-  starts = json.loads((tmp_path / 'env.json').read_text())
+  starts = json.loads((workdir / 'env.json').read_text())
   assert starts[0]['step'] == 0 and starts[1]['step'] >= step, 'it restarted'
-  config = make_config()
-  assert_same_state(final_state(config, whole), final_state(config, tmp_path))
-  assert rows_without_time(whole) == rows_without_time(tmp_path)
+  assert_same_state(
+    final_state(config, tmp_path / 'whole'), final_state(config, workdir)
+  )
+  assert rows_without_time(tmp_path / 'whole') == rows_without_time(workdir)
 
 
 @pytest.mark.slow

@@ -125,6 +125,7 @@ def numpy_energy(images, saliency, partner, lam, z, levels):
   return total
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'levels, n', [(2, 4), (3, 2), pytest.param(2, 16, marks=pytest.mark.slow)]
 )
@@ -310,6 +311,7 @@ def test_moving_keeps_more_of_what_is_salient():
   assert kept(moved).sum() > kept(still).sum() + 5
 
 
+@pytest.mark.slow
 def test_the_same_key_gives_the_partner_of_the_other_modes():
   key = jax.random.key(7)
   mix = draw(7)
@@ -345,6 +347,7 @@ def test_blocks_need_two_axes():
     )
 
 
+@pytest.mark.slow
 def test_random_mix_takes_no_candidate_that_moves_blocks():
   def puzzle(key, shape, *, granularity):
     return jaxmix.draw_puzzle_mix(

@@ -178,6 +178,7 @@ def test_a_traced_alpha_out_of_range_gives_nan():
   assert np.isnan(lam).all(), 'it would train on wrong labels'
 
 
+@pytest.mark.slow
 def test_saliency_is_the_residual_by_default():
   images = np.stack([scene(4, 20), scene(16, 6), scene(12, 12)])
   labels, key = np.arange(3), jax.random.key(1)

@@ -114,6 +114,7 @@ def test_another_seed_gives_another_run(whole, tmp_path):
   assert (a['params']['w1'] != b['params']['w1']).all()
 
 
+@pytest.mark.slow
 def test_streamed_data_give_the_run_of_resident_data(whole, streamed):
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7),

@@ -140,6 +140,7 @@ def test_what_is_not_applied_changes_no_moment(adam):
   jax.tree.map(np.testing.assert_array_equal, after[:2], state[:2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('adam', [False, True])
 def test_what_is_donated_is_not_copied(adam):
   config = optimizer_config(adam=adam)

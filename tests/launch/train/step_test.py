@@ -48,6 +48,7 @@ def train(training):
   return jax.device_get(state), np.concatenate(losses)
 
 
+@pytest.mark.slow
 def test_chunks_and_loops_do_not_matter():
   one, losses_one = train(make_training(4, looped=False))
   eight, losses_eight = train(make_training(8, looped=True))
@@ -61,6 +62,7 @@ def test_chunks_and_loops_do_not_matter():
   assert losses_one[-5:].mean() < 0.6 * losses_one[:5].mean(), 'learns nothing'
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('looped', [False, True])
 def test_the_old_state_is_donated(looped):
   training = make_training(4, looped=looped)

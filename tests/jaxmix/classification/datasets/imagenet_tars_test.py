@@ -260,6 +260,7 @@ def test_an_interrupted_preparation_leaves_nothing_a_finished_one_is_kept(
   assert sorted((p, p.stat().st_mtime_ns) for p in folder.iterdir()) == before
 
 
+@pytest.mark.slow
 def test_the_command_without_tensorflow(tmp_path):
   source = tiny_tars.write(tmp_path / 'source')
   code = (
