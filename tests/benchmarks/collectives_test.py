@@ -1,6 +1,6 @@
 import pytest
 
-from benchmarks.compiled import collectives as bench
+from benchmarks import collectives as bench
 from benchmarks.compiled.hlo import Collective
 from benchmarks.compiled.programs import Compiled, Program, compiled
 

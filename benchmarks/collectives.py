@@ -1,7 +1,7 @@
 """Collectives of a training step, read from compiled programs.
 
-  python -m benchmarks.compiled.collectives          # prints the tables
-  python -m benchmarks.compiled.collectives --save   # and writes them
+  python -m benchmarks.collectives          # prints the tables
+  python -m benchmarks.collectives --save   # and writes them
 
 Each step is compiled for 1, 8, 64 and 512 fake CPU devices and not run
 (`programs.py`). The examples per device stay the same, and each device is one
@@ -287,9 +287,7 @@ def _numbers(one: Compiled, devices: int) -> dict[str, Any]:
 
 def main() -> None:
   """Runs the command."""
-  parser = argparse.ArgumentParser(
-    prog='python -m benchmarks.compiled.collectives'
-  )
+  parser = argparse.ArgumentParser(prog='python -m benchmarks.collectives')
   parser.add_argument('--devices', type=int, nargs='*', default=DEVICES)
   parser.add_argument(
     '--steps', nargs='*', help='steps whose name starts like this; default: all'
