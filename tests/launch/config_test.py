@@ -127,7 +127,7 @@ def test_the_fields_of_a_task_are_checked_by_its_schema():
   with config.unlocked(), config.ignore_type():
     config.data = {'resident': True}
     check_config(config, BLOCK)
-    config.data.update({'dir': 'x'})
+    config.data = {'resident': True, 'dir': 'x'}
   with pytest.raises(ValueError, match="^config.data.dir='x'"):
     check_config(config, BLOCK)
   del config['data'], config['diverge_at']
