@@ -2,7 +2,6 @@
 
 import pathlib
 from collections.abc import Callable, Collection
-from functools import partial
 from signal import Signals
 from typing import NoReturn
 
@@ -77,11 +76,8 @@ def fit(
     # A hidden copy between host and device is an error, not a slow run.
     with jax.transfer_guard('disallow'):
       while True:
-        here, kept, evaluation = step, state, None
-        due = schedule.due_at(here)
-        run.shared.mark(here, dispatching=not due.evaluate)
-        if due.evaluate:  # 1
-          evaluation = consensus.or_none(partial(_queue_evaluation, run, state))
+        here, kept, due = step, state, schedule.due_at(step)
+        evaluation = _queue_evaluation(run, consensus, here, state)  # 1
         signal = consensus()
         if due.last or signal:
           run.shared.mark(here)  # The last save has no time limit.
@@ -96,23 +92,47 @@ def fit(
         if due.last:
           run.checkpoints.wait(stop)
         if evaluation and not signal:  # 5
-          results = consensus.or_none(evaluation)
-          if results is None:
-            signal = consensus()
-          else:
-            run.log.write_evaluation(here, results)
-            if due.last:
-              return results
+          results, signal = _read_evaluation(run, consensus, here, evaluation)
+          if due.last and results is not None:
+            return results
         if signal:
-          break
-    _leave(run, stop, signal, here, kept)
+          _leave(run, stop, signal, here, kept)
 
 
 def _queue_evaluation(
-  run: RunContext, state: TrainState
-) -> Callable[[], Results]:
-  """Queues the evaluation of a state; returns a function that reads it."""
-  return queue_evaluation(run.evaluators, state.params, state.model_state)
+  run: RunContext, consensus: StopConsensus, step: int, state: TrainState
+) -> Callable[[], Results] | None:
+  """Queues the evaluation of a state, if it is due.
+
+  Returns:
+    A function that reads the results; None if the evaluation is not due or a
+    signal came first.
+  """
+  due = run.training.schedule.due_at(step).evaluate
+  run.shared.mark(step, dispatching=not due)
+  if not due:
+    return None
+  return consensus.or_none(
+    lambda: queue_evaluation(run.evaluators, state.params, state.model_state)
+  )
+
+
+def _read_evaluation(
+  run: RunContext,
+  consensus: StopConsensus,
+  step: int,
+  evaluation: Callable[[], Results],
+) -> tuple[Results | None, Signals | None]:
+  """Waits for an evaluation and writes its record.
+
+  Returns:
+    The results, or None if a signal came first; the signal, if any.
+  """
+  results = consensus.or_none(evaluation)
+  if results is None:
+    return None, consensus()
+  run.log.write_evaluation(step, results)
+  return results, None
 
 
 def _dispatch(
