@@ -75,6 +75,9 @@ def load_images(paths: Sequence[pathlib.Path], size: int) -> np.ndarray:
   """
   from PIL import Image, ImageOps, UnidentifiedImageError
 
+  for path in paths:
+    if not path.exists():
+      raise FileNotFoundError(f'{path} does not exist')
   if len(paths) == 1:
     raise ValueError(f'{paths[0]}: mixing needs two or more images')
   images = []

@@ -6,6 +6,7 @@
 package versions. Reading it needs neither orbax nor the optimizer nor pickle.
 """
 
+import argparse
 import json
 import pathlib
 import sys
@@ -75,13 +76,23 @@ def _flatten(path: str, tree: Any) -> Iterator[tuple[str, np.ndarray]]:
 
 def main(argv: Sequence[str]) -> int:
   """Exports the run that `argv` names; returns the exit code."""
-  if not 1 <= len(argv) <= 2 or argv[0].startswith('-'):
-    print('usage: python -m launch.export WORKDIR [OUT]', file=sys.stderr)
-    return ExitCode.CONFIG
-  workdir = pathlib.Path(argv[0])
-  out = pathlib.Path(argv[1]) if argv[1:] else workdir / 'export'
+  parser = argparse.ArgumentParser(
+    prog='python -m launch.export',
+    description='Writes the newest checkpoint of a run as plain arrays.',
+  )
+  parser.add_argument('workdir', type=pathlib.Path, help='folder of the run')
+  parser.add_argument(
+    'out',
+    type=pathlib.Path,
+    nargs='?',
+    help='folder of the arrays (default: WORKDIR/export)',
+  )
+  options = parser.parse_args(argv)
+  workdir, out = options.workdir, options.out or options.workdir / 'export'
   silence_orbax()
   try:
+    if out.resolve() == workdir.resolve():
+      raise ValueError(f'out={out} is the folder of the run; name another one')
     with classify_errors(ExitCode.CHECKPOINT):
       step = export(workdir, out)
   except EXPECTED as error:

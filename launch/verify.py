@@ -5,6 +5,7 @@ run does; changes nothing. The exit code is 0 if all are undamaged, and 4 if one
 is damaged or there is none.
 """
 
+import argparse
 import contextlib
 import pathlib
 import sys
@@ -49,10 +50,12 @@ def verify(workdir: pathlib.Path) -> dict[int, str | None]:
 
 def main(argv: Sequence[str]) -> int:
   """Verifies the run that `argv` names; returns the exit code."""
-  if len(argv) != 1 or argv[0].startswith('-'):
-    print('usage: python -m launch.verify WORKDIR', file=sys.stderr)
-    return ExitCode.CONFIG
-  workdir = pathlib.Path(argv[0])
+  parser = argparse.ArgumentParser(
+    prog='python -m launch.verify',
+    description='Checks all checkpoints of a run; changes nothing.',
+  )
+  parser.add_argument('workdir', type=pathlib.Path, help='folder of the run')
+  workdir: pathlib.Path = parser.parse_args(argv).workdir
   start = time.perf_counter()
   try:
     with classify_errors(ExitCode.CHECKPOINT):

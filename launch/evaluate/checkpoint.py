@@ -57,7 +57,8 @@ def evaluate_saved(
   """
   check_config(config, getattr(task, 'SCHEMA', None))
   if not (workdir / 'config.json').exists():
-    raise FileNotFoundError(f'{workdir} has no run: config.json is missing')
+    with classify_errors(ExitCode.CHECKPOINT):
+      raise FileNotFoundError(f'{workdir} has no run: config.json is missing')
   old, new = config_file.read(workdir / 'config.json'), config.to_dict()
   # The metrics of training are not changed, so `evals` may differ.
   for fields in (old, new):

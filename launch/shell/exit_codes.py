@@ -83,6 +83,7 @@ def report_error(
   if code == ExitCode.BUG:
     frame = traceback.extract_tb(error.__traceback__)[-1]
     location = f'{os.path.basename(frame.filename)}:{frame.lineno}'
+    text = text.removesuffix('.')
     text = f'{type(error).__name__} at {location}: {text}. This is a bug; '
     text += 'run it with --debug to see the traceback'
     if crash is not None and crash.parent.is_dir():

@@ -71,7 +71,19 @@ def test_a_damaged_checkpoint_is_an_error(finished, tmp_path, capsys):
   assert 'expected' in capsys.readouterr().err
 
 
-@pytest.mark.parametrize('arguments', [[], ['--help'], ['a', 'b', 'c']])
-def test_usage(arguments, capsys):
-  assert export.main(arguments) == 8
-  assert 'usage' in capsys.readouterr().err
+@pytest.mark.parametrize(
+  'arguments, code', [([], 2), (['--help'], 0), (['a', 'b', 'c'], 2)]
+)
+def test_usage(arguments, code, capsys):
+  with pytest.raises(SystemExit) as stop:
+    export.main(arguments)
+  assert stop.value.code == code
+  assert 'usage' in ''.join(capsys.readouterr())
+
+
+def test_the_folder_of_the_run_is_not_overwritten(finished, capsys):
+  _, workdir = finished
+  before = set(workdir.iterdir())
+  assert export.main([str(workdir), str(workdir)]) == 8
+  assert 'out=' in capsys.readouterr().err
+  assert set(workdir.iterdir()) == before
