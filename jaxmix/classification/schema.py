@@ -129,7 +129,15 @@ SCHEMA: Mapping[str, Any] = {
       {name: _augment(spec) for name, spec in DATASETS.items()},
     ),
     'mix': _block(
-      {'name': _STRING | {'enum': list(mixing.METHODS)}},
+      {
+        'name': _STRING
+        | {
+          'enum': list(mixing.METHODS),
+          'description': 'a single mode, such as cutmix, is the config '
+          'argument :method=cutmix, or random_mix with '
+          "config.mix.candidates=('cutmix',) and config.mix.weights=(1.0,)",
+        }
+      },
       'mix.name',
       {name: method.schema for name, method in mixing.METHODS.items()},
     ),

@@ -141,6 +141,17 @@ def test_a_name_without_its_fields_is_refused(field, name, fields):
     check_config(config, task.SCHEMA)
 
 
+def test_fields_of_another_network_are_refused_by_name():
+  config = changed('model.name', 'resnet50')
+  with pytest.raises(ValueError, match='model.depth=10 .*stem_stride'):
+    check_config(config, task.SCHEMA)
+
+
+def test_a_single_mode_is_not_a_method_but_its_argument_is_named():
+  with pytest.raises(ValueError, match=':method=cutmix'):
+    check_config(changed('mix.name', 'cutmix'), task.SCHEMA)
+
+
 @pytest.mark.parametrize('field', ['note', 'data.note', 'mix.alpha.resizemix'])
 def test_an_unknown_field_is_refused(field):
   with pytest.raises(ValueError, match=rf'^config\.{field}='):
