@@ -1,5 +1,6 @@
 """Command line: the flags, and the exit of a program of this package."""
 
+import ast
 import contextlib
 import os
 import pathlib
@@ -7,11 +8,12 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
+from ml_collections.config_flags.tuple_parser import TupleParser
 
 from launch.checkpoints.storage import silence_orbax
 from launch.config import Config, check_config, flatten
@@ -34,9 +36,8 @@ CONFIG = config_flags.DEFINE_config_file(
 )
 WORKDIR = flags.DEFINE_string(
   'workdir',
-  None,
+  '',
   'Folder of the run: its results, and the checkpoints it resumes from.',
-  required=True,
 )
 CACHE = flags.DEFINE_string(
   'compilation_cache',
@@ -68,7 +69,6 @@ ALLOWED = flags.DEFINE_list(
   'Fields, such as epochs,optimizer.lr, that may change when a run resumes.',
 )
 DEBUG = flags.DEFINE_bool('debug', False, 'Print the traceback of an error.')
-flags.mark_flag_as_required('config')
 
 
 def train(argv: Sequence[str]) -> None:
@@ -120,11 +120,11 @@ def open_workdir() -> pathlib.Path:
   """Returns the folder that --workdir names; it need not exist yet.
 
   Raises:
-    ValueError: the path is empty, or part of it is not a folder.
+    ValueError: there is no path, or part of it is not a folder.
   """
   # Path('') would be the current folder.
   if not WORKDIR.value.strip():
-    raise ValueError('--workdir is empty: give the folder of the run')
+    raise ValueError('--workdir is required: the folder of the run')
   workdir = pathlib.Path(WORKDIR.value)
   try:
     for path in (workdir, *workdir.parents):
@@ -185,6 +185,12 @@ class _ConfigParser(flags.ArgumentParser):
     self._python = python
 
   def parse(self, argument: str) -> Config:
+    config = self._read(argument)
+    for word in flags.FLAGS.read_flags_from_files(sys.argv, force_gnu=False):
+      _check_field(config, word)
+    return config
+
+  def _read(self, argument: str) -> Config:
     path, colon, _ = argument.partition(':')
     if path.endswith('.py'):
       return self._python.parse(argument)
@@ -195,7 +201,40 @@ class _ConfigParser(flags.ArgumentParser):
     return ConfigDict(config_file.read(pathlib.Path(path))).lock()
 
 
+class _ValueParser(flags.ArgumentParser):
+  """Parses the value of a config field; an error says what it must be."""
+
+  def __init__(self, parser: flags.ArgumentParser, allowed: str):
+    self._parser, self._allowed = parser, allowed
+
+  def parse(self, argument: Any) -> Any:
+    try:
+      return self._parser.parse(argument)
+    except (TypeError, ValueError):
+      raise ValueError(f'must be {self._allowed}') from None
+
+
+class _TupleParser(TupleParser):
+  """Parses `1,2`, `('a', 'b')` and `a,b`."""
+
+  def parse(self, argument: Any) -> tuple[Any, ...]:
+    if isinstance(argument, str):
+      try:
+        argument = ast.literal_eval(argument)
+      except (ValueError, SyntaxError):
+        argument = tuple(argument.split(','))
+    is_sequence = isinstance(argument, list | tuple)
+    return tuple(argument) if is_sequence else (argument,)
+
+
 flags.FLAGS['config'].parser = _ConfigParser(flags.FLAGS['config'].parser)
+for _type, _parser in {
+  bool: _ValueParser(flags.BooleanParser(), 'True or False'),
+  int: _ValueParser(flags.IntegerParser(), 'an integer'),
+  float: _ValueParser(flags.FloatParser(), 'a number'),
+  tuple: _TupleParser(),
+}.items():
+  config_flags.register_flag_parser_for_type(_type, _parser)
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:
@@ -209,9 +248,9 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
     log_line(_help(), sys.stdout)
     sys.exit(0)
   try:
-    for argument in argv[1:]:
-      _check_path(argument)
     rest = flags.FLAGS(argv)
+    if CONFIG.value is None:
+      raise ValueError('--config is required: FILE.py[:ARG], or a config.json')
     CONFIG.value.lock()  # Raises if the file could not be read.
     flag = flags.FLAGS['config']
     path = config_flags.get_config_filename(flag).partition(':')[0]
@@ -237,21 +276,33 @@ def _help() -> str:
   return ''.join([description, *map(flags.FLAGS.module_help, modules)])
 
 
-def _check_path(argument: str) -> None:
-  """Raises LookupError for a config flag that is not a path of fields."""
+def _check_field(config: Config, word: str) -> None:
+  """Raises flags.Error for a flag of a field that the config does not have."""
   # ml_collections would follow --config.to_dict.__globals__ to any object.
-  path = re.match(r'--?(?:no)?config\.([^=]*)', argument)
-  if path and not re.fullmatch(r'[A-Za-z]\w*(\.[A-Za-z]\w*)*', path[1]):
-    raise LookupError(path[1])
+  flag = re.match(r'--?(?:no)?config\.([^=]*)', word)
+  if not flag:
+    return
+  value, path = config, 'config'
+  *blocks, field = flag[1].split('.')
+  for i, name in enumerate((*blocks, field)):
+    if not hasattr(value, 'keys'):
+      raise flags.Error(f'{path}={value!r} is not a block of fields')
+    if name not in value:
+      raise flags.Error(
+        f'{path}.{name} is not a known field; the fields of {path} are '
+        f'{", ".join(sorted(value))}'
+        + '. No flag adds a block of fields: write it in the config file'
+        * (i < len(blocks))
+      )
+    value, path = value[name], f'{path}.{name}'
+  if hasattr(value, 'keys') and '{' not in word:
+    raise flags.Error(f'{path} is a block of fields; set {path}.<field>')
 
 
 def _flag_message(error: Exception) -> str:
   """Returns the message for an error of parsing the flags."""
   if isinstance(error, LookupError | AttributeError):
-    text = error
-    while isinstance(text, Exception):
-      text = text.args[0]
-    return f'the config has no such field: {text}'
+    return f'the config file raised {error!r}'
   if 'is not supported for overriding' in str(error):
     return str(error).partition('. ')[0]  # The rest is about the API.
   if isinstance(error, OSError):
@@ -260,4 +311,5 @@ def _flag_message(error: Exception) -> str:
     # ml_collections puts what get_config raised into the text of a traceback.
     while isinstance(error.__context__, Exception):
       error = error.__context__
-  return str(error)
+  value = re.fullmatch('flag --(config[.][^=]+)=(.*): (.*)', str(error), re.S)
+  return f'{value[1]}={value[2]!r}: {value[3]}' if value else str(error)

@@ -18,7 +18,7 @@ _SIZE = {'type': 'integer', 'minimum': 1, 'maximum': 2**20}
 _MAX_COUNT = 2**31 - 1  # of what is counted on the devices, as int32
 _FROM_0 = {'type': 'integer', 'minimum': 0, 'maximum': _MAX_COUNT}
 _FROM_1 = {'type': 'integer', 'minimum': 1, 'maximum': _MAX_COUNT}
-_NOT_NEGATIVE = {'type': 'number', 'minimum': 0, 'maximum': 3e38}
+_NOT_NEGATIVE = {'type': 'number', 'minimum': 0, 'maximum': schema.FLOAT32_MAX}
 _DECAY = {'type': 'number', 'minimum': 0, 'exclusiveMaximum': 1}
 _INTERVAL = {
   'anyOf': [
@@ -68,8 +68,11 @@ SCHEMA = {
       'type': 'object',
       'properties': {
         'name': {'type': 'string', 'enum': ['sgd', 'adam']},
-        # Below and above, a float32 is 0 or infinite.
-        'lr': {'type': 'number', 'minimum': 1e-37, 'maximum': 3e38},
+        'lr': {
+          'type': 'number',
+          'minimum': schema.FLOAT32_MIN,
+          'maximum': schema.FLOAT32_MAX,
+        },
         'schedule': {'type': 'string', 'enum': ['cosine', 'constant']},
         'warmup_epochs': _NOT_NEGATIVE,
         'weight_decay': _NOT_NEGATIVE,

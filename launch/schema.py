@@ -23,6 +23,9 @@ from typing import Any
 
 Schema = Mapping[str, Any]
 
+# Below and above, a float32 is 0 or infinite.
+FLOAT32_MIN, FLOAT32_MAX = 1e-37, 3e38
+
 _TYPES = {
   'object': 'a block of fields',
   'array': 'a list',
@@ -52,14 +55,17 @@ def _check_block(block: Any, schema: Schema, path: str, config: Any) -> None:
     mapping = schema['discriminator']['mapping']
     chosen = _get(config, selector)
     if not isinstance(chosen, str) or chosen not in mapping:
+      hint = properties.get(selector.removeprefix(f'{path}.'), {}).get(
+        'description'
+      )
       raise ValueError(
         f'config.{selector}={chosen!r} must be '
-        f'{describe({"enum": list(mapping)})}'
+        f'{describe({"enum": list(mapping)})}{f" ({hint})" if hint else ""}'
       )
     where = f' with config.{selector}={chosen!r}'
     variant, needed = _fields(mapping[chosen])
-    _check_switch(block, needed, mapping, path, where)
     properties, required = properties | variant, required | needed
+    _check_switch(block, properties, needed, mapping, path, where)
   for name in properties:
     if name in required and name not in block:
       raise ValueError(
@@ -71,9 +77,8 @@ def _check_block(block: Any, schema: Schema, path: str, config: Any) -> None:
     field, value = _join(path, name), block[name]
     part = properties.get(name, others)
     if part is None:
-      shown = '' if _is_type(value, 'object') else f'={value!r}'
       raise ValueError(
-        f'config.{field}{shown} is not a known field{where}; the fields of '
+        f'{_shown(field, value)} is not a known field{where}; the fields of '
         f'config{path and f".{path}"} are {", ".join(sorted(properties))}'
       )
     if not _fits(value, part):
@@ -87,6 +92,7 @@ def _check_block(block: Any, schema: Schema, path: str, config: Any) -> None:
 
 def _check_switch(
   block: Any,
+  properties: Mapping[str, Schema],
   needed: set[str],
   mapping: Mapping[str, Schema],
   path: str,
@@ -95,14 +101,28 @@ def _check_switch(
   """Raises ValueError if a name was changed and the fields of its block not."""
   others = {name for other in mapping.values() for name in _fields(other)[1]}
   missing = sorted(needed - set(block))
-  foreign = sorted((others - needed) & set(block))
-  if missing and foreign:
+  foreign = sorted((others - properties.keys()) & set(block))
+  if foreign:
+    name = where.removeprefix(' with ')
+    if missing:
+      problem = (
+        f'{name} needs other fields in config.{path}: {", ".join(missing)} '
+        f'instead of {", ".join(foreign)}'
+      )
+    else:
+      problem = (
+        f'{_shown(_join(path, foreign[0]), block[foreign[0]])} does not belong '
+        f'to {name}: leave out {", ".join(foreign)}'
+      )
     raise ValueError(
-      f'{where.removeprefix(" with ")} needs other fields in config.{path}: '
-      f'{", ".join(missing)} instead of {", ".join(foreign)}. No flag adds or '
-      f'removes fields: write the block {path!r} in the config file, or in a '
-      "copy of a run's config.json"
+      f'{problem}. No flag adds or removes fields: write the block {path!r} in '
+      "the config file, or in a copy of a run's config.json"
     )
+
+
+def _shown(path: str, value: Any) -> str:
+  """Returns `config.<path>=<value>`; of a block only the path."""
+  return f'config.{path}' + ('' if _is_type(value, 'object') else f'={value!r}')
 
 
 def _fields(schema: Schema) -> tuple[dict[str, Schema], set[str]]:
@@ -190,6 +210,10 @@ def describe(schema: Schema) -> str:
   'an integer from 1 to 10'
   >>> describe({'type': 'number', 'minimum': 0, 'exclusiveMaximum': 1})
   'a number from 0 to below 1'
+  >>> describe({'type': 'number', 'exclusiveMinimum': 0, 'maximum': 9})
+  'a number above 0, at most 9'
+  >>> describe({'type': 'number', 'minimum': 1e-37, 'maximum': 3e38})
+  'a positive finite number in float32'
   >>> describe({'enum': ['sgd', 'adam']})
   "'sgd' or 'adam'"
   """
@@ -204,25 +228,30 @@ def describe(schema: Schema) -> str:
   for name in _type_names(schema):
     text = _TYPES[name]
     if name in ('integer', 'number'):
-      text += _describe_range(schema)
+      text = _describe_number(text, schema)
     elif name == 'array':
       text = _describe_array(schema)
     words.append(text)
   return ' or '.join(words)
 
 
-def _describe_range(schema: Schema) -> str:
-  words = ''
-  if 'minimum' in schema and schema['minimum'] == schema.get('maximum'):
-    return f' equal to {_number(schema["minimum"])}'
-  if 'minimum' in schema:
-    words = f' from {_number(schema["minimum"])}'
-  elif 'exclusiveMinimum' in schema:
-    words = f' above {_number(schema["exclusiveMinimum"])}'
-  if 'maximum' in schema:
-    words += f' to {_number(schema["maximum"])}'
-  elif 'exclusiveMaximum' in schema:
-    words += f' to below {_number(schema["exclusiveMaximum"])}'
+def _describe_number(words: str, schema: Schema) -> str:
+  least, most = schema.get('minimum'), schema.get('maximum')
+  above, below = (schema.get(f'exclusive{x}') for x in ('Minimum', 'Maximum'))
+  if least is not None and least == most:
+    return f'{words} equal to {_number(least)}'
+  if most == FLOAT32_MAX:
+    if least == FLOAT32_MIN:
+      return 'a positive finite number in float32'
+    words, most = 'a finite number in float32,', None
+  if least is not None:
+    words += f' from {_number(least)}'
+  elif above is not None:
+    words += f' above {_number(above)}'
+  if most is not None:
+    words += f'{" to" if above is None else ", at most"} {_number(most)}'
+  elif below is not None:
+    words += f'{" to" if above is None else ","} below {_number(below)}'
   return words
 
 

@@ -29,8 +29,18 @@ _FAMILIES = {
 
 def _augment(spec: DatasetSpec) -> dict[str, Any]:
   """Returns the properties of `config.augment` for a data set."""
+  # A larger padding or hole could leave a blank image.
+  below_side = {
+    'type': 'integer',
+    'minimum': 0,
+    'maximum': min(spec.image_shape[:2]) - 1,
+  }
+  cutout = below_side | {
+    'description': 'side of the square, in pixels; 0: no Cutout'
+  }
   if spec.sample_rate:
     return {
+      'cutout': cutout,
       'shift': _FRACTION | {'description': 'seconds, at most, to either side'},
       'speed': {
         'type': 'number',
@@ -40,15 +50,12 @@ def _augment(spec: DatasetSpec) -> dict[str, Any]:
       },
       'noise': _FRACTION | {'description': 'amplitude, at most'},
     }
-  pad = {
-    'type': 'integer',
-    'minimum': 0,
-    'maximum': min(spec.image_shape[:2]) - 1,
-    'description': 'pixels on each side before a random crop; 0: no crop',
+  pad = below_side | {
+    'description': 'pixels on each side before a random crop; 0: no crop'
   }
   if spec.is_jpeg:  # cropped as they are read
     pad['maximum'] = 0
-  return {'pad': pad, 'flip': _BOOLEAN}
+  return {'pad': pad, 'flip': _BOOLEAN, 'cutout': cutout}
 
 
 def _evaluators(spec: DatasetSpec) -> dict[str, Any]:
@@ -117,19 +124,20 @@ SCHEMA: Mapping[str, Any] = {
       _FAMILIES,
     ),
     'augment': _block(
-      {
-        'cutout': {
-          'type': 'integer',
-          'minimum': 0,
-          'maximum': 2**10,
-          'description': 'side of the square, in pixels; 0: no Cutout',
-        }
-      },
+      {},
       'data.name',
       {name: _augment(spec) for name, spec in DATASETS.items()},
     ),
     'mix': _block(
-      {'name': _STRING | {'enum': list(mixing.METHODS)}},
+      {
+        'name': _STRING
+        | {
+          'enum': list(mixing.METHODS),
+          'description': 'a single mode, such as cutmix, is the config '
+          'argument :method=cutmix, or random_mix with '
+          "config.mix.candidates=('cutmix',) and config.mix.weights=(1.0,)",
+        }
+      },
       'mix.name',
       {name: method.schema for name, method in mixing.METHODS.items()},
     ),

@@ -7,7 +7,7 @@
 #
 # The flags are those of launch.main. In an array, `%a` in a flag is the number
 # of the task, as in --config.seed=%a --workdir=W/%a, and line N (from 0) of the
-# file $ROWS holds more flags for task N. Other variables:
+# file $ENTRIES holds more flags for task N. Other variables:
 #
 #   PYTHON=.venv/bin/python   interpreter, on every machine
 #   MAX_IDLE=3                successive requeues without a newer checkpoint
@@ -32,11 +32,11 @@ refuse() {
 flags=("$@")
 array=${SLURM_ARRAY_TASK_ID:-}
 if [[ -n $array ]]; then
-  if [[ -n ${ROWS:-} ]]; then
-    mapfile -t rows <"$ROWS" || refuse "cannot read ROWS=$ROWS"
-    [[ -n ${rows[array]:-} ]] || refuse "ROWS=$ROWS has no line $array"
-    read -ra row <<<"${rows[array]}"
-    flags+=("${row[@]}")
+  if [[ -n ${ENTRIES:-} ]]; then
+    mapfile -t entries <"$ENTRIES" || refuse "cannot read ENTRIES=$ENTRIES"
+    [[ -n ${entries[array]:-} ]] || refuse "ENTRIES=$ENTRIES has no line $array"
+    read -ra entry <<<"${entries[array]}"
+    flags+=("${entry[@]}")
   fi
   flags=("${flags[@]//%a/$array}")
 fi

@@ -67,10 +67,13 @@ def report(
       invalid, the entry `cost` has no step times, or `keep` has other runs.
     OSError: the first folder, or `keep`, cannot be written.
   """
-  missing = [folder for folder in folders if not folder.is_dir()]
-  runs, errors = find_runs([] if missing else folders)
+  for folder in folders:
+    if not folder.is_dir():
+      problem = 'is not a folder' if folder.exists() else 'does not exist'
+      raise ValueError(f'{folder} {problem}')
+  runs, errors = find_runs(folders)
   if not runs and not errors:
-    names = ', '.join(map(str, missing or folders))
+    names = ', '.join(map(str, folders))
     raise ValueError(f'there are no runs in: {names}')
   for error in errors:
     log_line(f'error: skipped {error}')

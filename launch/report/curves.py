@@ -9,8 +9,8 @@ from launch.report.groups import Group
 from launch.report.runs import RunFolder
 from launch.workdir.metrics import evaluation
 
-# The metrics that are drawn, by the last part of their names, and their units.
-_UNITS = {'accuracy': 'fraction', 'top1': 'fraction', 'loss': 'nats'}
+# What is drawn: the last part of a metric's name, and what the metric is.
+_KINDS = {'accuracy': 'fraction', 'top1': 'fraction', 'loss': 'cross entropy'}
 
 
 def plot_curves(groups: Sequence[Group], path: pathlib.Path) -> None:
@@ -29,12 +29,12 @@ def plot_curves(groups: Sequence[Group], path: pathlib.Path) -> None:
 
   groups = [group for group in groups if group.runs]
   names = {
-    name: _UNITS[name.rsplit('/', 1)[-1]]
+    name: _KINDS[name.rsplit('/', 1)[-1]]
     for group in groups
     for run in group.runs
     for record in run.records
     for name in evaluation(record)
-    if name.rsplit('/', 1)[-1] in _UNITS
+    if name.rsplit('/', 1)[-1] in _KINDS
   }
   if not names:
     return
@@ -46,7 +46,7 @@ def plot_curves(groups: Sequence[Group], path: pathlib.Path) -> None:
     1, len(names), figsize=(width, height), squeeze=False, layout='constrained'
   )
   colors = _colors(len(groups))
-  for axis, (name, unit) in zip(axes[0], names.items(), strict=True):
+  for axis, (name, kind) in zip(axes[0], names.items(), strict=True):
     for group, color in zip(groups, colors, strict=True):
       epochs, means, stds = mean_curve(group.runs, name)
       # A line through a single point is invisible.
@@ -60,7 +60,7 @@ def plot_curves(groups: Sequence[Group], path: pathlib.Path) -> None:
         alpha=0.2,
         linewidth=0,
       )
-    axis.set(xlabel='epoch', ylabel=f'{name} ({unit})')
+    axis.set(xlabel='epoch', ylabel=f'{name} ({kind})')
     axis.grid(alpha=0.3)
   several = any(len(group.runs) > 1 for group in groups)
   figure.legend(

@@ -140,7 +140,7 @@ def _may_replace(path: pathlib.Path, text: str) -> bool:
     return True
   if path.name == 'sweep.json':
     try:
-      before, after = json.loads(old)['rows'], json.loads(text)['rows']
+      before, after = json.loads(old)['entries'], json.loads(text)['entries']
       return set(before) <= set(after)
     except (ValueError, TypeError, KeyError):
       return False

@@ -1,4 +1,4 @@
-"""Relative step time: the cost of a method, measured against a baseline."""
+"""Relative step time: that of a method, divided by that of a baseline."""
 
 import statistics
 from collections.abc import Sequence
@@ -31,8 +31,10 @@ def add_relative_step_time(
   if baseline and not (named and _times(named[0].runs)):
     names = ', '.join(group.name for group in groups if _times(group.runs))
     raise ValueError(
-      f'--cost={baseline}: there is no such entry with step times; those with '
-      f'step times are: {names or "none"}'
+      f'--cost={baseline}: no such entry has step times; those that have are '
+      f'{names}'
+      if names
+      else f'--cost={baseline}: no run has step times'
     )
   baselines_on: dict[str, list[str]] = {}
   missing: list[str] = []
@@ -42,7 +44,7 @@ def add_relative_step_time(
     baselines = named or [x for x in groups if x.name == group.baseline]
     if not baselines or not _times(baselines[0].runs):
       missing.append(
-        f'no cost of {group.name}: '
+        f'no relative step time of {group.name}: '
         + (
           f'{group.baseline} has no step times'
           if baselines
@@ -53,7 +55,9 @@ def add_relative_step_time(
     for run in group.runs:
       machine = _machine(run)
       if not machine:
-        missing.append(f'no cost of {group.name}: its machine is not recorded')
+        missing.append(
+          f'no relative step time of {group.name}: its machine is not recorded'
+        )
         continue
       times = _times([x for x in baselines[0].runs if _machine(x) == machine])
       own = _times([run])
@@ -65,15 +69,17 @@ def add_relative_step_time(
           _machine(x) or 'an unrecorded machine' for x in baselines[0].runs
         }
         missing.append(
-          f'no cost of {group.name} on {machine}: {baselines[0].name} was '
-          f'measured on {" and ".join(sorted(others))}'
+          f'no relative step time of {group.name} on {machine}: '
+          f'{baselines[0].name} was measured on {" and ".join(sorted(others))}'
         )
   missing = list(dict.fromkeys(missing))
   notes = []
   for machine, names in baselines_on.items():
     text = ' or '.join(dict.fromkeys(names))
-    notes.append(f'cost: median step time relative to {text}, on {machine}')
-  return notes + missing or ['no cost: no run has step times']
+    notes.append(
+      f'relative step time: median, divided by that of {text}, on {machine}'
+    )
+  return notes + missing or ['no relative step time: no run has step times']
 
 
 def _times(runs: Sequence[RunFolder]) -> list[float]:

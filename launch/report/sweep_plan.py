@@ -27,7 +27,8 @@ class SweepPlan(NamedTuple):
   def baseline_of(self, entry: str) -> str:
     """Returns the baseline of an entry; empty if the sweep names none.
 
-    >>> Sweep({}, {}, baseline='method=none').baseline_of('depth=2,method=fmix')
+    >>> plan = SweepPlan({}, {}, baseline='method=none')
+    >>> plan.baseline_of('depth=2,method=fmix')
     'depth=2,method=none'
     """
     option = self.baseline.partition('=')[0]
@@ -49,7 +50,7 @@ def read_sweep_plan(folder: pathlib.Path) -> SweepPlan:
     return SweepPlan({}, {})
   try:
     content = json.loads(path.read_text())
-    planned = collections.Counter(map(without_seed, content['rows']))
+    planned = collections.Counter(map(without_seed, content['entries']))
     paper = {
       entry: {metric: float(value) for metric, value in metrics.items()}
       for entry, metrics in content['paper'].items()

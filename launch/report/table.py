@@ -21,8 +21,8 @@ def make_table(groups: Sequence[Group], columns: str = '') -> list[list[str]]:
   Args:
     groups: the runs of each line.
     columns: pattern of the metrics to show; empty for those that the paper
-      reports, or for all if there is no paper. `cost` is shown if any run has
-      it.
+      reports, or for all if there is no paper. `cost`, the relative step
+      time, is shown if any run has it.
   """
   finals = [
     run.final for group in groups for run in group.runs if run.final is not None
@@ -32,7 +32,8 @@ def make_table(groups: Sequence[Group], columns: str = '') -> list[list[str]]:
   fractions = _fractions([*finals, *(group.paper for group in groups)])
   header = ['config', 'finished']
   for name in metrics:
-    header.append(f'{name} (%)' if name in fractions else name)
+    title = {'cost': 'relative step time'}.get(name, name)
+    header.append(f'{title} (%)' if name in fractions else title)
     header += ['paper', 'difference'] if name in paper else []
   lines = [header]
   for group in groups:
@@ -51,8 +52,8 @@ def make_table(groups: Sequence[Group], columns: str = '') -> list[list[str]]:
 def markdown(lines: Sequence[Sequence[str]]) -> str:
   r"""Returns a table as Markdown.
 
-  >>> print(markdown([['config', 'cost'], ['a|b', '1.5']]), end='')
-  | config | cost |
+  >>> print(markdown([['config', 'loss'], ['a|b', '1.5']]), end='')
+  | config | loss |
   | --- | ---: |
   | a\|b | 1.5 |
   """

@@ -3,7 +3,7 @@
 Trains all entries of a config file, one after the other, in one process;
 `launch.sweep.entries` describes how the file defines them. Each entry is a run
 in `DIR/<its name>`: finished runs are skipped and stopped runs resume.
-`--rows=PATTERN` selects entries by name. Several processes may share the
+`--entries=PATTERN` selects entries by name. Several processes may share the
 folder: an entry that another process trains is skipped.
 `--slurm=timeout_min=600,partition=gpu` submits each entry as a job of SLURM.
 """

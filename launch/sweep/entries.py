@@ -52,8 +52,10 @@ from launch.workdir.identity import SAFE_FIELDS, is_location
 from launch.workdir.lock import hold_lock
 from launch.workdir.metrics import final_metrics
 
-ROWS = flags.DEFINE_string(
-  'rows', '', "Trains the entries whose names match, such as 'method=none*'."
+ENTRIES = flags.DEFINE_string(
+  'entries',
+  '',
+  "Trains the entries whose names match, such as 'method=none*'.",
 )
 SLURM = flags.DEFINE_list(
   'slurm',
@@ -85,13 +87,13 @@ def run_sweep(argv: Sequence[str]) -> None:
   overrides = config_flags.get_override_values(flag)
   module = load_config_file(path)
   entries = sweep_entries(module, arg, overrides)
-  chosen = select_entries(entries, ROWS.value)
+  chosen = select_entries(entries, ENTRIES.value)
   # A changed recipe must not be compared with the paper.
   same_recipe = not arg and all(
     x in SAFE_FIELDS or is_location(x) for x in overrides
   )
   plan = {
-    'rows': list(entries),
+    'entries': list(entries),
     'paper': getattr(module, 'PAPER', {}) if same_recipe else {},
     'note': getattr(module, 'NOTE', '') if same_recipe else '',
     'baseline': getattr(module, 'BASELINE', ''),
@@ -156,17 +158,17 @@ def entry_command(argv: Sequence[str], name: str) -> list[str]:
   """Returns the command that trains one entry of a sweep.
 
   >>> entry_command(['x', '--config=c.py', '--slurm=gpus=1'], 'seed=1')[1:]
-  ['-m', 'launch.sweep', '--config=c.py', '--rows=seed=1']
+  ['-m', 'launch.sweep', '--config=c.py', '--entries=seed=1']
   """
   kept = []
   words = iter(argv[1:])
   for word in words:
     flag, equals, _ = word.partition('=')
-    if flag.lstrip('-') not in ('slurm', 'rows'):
+    if flag.lstrip('-') not in ('slurm', 'entries'):
       kept.append(word)
     elif not equals:
       next(words, None)
-  return [sys.executable, '-m', 'launch.sweep', *kept, f'--rows={name}']
+  return [sys.executable, '-m', 'launch.sweep', *kept, f'--entries={name}']
 
 
 def select_entries(
@@ -184,7 +186,7 @@ def select_entries(
   }
   if pattern and not chosen:
     raise ValueError(
-      f'--rows={pattern} matches no entry (* matches any characters); the '
+      f'--entries={pattern} matches no entry (* matches any characters); the '
       f'entries are {", ".join(entries)}'
     )
   return chosen

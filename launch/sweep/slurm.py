@@ -1,8 +1,8 @@
 """SLURM jobs: the entries of a sweep as a job array, through `submitit`.
 
-A job runs the command `launch.sweep --rows=NAME`, which resumes a stopped run.
-When SLURM is about to end the job, the trainer saves a checkpoint and the job
-is queued again.
+A job runs the command `launch.sweep --entries=NAME`, which resumes a stopped
+run. When SLURM is about to end the job, the trainer saves a checkpoint and the
+job is queued again.
 """
 
 import functools

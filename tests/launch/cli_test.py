@@ -20,9 +20,15 @@ def arguments(argv, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
   'flag, name',
   [
-    ('--config.optimizer.lrr=1', "'lrr'"),
-    ('--config.to_dict.__globals__=1', 'to_dict.__globals__'),
-    ('--config.batch_size=many', 'batch_size'),
+    ('--config.optimizer.lrr=1', 'config.optimizer.lrr is'),
+    ('--config.evals.fgsm.epsilon=1', 'config.evals is'),
+    ('--config.optimizer.lr.x=1', 'config.optimizer.lr=0.1 is'),
+    ('--config.optimizer=adam', 'config.optimizer.<field>'),
+    ('--config.to_dict.__globals__=1', 'config.to_dict is'),
+    ('--config.batch_size=many', "config.batch_size='many': "),
+    ('--config.batch_size=16.5', "config.batch_size='16.5': "),
+    ('--config.epochs=x', "config.epochs='x': "),
+    ('--config.tensorboard=x', "config.tensorboard='x': "),
     ('--peer_timeout=0', 'peer_timeout'),
     ('--config=x.yaml', '.json'),
     ('--config=x.json:small', '.json'),
@@ -35,6 +41,34 @@ def test_an_invalid_flag_is_one_line(flag, name, arguments, capsys):
   assert ended.value.code == 8
   (line,) = capsys.readouterr().err.splitlines()
   assert line.startswith('error: ') and name in line
+
+
+def test_a_missing_config_is_told_by_its_flag(argv, capsys):
+  with pytest.raises(SystemExit) as ended:
+    cli.parse_flags(argv('--workdir=w'))
+  assert ended.value.code == 8
+  (line,) = capsys.readouterr().err.splitlines()
+  assert line.startswith('error: --config ')
+
+
+@pytest.mark.parametrize(
+  'text, value',
+  [
+    ('en,de', ('en', 'de')),
+    ("('en','de')", ('en', 'de')),
+    ("['en', 'de']", ('en', 'de')),
+    ('en', ('en',)),
+    ('1,2.5', (1, 2.5)),
+    ('3', (3,)),
+    ('()', ()),
+  ],
+)
+def test_a_tuple_needs_no_quotes(text, value, argv, monkeypatch):
+  monkeypatch.chdir(ROOT)
+  config = 'configs/retrieval_quickstart.py'
+  flag = f'--config.evals.test.languages={text}'
+  cli.parse_flags(argv(f'--config={config}', '--workdir=w', flag))
+  assert cli.CONFIG.value.evals.test.languages == value
 
 
 def test_help_shows_the_flags_and_is_no_error(argv, capsys, monkeypatch):
@@ -57,7 +91,7 @@ def test_help_shows_the_flags_and_is_no_error(argv, capsys, monkeypatch):
       ['--coordinator=here', '--process_id=0', '--num_processes=2'],
       '--coordinator',
     ),
-    (['--workdir='], '--workdir'),
+    (['--workdir='], '--workdir is required'),
     ([f'--workdir={ROOT / "README.md"}/w'], 'README.md'),
   ],
 )

@@ -99,6 +99,10 @@ def test_a_value_that_is_not_allowed_is_named(field, value):
     ({'block': {'on': True, 'size': 3, 'more': 1}}, 'block.more='),
     ({'block': {'on': True, 'size': 'x'}}, 'block.size='),
     ({'name': 'b'}, "name='b' needs .* text instead of size"),
+    (
+      {'block': {'on': True, 'size': 3, 'text': ''}},
+      "block.text='' .*name='a'",
+    ),
     ({'alpha': {'two': 0.5}}, 'alpha.two='),
     ({'alpha': {'one': 1}}, 'alpha.one=1'),
     ({'evals': {'x': 1}}, 'evals.x=1'),

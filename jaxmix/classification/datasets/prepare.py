@@ -115,8 +115,8 @@ def prepare(
   Raises:
     FileNotFoundError, ValueError: see `Reader.read_source`.
   """
-  tqdm.write(f'Preparing {folder} from {source}', file=sys.stderr)
   path = _source_path(spec, source)
+  tqdm.write(f'Preparing {folder} from {source}', file=sys.stderr)
   splits, fingerprints = READERS[spec.name].read_source(spec, path)
   root = folder.parents[2]
   root.mkdir(parents=True, exist_ok=True)

@@ -92,11 +92,13 @@ def dataset_spec(data_config: Any) -> DatasetSpec:
     raise ValueError(
       f'config.data.name={data_config.name!r} must be one of {sorted(DATASETS)}'
     )
-  if data_config.name == 'digits' and data_config.source:
-    raise ValueError(
-      f"config.data.source={data_config.source!r} must be '' for digits, which "
-      'are read from scikit-learn'
-    )
+  if data_config.name == 'digits':
+    for field, unset in (('source', ''), ('dir', ''), ('download', False)):
+      if data_config[field] != unset:
+        raise ValueError(
+          f'config.data.{field}={data_config[field]!r} must be {unset!r} for '
+          'digits, which are read from scikit-learn'
+        )
   full = DATASETS[data_config.name]
   if full.is_jpeg and (data_config.source or data_config.download):
     raise ValueError(

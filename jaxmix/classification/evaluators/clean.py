@@ -30,8 +30,8 @@ def make(
       are uint8 or what `change` returns, 0 to 255; or waveforms `[B, T]`.
     examples: `image` `[N, H, W, C]` or `audio` `[N, T]`, and `label` `[N]`;
       kept on the device.
-    batch_size: examples per step; the last step is padded, and its padding is
-      not counted.
+    batch_size: examples per step, at most; the last step is padded, and its
+      padding is not counted.
     mesh: batches are split over its axis `'data'`.
     name: of the evaluator, in errors.
     change: `(params, model_state, batch) -> images` to predict instead of the
@@ -47,8 +47,8 @@ def make(
   Raises:
     ValueError: `batch_size` is not a positive multiple of the device count.
   """
-  check_batch_size(batch_size, mesh, name)
   count = len(examples['label'])
+  batch_size = bounded_batch_size(batch_size, count, mesh, name)
   data, batches = on_device(examples, batch_size, mesh)
 
   @jax.jit
@@ -91,13 +91,20 @@ def padded_index(count: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
   return np.minimum(index, count - 1).astype(np.int32), index < count
 
 
-def check_batch_size(batch_size: int, mesh: Mesh, name: str = 'clean') -> None:
-  """Raises ValueError unless a batch can be split over the devices."""
+def bounded_batch_size(
+  batch_size: int, count: int, mesh: Mesh, name: str = 'clean'
+) -> int:
+  """Returns the batch size, or what `count` examples need if that is less.
+
+  Raises:
+    ValueError: the batch cannot be split over the devices.
+  """
   if batch_size < 1 or batch_size % mesh.size:
     raise ValueError(
       f'config.evals.{name}.batch_size={batch_size} must be a positive '
       f'multiple of the {mesh.size} devices'
     )
+  return min(batch_size, math.ceil(count / mesh.size) * mesh.size)
 
 
 def means(sums: Mapping[str, jax.Array], count: int) -> dict[str, float]:

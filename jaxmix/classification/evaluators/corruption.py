@@ -53,7 +53,8 @@ def make(
       not as required.
     FileNotFoundError: a published file is missing.
   """
-  clean.check_batch_size(batch_size, mesh, 'corruption')
+  count = len(examples['label'])
+  batch_size = clean.bounded_batch_size(batch_size, count, mesh, 'corruption')
   _, side, width, channels = examples['image'].shape
   if channels != 3 or side != width or side % 16:
     raise ValueError(
@@ -61,7 +62,6 @@ def make(
       f'multiple of 16; the test images are {side}x{width}x{channels}'
     )
   published = read_published(pathlib.Path(source), examples) if source else {}
-  count = len(examples['label'])
   data, batches = clean.on_device(examples, batch_size, mesh)
   # On the host as well, because the parts of other processes cannot be read.
   rows_of, _ = clean.padded_index(count, batch_size)

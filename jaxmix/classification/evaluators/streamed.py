@@ -27,8 +27,8 @@ def make(
     predict: `(params, model_state, images uint8 [B, H, W, C]) -> logits`.
     source: has a length, `read(indices, epochs)`, which returns `image` and
       `label`, and `workers`, the number of threads that call it.
-    batch_size: images per step; the last step is padded, and its padding is
-      not counted.
+    batch_size: images per step, at most; the last step is padded, and its
+      padding is not counted.
     mesh: batches are split over its axis `'data'`.
 
   Returns:
@@ -37,9 +37,9 @@ def make(
   Raises:
     ValueError: `batch_size` is not a positive multiple of the device count.
   """
-  clean.check_batch_size(batch_size, mesh)
-  by_row = NamedSharding(mesh, PartitionSpec('data'))
   count = len(source)
+  batch_size = clean.bounded_batch_size(batch_size, count, mesh)
+  by_row = NamedSharding(mesh, PartitionSpec('data'))
 
   @jax.jit
   def add(sums: Any, params: Any, model_state: Any, batch: Any) -> Any:

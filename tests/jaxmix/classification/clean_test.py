@@ -1,4 +1,6 @@
 import math
+import types
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -123,6 +125,18 @@ def test_interval_is_that_of_top1():
 def test_a_batch_of_nothing(batch_size):
   with pytest.raises(ValueError, match=r'config\.evals\.clean\.batch_size'):
     evaluate(*random_examples(3), batch_size)
+
+
+def test_a_batch_has_no_more_examples_than_the_split_needs():
+  one = make_mesh(jax.devices()[:1])
+  eight: Any = types.SimpleNamespace(size=8)
+  for batch_size, mesh, expected in (
+    (200_000, one, 101),
+    (64, one, 64),
+    (200_000, eight, 104),
+    (96, eight, 96),
+  ):
+    assert clean.bounded_batch_size(batch_size, 101, mesh) == expected
 
 
 @pytest.mark.devices

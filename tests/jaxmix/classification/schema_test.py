@@ -30,7 +30,7 @@ BAD = {
   'augment': [None, {}],
   'augment.pad': [*NOT_COUNT, 8],
   'augment.flip': NOT_BOOLEAN,
-  'augment.cutout': NOT_COUNT,
+  'augment.cutout': [*NOT_COUNT, 8],
   'mix': [None, {}],
   'mix.name': [*NOT_STRING, 'blur'],
   'mix.candidates': [None, (), 'mixup', ('blur',), (3, None)],
@@ -51,9 +51,10 @@ BAD = {
   'mix.other': [1],
   'data': [None, 'digits', {}],
   'data.name': [*NOT_STRING, 'mnist'],
-  'data.source': NOT_STRING,
-  'data.dir': NOT_STRING,
-  'data.download': NOT_BOOLEAN,
+  # The digits have neither.
+  'data.source': [*NOT_STRING, 'x'],
+  'data.dir': [*NOT_STRING, 'x'],
+  'data.download': [*NOT_BOOLEAN, True],
   'data.feed': [*NOT_STRING, 'mailed'],
   'data.train_examples': [*NOT_COUNT, 1438],
   'data.test_examples': [*NOT_COUNT, 361],
@@ -138,6 +139,17 @@ def test_a_name_without_its_fields_is_refused(field, name, fields):
   config = changed(field, name)
   with pytest.raises(ValueError, match=f'config.{field}.*{name}.*{fields}'):
     check_config(config, task.SCHEMA)
+
+
+def test_fields_of_another_network_are_refused_by_name():
+  config = changed('model.name', 'resnet50')
+  with pytest.raises(ValueError, match='model.depth=10 .*stem_stride'):
+    check_config(config, task.SCHEMA)
+
+
+def test_a_single_mode_is_not_a_method_but_its_argument_is_named():
+  with pytest.raises(ValueError, match=':method=cutmix'):
+    check_config(changed('mix.name', 'cutmix'), task.SCHEMA)
 
 
 @pytest.mark.parametrize('field', ['note', 'data.note', 'mix.alpha.resizemix'])

@@ -124,16 +124,16 @@ def test_tasks_of_an_array_have_their_own_flags(slurm, tmp_path):
   assert calls_of(tmp_path, 'scontrol') == ['requeue 77_3'], (
     'only the task must be queued again, not the array'
   )
-  rows = tmp_path / 'rows'
-  rows.write_text('--workdir=a\n--config.x=1 --workdir=b-%a\n')
-  for task, row in enumerate(
+  entries = tmp_path / 'entries'
+  entries.write_text('--workdir=a\n--config.x=1 --workdir=b-%a\n')
+  for task, entry in enumerate(
     (['--workdir=a'], ['--config.x=1', '--workdir=b-1'])
   ):
-    sbatch(tmp_path, '--config=c.py', task=task, env={'ROWS': 'rows'})
+    sbatch(tmp_path, '--config=c.py', task=task, env={'ENTRIES': 'entries'})
     call = calls_of(tmp_path, 'srun')
-    assert call[call.index('launch.main') + 1 :] == ['--config=c.py', *row]
-  done = sbatch(tmp_path, '--config=c.py', task=2, env={'ROWS': 'rows'})
-  assert done.code == 8 and 'ROWS=rows has no line 2' in done.err
+    assert call[call.index('launch.main') + 1 :] == ['--config=c.py', *entry]
+  done = sbatch(tmp_path, '--config=c.py', task=2, env={'ENTRIES': 'entries'})
+  assert done.code == 8 and 'ENTRIES=entries has no line 2' in done.err
 
 
 @pytest.mark.parametrize(

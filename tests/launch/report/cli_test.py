@@ -67,7 +67,7 @@ def test_several_folders_make_one_table(tmp_path, capsys):
 
 def test_no_runs_is_an_error(capsys):
   assert report.main(['nowhere']) == 8
-  assert capsys.readouterr().err.startswith('error: ')
+  assert capsys.readouterr().err == 'error: nowhere does not exist\n'
 
 
 def test_columns_can_be_chosen(tmp_path, capsys):
@@ -113,9 +113,9 @@ def test_without_a_readable_run_the_table_is_empty(tmp_path, capsys):
   assert capsys.readouterr().out.count('\n') == 2
 
 
-def write_sweep(folder, paper, rows=('none', 'cutmix', 'fmix')):
-  names = [f'method={row},seed={seed}' for row in rows for seed in range(2)]
-  content = {'rows': names, 'paper': paper, 'note': 'Paper of 1999.'}
+def write_sweep(folder, paper, entries=('none', 'cutmix', 'fmix')):
+  names = [f'method={x},seed={seed}' for x in entries for seed in range(2)]
+  content = {'entries': names, 'paper': paper, 'note': 'Paper of 1999.'}
   content |= {'baseline': 'method=none'}
   (folder / 'sweep.json').write_text(json.dumps(content))
 
@@ -144,9 +144,9 @@ def test_all_entries_of_a_sweep_are_shown_beside_the_paper(tmp_path, capsys):
 @pytest.mark.parametrize(
   'text',
   [
-    *('{', '[]', '{"rows": 3, "paper": {}}', '{"rows": [], "paper": []}'),
-    '{"rows": [], "paper": {}, "note": 3}',
-    '{"rows": [], "paper": {}, "baseline": null}',
+    *('{', '[]', '{"entries": 3, "paper": {}}', '{"entries": [], "paper": []}'),
+    '{"entries": [], "paper": {}, "note": 3}',
+    '{"entries": [], "paper": {}, "baseline": null}',
   ],
 )
 def test_an_invalid_sweep_is_named(runs, capsys, text):
@@ -176,9 +176,9 @@ def test_the_paper_is_shown_before_a_run_has_finished(tmp_path, capsys):
 
 
 def test_a_sweep_of_seeds_is_one_line(tmp_path, capsys):
-  content = {'rows': ['seed=0', 'seed=1'], 'paper': {}}
+  content = {'entries': ['seed=0', 'seed=1'], 'paper': {}}
   (tmp_path / 'sweep.json').write_text(json.dumps(content))
   write_run(tmp_path / 'seed=0', [0.5], seed=0)
   assert report.main([str(tmp_path), '--columns=test/*']) == 0
-  rows = capsys.readouterr().out.splitlines()[2:]
-  assert rows == ['| all seeds | 1 of 2 | 50.00 ± – (1) |']
+  lines = capsys.readouterr().out.splitlines()[2:]
+  assert lines == ['| all seeds | 1 of 2 | 50.00 ± – (1) |']

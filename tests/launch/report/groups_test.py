@@ -9,7 +9,7 @@ def sweep(folder, entries, paper=None, seed=0, **fields):
   """Writes a sweep over the seeds 0 and 1, of which one has been trained."""
   folder.mkdir()
   names = [f'{entry},seed={number}' for entry in entries for number in range(2)]
-  content = {'rows': names, 'paper': paper or {}}
+  content = {'entries': names, 'paper': paper or {}}
   (folder / 'sweep.json').write_text(json.dumps(content))
   for entry in entries:
     name, _, value = entry.partition('=')

@@ -21,7 +21,7 @@ def runs(tmp_path):
   folder = tmp_path / 'w'
   paper = {'method=none': {'fgsm/error': 0.5}}
   folder.mkdir()
-  write_sweep(folder, paper, rows=('none', 'cutmix'))
+  write_sweep(folder, paper, entries=('none', 'cutmix'))
   evals = {'fgsm': {'epsilon': 0.5, 'source': '/secret/data/C'}}
   data = {'source': '/secret/data', 'dir': '/secret/tfds', 'name': 'digits'}
   for method in ('none', 'cutmix'):
@@ -117,7 +117,7 @@ def test_a_different_run_is_not_replaced(
 def test_a_different_sweep_is_not_replaced(runs, tmp_path, capsys):
   kept = tmp_path / 'kept'
   assert report.main([str(runs), f'--keep={kept}']) == 0
-  write_sweep(runs, {}, rows=('none',))
+  write_sweep(runs, {}, entries=('none',))
   assert report.main([str(runs), f'--keep={kept}']) == 8
   assert str(kept / 'sweep.json') in capsys.readouterr().err
 

@@ -11,7 +11,7 @@ NONE, FMIX = {'method': 'none'}, {'method': 'fmix'}
 
 
 def write_sweep(folder, entries, baseline='method=none'):
-  plan = {'rows': entries, 'paper': {}, 'note': '', 'baseline': baseline}
+  plan = {'entries': entries, 'paper': {}, 'note': '', 'baseline': baseline}
   (folder / 'sweep.json').write_text(json.dumps(plan))
 
 
@@ -44,9 +44,11 @@ def test_the_relative_step_time_is_a_ratio_of_medians(tmp_path, capsys):
     '| method=fmix | 1 of 1 | 1.5 ± – (1) |',
     '| method=none | 1 of 1 | 1 ± – (1) |',
     '',
-    'cost: median step time relative to method=none, on 1 × gpu',
+    'relative step time: median, divided by that of method=none, on 1 × gpu',
   ]
   assert cost(capsys, tmp_path) == expected
+  header = (tmp_path / 'report.md').read_text().splitlines()[0]
+  assert header == '| config | finished | relative step time |'
   assert cost(capsys, tmp_path, '--cost=method=none') == expected
   assert cost(capsys, tmp_path, '--cost=method=fmix')[1:2] == [
     '| method=none | 1 of 1 | 0.6667 ± – (1) |'
@@ -63,8 +65,8 @@ def test_each_entry_has_the_baseline_of_its_own_network(tmp_path, capsys):
       timed(folder, [slow * time], model={'width': width}, **fields)
   methods = ('method=fmix', 'method=none')
   write_sweep(tmp_path, [f'width={w},{m}' for w in (1, 2) for m in methods])
-  rows = cost(capsys, tmp_path)
-  assert [row.split(' | ')[-1] for row in rows[:4]] == [
+  lines = cost(capsys, tmp_path)
+  assert [line.split(' | ')[-1] for line in lines[:4]] == [
     *('1.5 ± – (1) |', '1 ± – (1) |'),
     *('1.5 ± – (1) |', '1 ± – (1) |'),
   ]
@@ -72,21 +74,26 @@ def test_each_entry_has_the_baseline_of_its_own_network(tmp_path, capsys):
 
 def test_without_a_baseline_there_is_no_relative_step_time(tmp_path, capsys):
   timed(tmp_path / 'method=fmix,seed=0', [3], **FMIX)
-  rows = ['method=fmix,seed=0', 'method=none,seed=0', 'alone']
-  write_sweep(tmp_path, rows)
+  entries = ['method=fmix,seed=0', 'method=none,seed=0', 'alone']
+  write_sweep(tmp_path, entries)
   assert 'method=fmix: method=none' in cost(capsys, tmp_path)[-1]
   timed(tmp_path / 'method=none,seed=0', [2], **NONE)
   timed(tmp_path / 'alone', [2], seed=3)
   lines = cost(capsys, tmp_path)
   assert lines[0] == '| method=fmix | 1 of 1 | 1.5 ± – (1) |'
-  assert lines[-1].startswith('no cost of alone: ')
-  write_sweep(tmp_path, rows, '')
-  assert any('no cost of method=fmix: ' in x for x in cost(capsys, tmp_path))
+  assert lines[-1].startswith('no relative step time of alone: ')
+  write_sweep(tmp_path, entries, '')
+  assert any(
+    'no relative step time of method=fmix: ' in x
+    for x in cost(capsys, tmp_path)
+  )
 
 
 def test_without_any_step_times_there_is_a_note(tmp_path, capsys):
   timed(tmp_path / 'method=none,seed=0', [], **NONE)
-  assert cost(capsys, tmp_path)[-1].startswith('no cost')
+  assert cost(capsys, tmp_path)[-1].startswith('no relative step time')
+  (line,) = cost(capsys, tmp_path, '--cost=foo')
+  assert line == 'error: --cost=foo: no run has step times'
 
 
 def test_times_of_two_types_of_machines_are_not_compared(tmp_path, capsys):
@@ -98,12 +105,17 @@ def test_times_of_two_types_of_machines_are_not_compared(tmp_path, capsys):
   write_sweep(tmp_path, ['method=fmix,seed=0', 'method=none,seed=0'])
   lines = cost(capsys, tmp_path)
   assert lines[0] == '| method=fmix | 3 of 3 | 1.5 ± – (1) |'
-  assert [line for line in lines if line.startswith('no cost')] == [
-    'no cost of method=fmix on 1 × a100: method=none was measured on 1 × h100',
-    f'no cost of method=fmix on 1 × h100 and 1 × a100 ({moved}): '
+  assert [
+    line for line in lines if line.startswith('no relative step time')
+  ] == [
+    'no relative step time of method=fmix on 1 × a100: '
     'method=none was measured on 1 × h100',
+    'no relative step time of method=fmix on 1 × h100 and 1 × a100 '
+    f'({moved}): method=none was measured on 1 × h100',
   ]
-  assert (tmp_path / 'report.md').read_text().count('no cost') == 2
+  assert (tmp_path / 'report.md').read_text().count(
+    'no relative step time'
+  ) == 2
 
 
 def test_without_any_pair_the_table_has_no_relative_step_times(
@@ -114,7 +126,7 @@ def test_without_any_pair_the_table_has_no_relative_step_times(
   write_sweep(tmp_path, ['method=fmix,seed=0', 'method=none,seed=0'])
   assert cost(capsys, tmp_path)[0] == '| method=fmix | 1 of 1 | – |'
   last = cost(capsys, tmp_path / 'method=fmix,seed=0')[-1]
-  assert last.startswith('no cost of method=fmix: ')
+  assert last.startswith('no relative step time of method=fmix: ')
 
 
 def test_an_unrecorded_machine_is_not_compared(tmp_path, capsys):
@@ -130,7 +142,7 @@ def test_an_unrecorded_machine_is_not_compared(tmp_path, capsys):
   write_sweep(tmp_path, ['method=none,seed=0', 'method=fmix,seed=0'])
   lines = cost(capsys, tmp_path)
   assert lines[1] == '| method=fmix | 2 of 2 |'
-  notes = [line for line in lines if line.startswith('no cost')]
+  notes = [line for line in lines if line.startswith('no relative step time')]
   assert [note.split(': ')[0] for note in notes] == [
-    f'no cost of method={method}' for method in ('none', 'fmix')
+    f'no relative step time of method={method}' for method in ('none', 'fmix')
   ]

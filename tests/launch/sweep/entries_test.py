@@ -99,7 +99,7 @@ def test_a_sweep_trains_every_entry_and_skips_finished_runs(
     assert final_metrics(tmp_path / name)
   plan = json.loads((tmp_path / 'sweep.json').read_text())
   nothing = {'paper': {}, 'note': '', 'baseline': ''}
-  assert plan == {'rows': names} | nothing
+  assert plan == {'entries': names} | nothing
   shutil.rmtree(tmp_path / 'adam')
   run_sweep(monkeypatch, tmp_path)
   again = capsys.readouterr().out
@@ -109,7 +109,7 @@ def test_a_sweep_trains_every_entry_and_skips_finished_runs(
 def test_an_entry_that_diverges_does_not_stop_the_others(
   tmp_path, monkeypatch, capsys
 ):
-  arguments = ('--rows=seed=*', '--config.diverge_at=7')
+  arguments = ('--entries=seed=*', '--config.diverge_at=7')
   with pytest.raises(FloatingPointError, match='2 of 2 .*seed=0'):
     run_sweep(monkeypatch, tmp_path, *arguments)
   assert capsys.readouterr().out.count(': diverged: ') == 2
@@ -120,7 +120,7 @@ def test_selected_entries_are_trained_unless_another_process_does(
 ):
   held = tmp_path / 'seed=1,optimizer.lr=0.3'
   with hold_lock(held):
-    run_sweep(monkeypatch, tmp_path, '--rows=seed=*')
+    run_sweep(monkeypatch, tmp_path, '--entries=seed=*')
   captured = capsys.readouterr()
   assert '[2/2] seed=1,optimizer.lr=0.3\n' in captured.out
   assert f'{held.name}: skipped: {held} ' in captured.out
@@ -129,19 +129,19 @@ def test_selected_entries_are_trained_unless_another_process_does(
     *('seed=0,optimizer.lr=0.3', held.name, 'sweep.json')
   }
   plan = json.loads((tmp_path / 'sweep.json').read_text())
-  assert len(plan['rows']) == 3, 'the plan has all entries'
-  with pytest.raises(ValueError, match='--rows=x .*adam'):
-    run_sweep(monkeypatch, tmp_path, '--rows=x')
+  assert len(plan['entries']) == 3, 'the plan has all entries'
+  with pytest.raises(ValueError, match='--entries=x .*adam'):
+    run_sweep(monkeypatch, tmp_path, '--entries=x')
 
 
 def test_an_entry_of_another_run_is_an_error(tmp_path, monkeypatch):
   folder = tmp_path / 'adam'
   folder.mkdir()
   (folder / 'config.json').write_text('{"seed": 3}')
-  plan = '{"rows": ["adam"], "paper": {"adam": {"test/accuracy": 0.5}}}'
+  plan = '{"entries": ["adam"], "paper": {"adam": {"test/accuracy": 0.5}}}'
   (tmp_path / 'sweep.json').write_text(plan)
   with pytest.raises(ValueError, match='seed'):
-    run_sweep(monkeypatch, tmp_path, '--rows=adam')
+    run_sweep(monkeypatch, tmp_path, '--entries=adam')
   assert (tmp_path / 'sweep.json').read_text() == plan, 'the plan was replaced'
 
 
@@ -153,13 +153,14 @@ def test_locations_of_examples_are_not_part_of_the_recipe():
 
 
 @pytest.mark.parametrize(
-  'flags_given', [['--slurm=x', '--rows', 'y'], ['-slurm', 'x', '--rows=y'], []]
+  'flags_given',
+  [['--slurm=x', '--entries', 'y'], ['-slurm', 'x', '--entries=y'], []],
 )
 def test_the_command_of_an_entry_is_that_of_the_sweep(flags_given):
   argv = ['sweep.py', '--config=c.py:slurm', *flags_given, '--workdir', 'W']
   assert entries.entry_command(argv, 'a=1')[1:] == [
     *('-m', 'launch.sweep', '--config=c.py:slurm', '--workdir', 'W'),
-    '--rows=a=1',
+    '--entries=a=1',
   ]
 
 

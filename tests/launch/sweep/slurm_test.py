@@ -73,7 +73,7 @@ def test_unfinished_entries_are_submitted_and_trained(
   cluster, tmp_path, monkeypatch, capsys
 ):
   options = '--slurm=timeout_min=60,partition=p,gpus=0,concurrency=2'
-  run_sweep(monkeypatch, tmp_path / 'w', options, '--rows=seed=*')
+  run_sweep(monkeypatch, tmp_path / 'w', options, '--entries=seed=*')
   out = capsys.readouterr().out
   assert '2 of 2 ' in out and ': job 77_1, ' in out
   flags = flags_of(cluster)
@@ -83,7 +83,7 @@ def test_unfinished_entries_are_submitted_and_trained(
   out, _ = job.communicate(timeout=200)
   assert job.returncode == 0, out
   assert final_metrics(tmp_path / 'w' / 'seed=1,optimizer.lr=0.3')
-  run_sweep(monkeypatch, tmp_path / 'w', options, '--rows=seed=*')
+  run_sweep(monkeypatch, tmp_path / 'w', options, '--entries=seed=*')
   out = capsys.readouterr().out
   assert 'seed=0,optimizer.lr=0.3: job 77, ' in out
   assert '1 of 2 ' in out and 'array' not in flags_of(cluster)

@@ -98,7 +98,7 @@ def test_a_report_shows_other_options_in_a_column_of_their_own(
   write_run(folder, [0.5], evals=OWN)
   write_run(tmp_path / 'method=none,seed=1', [0.5], evals=OWN, seed=1)
   paper = {'method=none': {'fgsm/error': 0.5}}
-  plan = {'rows': ['method=none,seed=0'], 'paper': paper}
+  plan = {'entries': ['method=none,seed=0'], 'paper': paper}
   (tmp_path / 'sweep.json').write_text(json.dumps(plan))
   later = [
     evaluation({'error': 0.125}, epsilon=0.25),

@@ -175,6 +175,17 @@ def test_a_missing_data_set_says_what_to_do(data_config, tmp_path):
       assert word in str(error.value)
 
 
+def test_a_missing_source_is_refused_before_it_is_announced(
+  data_config, tmp_path, capsys
+):
+  block = data_config(name='cifar100', dir=str(tmp_path), source='/nowhere.gz')
+  with pytest.raises(
+    FileNotFoundError, match="config.data.source='/nowhere.gz'"
+  ):
+    splits.load(block, 'train')
+  assert not capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
   'fault, error', [('checksum', ValueError), ('url', ConnectionError)]
 )
