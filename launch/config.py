@@ -47,11 +47,11 @@ SCHEMA = {
     'batch_size': _SIZE | {'description': 'examples of a step'},
     'virtual_devices': _SIZE
     | {
-      'description': 'equal parts of a batch (shards), each of which is mixed '
-      'by itself; divides batch_size'
+      'description': 'equal parts that a batch is split into, each of which '
+      'is mixed by itself; divides batch_size'
     },
     'device_count_invariant': _BOOLEAN
-    | {'description': 'the same bits on any number of devices'},
+    | {'description': 'bitwise-identical results on any number of devices'},
     'steps_per_dispatch': _SIZE
     | {'description': 'steps that the device takes without the host'},
     'log_every': _FROM_1 | {'description': 'steps'},
