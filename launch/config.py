@@ -28,7 +28,7 @@ _INTERVAL = {
   ],
 }
 
-# The fields that the run time reads. Those of a task are in its own SCHEMA.
+# The fields that the framework reads. Those of a task are in its own SCHEMA.
 SCHEMA = {
   'type': 'object',
   'properties': {
@@ -96,7 +96,7 @@ def check_config(
   Args:
     config: the config.
     task_schema: the fields that the task reads, in the vocabulary of
-      `launch.schema`. None: only the fields of the run time are checked, and
+      `launch.schema`. None: only the fields of the framework are checked, and
       others are the task's to check.
 
   Raises:

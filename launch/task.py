@@ -112,7 +112,7 @@ class Task(Protocol):
       dict of scalars to log. `batch` has the arrays of `train_data`, `[B, ...]`
       with B = `config.batch_size`, sharded over the axis 'data' of `mesh`. If
       `train_data` returned arrays, the whole of them, `[N, ...]`, is under
-      'resident' on every device. `key` differs for every step. The run time
+      'resident' on every device. `key` differs for every step. The framework
       uses the names 'loss' and 'learning_rate' itself.
     """
     ...
@@ -127,7 +127,7 @@ class Task(Protocol):
       on the device and returns a function that waits for the results, a dict of
       floats that are logged as `name/key`. Training continues in between, and
       the arguments are donated. Or it returns the dict itself; then training
-      waits. The run time uses the names 'train' and 'time' itself.
+      waits. The framework uses the names 'train' and 'time' itself.
     """
     ...
 

@@ -12,22 +12,9 @@ from jax.sharding import Mesh, PartitionSpec
 import jaxmix
 from jaxmix.classification import audio, augment, losses, mixing, models, schema
 from jaxmix.classification.datasets import splits
-from jaxmix.classification.evaluators import (
-  clean,
-  corruption,
-  fgsm,
-  occlusion,
-  streamed,
-)
+from jaxmix.classification.evaluators import EVALUATORS, clean, streamed
 
 SCHEMA = schema.SCHEMA
-
-EVALUATORS = {
-  'clean': clean,
-  'fgsm': fgsm,
-  'corruption': corruption,
-  'occlusion': occlusion,
-}
 
 Augment = Callable[[Any, jax.Array], jax.Array]
 
@@ -222,6 +209,6 @@ def make_evaluators(config: Any, mesh: Mesh) -> dict[str, clean.Evaluate]:
         predict, splits.load(config.data, name), mesh=mesh, name=name, **options
       )
       continue
-    evaluator = streamed if spec.is_jpeg else EVALUATORS[name]
-    evaluators[name] = evaluator.make(predict, examples, mesh=mesh, **options)
+    make = streamed.make if spec.is_jpeg else EVALUATORS[name].make
+    evaluators[name] = make(predict, examples, mesh=mesh, **options)
   return evaluators

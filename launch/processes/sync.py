@@ -23,7 +23,7 @@ T = TypeVar('T')
 
 
 def check_same(facts: Mapping[str, Any]) -> None:
-  """Checks that every process has the same facts; all must call it.
+  """Raises ValueError unless every process passes equal values; all must call.
 
   Args:
     facts: values by name, in the same order in every process.

@@ -10,7 +10,7 @@ from launch.report.runs import RunFolder
 from launch.workdir.metrics import evaluation
 
 # The metrics that are drawn, by the last part of their names, and their units.
-_UNITS = {'accuracy': 'fraction', 'top1': 'fraction', 'loss': 'nats'}
+_UNITS = {'accuracy': 'fraction', 'top1': 'fraction', 'loss': 'cross entropy'}
 
 
 def plot_curves(groups: Sequence[Group], path: pathlib.Path) -> None:

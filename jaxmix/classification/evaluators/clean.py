@@ -42,12 +42,12 @@ def make(
     `evaluate(params, model_state)`, which queues its work on the device and
     returns a function that waits for the results: `top1` and `top5` in [0, 1],
     the bounds `top1_low` and `top1_high` of Wilson's 95 % interval for a test
-    set of this size, and `loss`, the mean cross entropy in nats.
+    set of this size, and `loss`, the mean cross entropy.
 
   Raises:
     ValueError: `batch_size` is not a positive multiple of the device count.
   """
-  check_batch_size(batch_size, mesh, name)
+  check_eval_batch_size(batch_size, mesh, name)
   count = len(examples['label'])
   data, batches = on_device(examples, batch_size, mesh)
 
@@ -91,7 +91,9 @@ def padded_index(count: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
   return np.minimum(index, count - 1).astype(np.int32), index < count
 
 
-def check_batch_size(batch_size: int, mesh: Mesh, name: str = 'clean') -> None:
+def check_eval_batch_size(
+  batch_size: int, mesh: Mesh, name: str = 'clean'
+) -> None:
   """Raises ValueError unless a batch can be split over the devices."""
   if batch_size < 1 or batch_size % mesh.size:
     raise ValueError(

@@ -53,7 +53,7 @@ def make(
       not as required.
     FileNotFoundError: a published file is missing.
   """
-  clean.check_batch_size(batch_size, mesh, 'corruption')
+  clean.check_eval_batch_size(batch_size, mesh, 'corruption')
   _, side, width, channels = examples['image'].shape
   if channels != 3 or side != width or side % 16:
     raise ValueError(

@@ -37,7 +37,7 @@ def make(
   Raises:
     ValueError: `batch_size` is not a positive multiple of the device count.
   """
-  clean.check_batch_size(batch_size, mesh)
+  clean.check_eval_batch_size(batch_size, mesh)
   by_row = NamedSharding(mesh, PartitionSpec('data'))
   count = len(source)
 

@@ -98,7 +98,6 @@ _LAYERS = {
   'uniqueItems': True,
   'description': 'activations that may be mixed; 0 is the input',
 }
-_MODES = ['identity', 'mixup', 'cutmix', 'resizemix', 'fmix']
 
 METHODS = {
   'random_mix': Method(
@@ -107,7 +106,7 @@ METHODS = {
     schema={
       'candidates': {
         'type': 'array',
-        'items': {'type': 'string', 'enum': _MODES},
+        'items': {'type': 'string', 'enum': list(jaxmix.MODES)},
         'minItems': 1,
         'description': 'the modes that the batch may be mixed by',
       },

@@ -18,7 +18,7 @@ from launch.train.loop import fit
 from tests.jaxmix import drawn
 
 BATCH = 16
-MODES = ('identity', 'mixup', 'cutmix', 'resizemix', 'fmix')
+MODES = jaxmix.MODES
 COLLECTIVE = re.compile(
   r'\b(all-gather|all-reduce|all-to-all|collective-\w+|reduce-scatter)'
   r'(?:-start)?\('

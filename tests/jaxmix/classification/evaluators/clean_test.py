@@ -47,8 +47,8 @@ def test_counts_are_exact_whatever_the_batch(batch_size):
   order = np.argsort(-logits, axis=1)
   assert found['top1'] == np.sum(order[:, 0] == labels) / 101
   assert found['top5'] == np.sum(order[:, :5] == labels[:, None]) / 101
-  nats = -scipy.special.log_softmax(logits.astype(float), axis=1)
-  expected = nats[np.arange(101), labels].mean()
+  losses = -scipy.special.log_softmax(logits.astype(float), axis=1)
+  expected = losses[np.arange(101), labels].mean()
   assert found['loss'] == pytest.approx(expected, rel=1e-5)
 
 
