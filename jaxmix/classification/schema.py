@@ -61,7 +61,7 @@ def _evaluators(spec: DatasetSpec) -> dict[str, Any]:
     options['validation'] = options['clean']
   batch_size = {'type': 'integer', 'minimum': 1, 'maximum': 2**20}
   return {
-    name: {'type': 'object', 'properties': {'batch_size': batch_size} | fields}
+    name: {'type': 'object', 'properties': {'batch_size': batch_size, **fields}}
     for name, fields in options.items()
   }
 

@@ -32,16 +32,6 @@ from launch.train.step import (
 )
 
 
-def check_virtual_devices(virtual_devices: int, mesh: Mesh) -> None:
-  """Raises ValueError if the devices cannot share the virtual devices."""
-  if virtual_devices & (virtual_devices - 1) or virtual_devices % mesh.size:
-    raise ValueError(
-      f'config.virtual_devices={virtual_devices} must be a power of two and a '
-      f'multiple of the number of devices ({mesh.size}), because '
-      'config.device_count_invariant=True'
-    )
-
-
 def make_invariant_steps(
   loss: Loss,
   optimizer: optax.GradientTransformationExtraArgs,
@@ -68,11 +58,7 @@ def make_invariant_steps(
     virtual_devices: V, a power of two and a multiple of the number of devices;
       each has B / V examples of a batch.
     max_skipped: see `make_train_steps`.
-
-  Raises:
-    ValueError: the devices cannot share the virtual devices.
   """
-  check_virtual_devices(virtual_devices, mesh)
   per_device = virtual_devices // mesh.size
   examples = feed.schedule.batch_size // virtual_devices
   local = [

@@ -8,7 +8,6 @@ import pytest
 
 from launch.mesh import make_mesh
 from launch.train.assemble import assemble, build_feed
-from launch.train.invariant_step import check_virtual_devices
 from tests.launch import toy_task
 from tests.launch.toy_config import make_config
 from tests.launch.toy_task import changed_task
@@ -117,16 +116,3 @@ def test_a_metric_that_cannot_be_averaged_is_refused():
 
   with pytest.raises(ValueError, match="'right' as int32"):
     train(1, 4, loss=loss, steps=4)
-
-
-@pytest.mark.parametrize('virtual_devices', [3, 12])
-def test_virtual_devices_make_a_binary_tree(virtual_devices):
-  with pytest.raises(ValueError, match=f'virtual_devices={virtual_devices} '):
-    check_virtual_devices(virtual_devices, make_mesh(jax.devices()[:1]))
-
-
-@pytest.mark.devices
-def test_devices_share_the_virtual_devices():
-  with pytest.raises(ValueError, match=r'virtual_devices=4 .*\(8\)'):
-    check_virtual_devices(4, make_mesh())
-  check_virtual_devices(8, make_mesh())

@@ -75,7 +75,7 @@ def test_ties_count_as_wrong():
   assert (found['top1'], found['top5']) == (0, 0), 'a constant model scored'
   assert found['loss'] == pytest.approx(math.log(CLASSES), rel=1e-6)
   logits = np.zeros((1, CLASSES))
-  logits[0, :2] = 1  # two share the first place
+  logits[0, :2] = 1  # two share the first rank
   assert evaluate(logits, [0], 1)['top1'] == 0
   assert evaluate(logits, [0], 1)['top5'] == 1
   logits[0, :6] = 1  # six share the first five
@@ -88,13 +88,13 @@ def test_the_smallest_lead_is_no_tie():
   assert evaluate(logits, [3], 1)['top1'] == 1
 
 
-@pytest.mark.parametrize('place', [0, 1])
+@pytest.mark.parametrize('column', [0, 1])
 @pytest.mark.parametrize('value', [np.nan, np.inf])
-def test_logits_that_are_no_numbers_count_as_wrong(value, place):
+def test_logits_that_are_no_numbers_count_as_wrong(value, column):
   """Of the label itself (0) or of another class (1)."""
   logits = np.zeros((2, CLASSES))
   logits[:, 0] = 5
-  logits[1, place] = value
+  logits[1, column] = value
   found = evaluate(logits, [0, 0], 2)
   assert (found['top1'], found['top5']) == (0.5, 0.5)
   assert not math.isfinite(found['loss']), 'a diverged model has a loss'
