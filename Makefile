@@ -24,7 +24,7 @@ retrieval: .venv/demo
 	  --config.data.source=$(NUMBERS)/set --workdir=$(NUMBERS)/run
 	$(BIN)/python -m launch.export $(NUMBERS)/run
 	$(BIN)/python -m jaxretrieval.report --run $(NUMBERS)/run/export \
-	  --features $(NUMBERS)/set --images $(NUMBERS)/pictures --out $(NUMBERS)/report
+	  --features $(NUMBERS)/set --images $(NUMBERS)/images --out $(NUMBERS)/report
 	@grep '^|' $(NUMBERS)/report/report.md
 
 # Unit tests of everything, and for each trainer one run that is killed and

@@ -16,8 +16,8 @@ Data: D is the folder around a prepared `imagenet2012`; docs/imagenet.md says
 how to make it.
 
 Devices: the batch of 2048 is for eight, as in the paper. On any number it is
-mixed and normalised as eight shards of 256. On one device scale the batch and
-the learning rate:
+mixed and normalised on eight virtual devices, 256 images each. On one device
+scale the batch and the learning rate:
 --config.batch_size=256 --config.virtual_devices=1 --config.optimizer.lr=0.1
 
 Cost: 24.5 GFLOP an image, 3.1 EFLOP a run: 1.8 hours at half of an H100's 989
@@ -79,11 +79,11 @@ def get_config(arg: str | None = None) -> Any:
     'width': 64,
     'dtype': 'bfloat16',  # parameters and statistics are float32
   }
-  config.batch_norm = 'ghost'  # statistics of each shard, as on eight GPUs
+  config.batch_norm = 'ghost'  # statistics of each virtual device, as on 8 GPUs
 
   config.epochs = 100.0
   config.batch_size = 2048
-  config.virtual_devices = 8  # shards of 256, each mixed by itself
+  config.virtual_devices = 8  # 256 images each, mixed by itself
   config.device_count_invariant = False
 
   config.optimizer = {

@@ -2,7 +2,7 @@
 
   python -m examples.numbers --out runs/numbers
 
-makes `runs/numbers/set`, the features, and `runs/numbers/pictures`, the test
+makes `runs/numbers/set`, the features, and `runs/numbers/images`, the test
 images.
 
 An image shows three of scikit-learn's handwritten digits side by side; its
@@ -200,7 +200,7 @@ def save_images(
 
 
 def make(out: pathlib.Path) -> pathlib.Path:
-  """Writes the feature set `out/set` and the images `out/pictures`.
+  """Writes the feature set `out/set` and the images `out/images`.
 
   An existing set is kept.
 
@@ -241,7 +241,7 @@ def make(out: pathlib.Path) -> pathlib.Path:
     encode_digits,
     encode_texts,
   )
-  save_images(out / 'pictures', test.captions.image_names, images)
+  save_images(out / 'images', test.captions.image_names, images)
   folder = feature_set.write(
     out,
     'numbers',

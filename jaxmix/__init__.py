@@ -1,8 +1,9 @@
 """jaxmix: mixed-sample data augmentation for JAX, in pure functions.
 
 `random_mix` mixes a batch and its labels; `mixup`, `cutmix`, `resizemix` and
-`fmix` are its modes. Each is a random `draw_*`, which returns a small `Mix` for
-a key and a shape, followed by the deterministic `apply` and `mix_labels`.
+`fmix` are its modes (`MODES` names them and `'identity'`). Each is a random
+`draw_*`, which returns a small `Mix` for a key and a shape, followed by the
+deterministic `apply` and `mix_labels`.
 `saliency_mix`, `puzzle_mix` and `co_mixup` are guided by the saliency of the
 images; a draw of Co-Mixup is applied by `take_blocks` and `block_labels`.
 `draw_manifold_mixup` and `draw_patchup` mix hidden activations
@@ -43,6 +44,7 @@ from jaxmix._src.mix import apply as apply
 from jaxmix._src.mixup import draw_mixup as draw_mixup
 from jaxmix._src.mixup import mixup as mixup
 from jaxmix._src.pairing import draw_partner as draw_partner
+from jaxmix._src.random_mix import MODES as MODES
 from jaxmix._src.random_mix import draw_random_mix as draw_random_mix
 from jaxmix._src.random_mix import random_mix as random_mix
 from jaxmix._src.resizemix import draw_resizemix as draw_resizemix

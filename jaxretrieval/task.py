@@ -53,9 +53,9 @@ def make_batch_loss(config: Any, image_dim: int, mesh: Mesh | None) -> Any:
   Args:
     config: the config; `model`, `loss` and `mining` are used.
     image_dim: width of the image features.
-    mesh: the devices over which a batch is sharded. None for one of
-      `config.virtual_devices` shards by itself: `batch` then holds shard number
-      `batch['shard']`, and `batch['whole']` the global batch.
+    mesh: the devices over which a batch is sharded. None for one virtual
+      device by itself: `batch` then holds the examples of number
+      `batch['virtual_device']`, and `batch['whole']` the global batch.
 
   Raises:
     ValueError: a field has a value that is not allowed, or the loss needs all
@@ -64,8 +64,8 @@ def make_batch_loss(config: Any, image_dim: int, mesh: Mesh | None) -> Any:
   if mesh is None and config.loss.name == 'info_nce':
     raise ValueError(
       "config.loss.name='info_nce' compares all pairs of a batch, but "
-      'config.device_count_invariant=True computes each shard by itself: '
-      'choose another loss, or set device_count_invariant=False'
+      'config.device_count_invariant=True computes each virtual device by '
+      'itself: choose another loss, or set device_count_invariant=False'
     )
   model = text_head.create(config.model, image_dim)
   text_noise, image_noise = (
@@ -82,14 +82,14 @@ def make_batch_loss(config: Any, image_dim: int, mesh: Mesh | None) -> Any:
     count, whole = len(batch['image']), batch
     if mesh is None:
       whole = batch['whole']
-      bank_key = jax.random.fold_in(bank_key, batch['shard'])
-      encode_key = jax.random.fold_in(encode_key, batch['shard'])
+      bank_key = jax.random.fold_in(bank_key, batch['virtual_device'])
+      encode_key = jax.random.fold_in(encode_key, batch['virtual_device'])
 
     def local(arrays: Any) -> Any:
-      """Returns this shard's examples of arrays of the global batch."""
+      """Returns the examples of this virtual device of global arrays."""
       if mesh is not None:
         return arrays
-      first = count * batch['shard']
+      first = count * batch['virtual_device']
       return jax.tree.map(
         lambda x: jax.lax.dynamic_slice_in_dim(x, first, count), arrays
       )

@@ -1,1 +1,1 @@
-"""The run time that trains any task; see task.py for what a task is."""
+"""The training framework, for any task; see task.py for what a task is."""

@@ -1,4 +1,4 @@
-"""Command line: the flags, and the exit of a program of this package."""
+"""Command-line flags and error exit shared by the programs of launch."""
 
 import ast
 import contextlib

@@ -28,7 +28,7 @@ _INTERVAL = {
   ],
 }
 
-# The fields that the run time reads. Those of a task are in its own SCHEMA.
+# The fields that the framework reads. Those of a task are in its own SCHEMA.
 SCHEMA = {
   'type': 'object',
   'properties': {
@@ -47,11 +47,11 @@ SCHEMA = {
     'batch_size': _SIZE | {'description': 'examples of a step'},
     'virtual_devices': _SIZE
     | {
-      'description': 'equal parts of a batch (shards), each of which is mixed '
-      'by itself; divides batch_size'
+      'description': 'equal parts that a batch is split into, each of which '
+      'is mixed by itself; divides batch_size'
     },
     'device_count_invariant': _BOOLEAN
-    | {'description': 'the same bits on any number of devices'},
+    | {'description': 'bitwise-identical results on any number of devices'},
     'steps_per_dispatch': _SIZE
     | {'description': 'steps that the device takes without the host'},
     'log_every': _FROM_1 | {'description': 'steps'},
@@ -99,7 +99,7 @@ def check_config(
   Args:
     config: the config.
     task_schema: the fields that the task reads, in the vocabulary of
-      `launch.schema`. None: only the fields of the run time are checked, and
+      `launch.schema`. None: only the fields of the framework are checked, and
       others are the task's to check.
 
   Raises:

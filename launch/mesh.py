@@ -65,12 +65,3 @@ def device_put_global(tree: Any, sharding: NamedSharding) -> Any:
       )
 
   return jax.tree.map(put, tree)
-
-
-def check_batch_size(batch_size: int, mesh: Mesh) -> None:
-  """Raises ValueError if the devices cannot share a batch equally."""
-  if batch_size % mesh.size:
-    raise ValueError(
-      f'config.batch_size={batch_size} must be a multiple of the number of '
-      f'devices ({mesh.size})'
-    )

@@ -38,10 +38,10 @@ class RandomAccess(Protocol):
   * `__getitems__(indices: list[int])`: returns a list of the examples.
 
   It may have two attributes: `workers: int`, the number of threads that read
-  (default: 16), which does not change the examples; and `digest: str`, a
-  fingerprint of the examples and their order, such as a sha256 of the files,
-  but not of their location. A run resumes only with data of the same
-  fingerprint; without one only the number of examples is compared.
+  (default: 16), which does not change the examples; and `fingerprint: str`,
+  which identifies the examples and their order, such as a sha256 of the files,
+  but not their location. A run resumes only with data of the same fingerprint;
+  without one only the number of examples is compared.
   """
 
   def __len__(self) -> int:
@@ -98,13 +98,13 @@ class Task(Protocol):
     Args:
       config: the config.
       mesh: the devices. None if `config.device_count_invariant` is True: the
-        loss is that of one of `config.virtual_devices` equal parts of a batch
-        (shards), on one device, and the loss of the batch is the mean of
-        theirs. `batch['shard']` is the number of the shard. What is random
-        about its examples must be the same as in the whole batch, which is
-        under 'whole' if the examples are arrays. Metrics must be means of
-        floating point numbers, and integers of the model state the same for
-        every shard.
+        loss is that of one virtual device, which has one of
+        `config.virtual_devices` equal parts of a batch, and the loss of the
+        batch is the mean of theirs. `batch['virtual_device']` is its index.
+        What is random about its examples must be the same as in the whole
+        batch, which is under 'whole' if the examples are arrays. Metrics must
+        be means of floating point numbers, and integers of the model state the
+        same on every virtual device.
 
     Returns:
       A pure function `loss(params, model_state, batch, key)` that returns
@@ -112,7 +112,7 @@ class Task(Protocol):
       dict of scalars to log. `batch` has the arrays of `train_data`, `[B, ...]`
       with B = `config.batch_size`, sharded over the axis 'data' of `mesh`. If
       `train_data` returned arrays, the whole of them, `[N, ...]`, is under
-      'resident' on every device. `key` differs for every step. The run time
+      'resident' on every device. `key` differs for every step. The framework
       uses the names 'loss' and 'learning_rate' itself.
     """
     ...
@@ -127,7 +127,7 @@ class Task(Protocol):
       on the device and returns a function that waits for the results, a dict of
       floats that are logged as `name/key`. Training continues in between, and
       the arguments are donated. Or it returns the dict itself; then training
-      waits. The run time uses the names 'train' and 'time' itself.
+      waits. The framework uses the names 'train' and 'time' itself.
     """
     ...
 

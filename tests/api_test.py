@@ -36,7 +36,14 @@ def test_the_names_are_those_we_promise():
   modes += ['cutout', 'saliency_mix', 'puzzle_mix', 'co_mixup']
   draws = [f'draw_{mode}' for mode in [*modes, 'identity', 'partner']]
   draws += ['draw_manifold_mixup', 'draw_patchup']
-  rest = ['Mix', 'apply', 'fill_box', 'mix_labels', 'mixed_cross_entropy']
+  rest = [
+    'MODES',
+    'Mix',
+    'apply',
+    'fill_box',
+    'mix_labels',
+    'mixed_cross_entropy',
+  ]
   rest += ['gradient_saliency', 'spectral_residual']
   rest += ['take_blocks', 'block_labels']
   rest += ['HiddenMix', 'apply_hidden']

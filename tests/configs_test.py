@@ -188,7 +188,7 @@ def test_the_flagship_is_a_cell_of_table_1():
     assert f'{100 * top1:.2f}' in header
 
 
-# What the run time and the tasks accept.
+# What the training framework and the tasks accept.
 
 
 @pytest.fixture

@@ -1,8 +1,7 @@
 """Who may import whom: the arrows of the design, read from the source.
 
-The rules are those of house.md. A folder that does not exist yet has no
-rules to break; one that exists must have files, so that a rename cannot
-switch its rules off.
+A folder that does not exist yet has no rules to break; one that exists must
+have files, so that a rename cannot switch its rules off.
 """
 
 import ast
@@ -45,7 +44,7 @@ RULES = {
     TRAINER,
     {'jaxmix', 'jaxmix.classification', 'jaxmix.files'},
   ),
-  # Pictures of the modes: run as a program, never imported by the library.
+  # Images of the modes: run as a program, never imported by the library.
   'jaxmix/gallery.py': (CORE | {'PIL', 'sklearn', 'matplotlib'}, {'jaxmix'}),
   'jaxmix': (CORE, {'jaxmix._src'}),
   'jaxretrieval/losses.py': (CORE, set()),
@@ -103,7 +102,7 @@ LAYERS = {
   'launch': (16, 7, 50),
   'jaxretrieval': (13, 6, 24),
   'jaxmix/_src': (19, 5, 62),
-  'jaxmix/classification': (9, 4, 11),
+  'jaxmix/classification': (9, 4, 12),
   'jaxmix/classification/datasets': (10, 4, 18),
   'jaxmix/files': (6, 2, 2),
   'benchmarks': (13, 4, 20),

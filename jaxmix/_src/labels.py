@@ -102,8 +102,8 @@ def mixed_cross_entropy(
     label_smoothing: fraction of each label spread evenly over all classes.
 
   Returns:
-    float32 `[B]`: the loss of each sample, in nats. A traced label outside
-    `[0, K)` gives NaN, not the loss of another class.
+    float32 `[B]`: the cross entropy of each sample (natural logarithm). A
+    traced label outside `[0, K)` gives NaN, not the loss of another class.
 
   Raises:
     ValueError, TypeError: labels of another batch size, dtype or range.

@@ -38,7 +38,14 @@ from jaxmix._src.start import split_key
 
 Candidate = str | Draw
 
-MODES = ('identity', 'mixup', 'cutmix', 'resizemix', 'fmix')
+_DRAW_BY_MODE: dict[str, Draw] = {
+  'identity': draw_identity,
+  'mixup': draw_mixup,
+  'cutmix': draw_cutmix,
+  'resizemix': draw_resizemix,
+  'fmix': draw_fmix,
+}
+MODES = tuple(_DRAW_BY_MODE)
 _WITH_ALPHA = ('mixup', 'cutmix', 'fmix')
 PAPER = ('mixup', 'cutmix', 'resizemix', 'fmix')
 
@@ -221,13 +228,6 @@ def _draw_functions(
     raise ValueError(
       f'candidates={candidates!r} must be a sequence of one or more modes.'
     )
-  draw_by_mode = {
-    'identity': draw_identity,
-    'mixup': draw_mixup,
-    'cutmix': draw_cutmix,
-    'resizemix': draw_resizemix,
-    'fmix': draw_fmix,
-  }
   by_mode = hasattr(alpha, 'keys')
   if by_mode:
     for mode in alpha.keys():
@@ -246,5 +246,5 @@ def _draw_functions(
       bound['alpha'] = alpha
       if by_mode:
         bound['alpha'] = alpha[candidate] if candidate in alpha else 1.0
-    draws.append(functools.partial(draw_by_mode[candidate], **bound))
+    draws.append(functools.partial(_DRAW_BY_MODE[candidate], **bound))
   return draws

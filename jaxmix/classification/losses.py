@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import jaxmix
 
 
-class Pairs(NamedTuple):
-  """Targets of images mixed of two each.
+class PairTargets(NamedTuple):
+  """Targets of images that are each a mix of two.
 
   Attributes:
     lam: float32 `[B]`, the fraction of the image's own label.
@@ -21,7 +21,7 @@ class Pairs(NamedTuple):
 
 
 # Dense targets are float32 `[B, K]` whose rows add up to 1.
-Targets = Pairs | jax.Array
+Targets = PairTargets | jax.Array
 
 
 def score(
@@ -40,17 +40,18 @@ def score(
     label_smoothing: fraction of each label that is spread over all classes.
 
   Returns:
-    Three arrays float32 `[B]`: the cross entropies in nats; the fraction of the
+    Three arrays float32 `[B]`: the cross entropies; the fraction of the
     targets that is the predicted class; the fraction of the image's own label.
 
-  >>> pair = Pairs(jnp.array([0.75, 1.0]), jnp.array([1, 0]))
+  >>> lam, partner = jnp.array([0.75, 1.0]), jnp.array([1, 0])
+  >>> pair = PairTargets(lam, partner)
   >>> logits, labels = jnp.array([[2.0, 1.0], [2.0, 1.0]]), jnp.array([0, 1])
   >>> loss, accuracy, own = score(logits, labels, pair, label_smoothing=0.0)
   >>> accuracy.tolist(), own.tolist()
   ([0.75, 0.0], [0.75, 1.0])
   """
   predicted = jnp.argmax(logits, axis=1)
-  if isinstance(targets, Pairs):
+  if isinstance(targets, PairTargets):
     lam, partner = targets
     mix = jaxmix.Mix(lam, partner, jnp.zeros_like(partner))
     losses = jaxmix.mixed_cross_entropy(

@@ -1,7 +1,7 @@
 """The schema of a classification config: the fields that the task reads.
 
 Plain data in the vocabulary of JSON Schema, which `launch.schema` describes and
-checks. `launch.config.SCHEMA` has the fields of the run time.
+checks. `launch.config.SCHEMA` has the fields of the training framework.
 """
 
 from collections.abc import Mapping
@@ -9,6 +9,7 @@ from typing import Any
 
 from jaxmix.classification import mixing
 from jaxmix.classification.datasets.specs import DATASETS, DatasetSpec
+from jaxmix.classification.evaluators import EVALUATORS
 
 _BOOLEAN = {'type': 'boolean'}
 _STRING = {'type': 'string'}
@@ -60,18 +61,14 @@ def _augment(spec: DatasetSpec) -> dict[str, Any]:
 
 def _evaluators(spec: DatasetSpec) -> dict[str, Any]:
   """Returns the properties of `config.evals` for a data set."""
-  options = {'clean': {}}
+  options = {name: evaluator.schema for name, evaluator in EVALUATORS.items()}
+  if spec.sample_rate or spec.is_jpeg:
+    options = {'clean': options['clean']}
   if spec.validation_examples:
-    options['validation'] = {}
-  if not (spec.sample_rate or spec.is_jpeg):
-    options |= {
-      'fgsm': {'epsilon': _FRACTION},
-      'corruption': {'source': _STRING},
-      'occlusion': {'side': _FRACTION},
-    }
+    options['validation'] = options['clean']
   batch_size = {'type': 'integer', 'minimum': 1, 'maximum': 2**20}
   return {
-    name: {'type': 'object', 'properties': {'batch_size': batch_size} | fields}
+    name: {'type': 'object', 'properties': {'batch_size': batch_size, **fields}}
     for name, fields in options.items()
   }
 

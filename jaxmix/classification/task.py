@@ -12,22 +12,9 @@ from jax.sharding import Mesh, PartitionSpec
 import jaxmix
 from jaxmix.classification import audio, augment, losses, mixing, models, schema
 from jaxmix.classification.datasets import splits
-from jaxmix.classification.evaluators import (
-  clean,
-  corruption,
-  fgsm,
-  occlusion,
-  streamed,
-)
+from jaxmix.classification.evaluators import EVALUATORS, clean, streamed
 
 SCHEMA = schema.SCHEMA
-
-EVALUATORS = {
-  'clean': clean,
-  'fgsm': fgsm,
-  'corruption': corruption,
-  'occlusion': occlusion,
-}
 
 Augment = Callable[[Any, jax.Array], jax.Array]
 
@@ -52,8 +39,7 @@ def init(config: Any, key: jax.Array) -> tuple[Any, Any]:
 def make_loss(config: Any, mesh: Mesh | None) -> Any:
   """Returns the loss: augment, mix, normalise, Cutout, cross entropy.
 
-  Without a mesh, it is the loss of one of `config.virtual_devices` parts of the
-  batch.
+  Without a mesh, it is the loss of one of the `config.virtual_devices`.
   """
   return make_batch_loss(config, splits.dataset_spec(config.data), mesh)
 
@@ -65,15 +51,16 @@ def make_batch_loss(
   if mesh is None and config.batch_norm != 'ghost':
     raise ValueError(
       f"config.batch_norm={config.batch_norm!r} must be 'ghost' if "
-      'config.device_count_invariant=True: every part of the batch is then '
+      'config.device_count_invariant=True: every virtual device is then '
       'computed by itself'
     )
-  num_shards = config.virtual_devices
-  local_shards = 1 if mesh is None else num_shards
+  virtual_devices = config.virtual_devices
+  # Without a mesh, the loss sees the examples of one virtual device.
+  visible = 1 if mesh is None else virtual_devices
   model = models.create(
     config.model,
     spec.num_classes,
-    ghost_batches=local_shards if config.batch_norm == 'ghost' else 1,
+    ghost_batches=visible if config.batch_norm == 'ghost' else 1,
   )
 
   def postprocess(images: jax.Array) -> jax.Array:
@@ -86,13 +73,13 @@ def make_batch_loss(
     if mesh is not None:
       return drawn
     count = len(batch['label'])
-    first = count * batch['shard']
+    first = count * batch['virtual_device']
     return jax.tree.map(
       lambda x: jax.lax.dynamic_slice_in_dim(x, first, count), drawn
     )
 
   context = mixing.MixContext(
-    shard_size=config.batch_size // num_shards,
+    virtual_batch_size=config.batch_size // virtual_devices,
     image_shape=spec.image_shape,
     num_classes=spec.num_classes,
     mesh=mesh,
@@ -100,27 +87,32 @@ def make_batch_loss(
     activation_shapes=functools.partial(
       models.activation_shapes, model, spec.image_shape
     ),
-    num_shards=local_shards,
+    virtual_devices=visible,
   )
   mix = mixing.make(config.mix, context)
   make_augment = _augment_audio if spec.sample_rate else _augment_images
   draw_augment, augment_batch = make_augment(config.augment, spec, context)
   # Labels are gathered along the batch: with jit alone, every device would
   # collect the whole batch.
-  score = context.map_shards(
+  score = context.map_virtual_devices(
     functools.partial(losses.score, label_smoothing=config.label_smoothing)
   )
   # Zero after the normalisation is the mean colour, as in Cutout's own code.
-  fill_box, cutout = context.map_rows(jaxmix.fill_box), config.augment.cutout
+  fill_box, cutout = (
+    context.map_examples(jaxmix.fill_box),
+    config.augment.cutout,
+  )
 
   def loss(params: Any, batch_stats: Any, batch: Any, key: jax.Array) -> Any:
     augment_key, mix_key = jax.random.split(key)
     # Drawn for the whole batch and then sliced, so that an example has the same
     # draw whether the batch is computed whole or in parts.
-    total = len(batch['label']) * (num_shards if mesh is None else 1)
+    total = len(batch['label']) * (virtual_devices if mesh is None else 1)
     drawn = own_part(batch, draw_augment(augment_key, total))
     images, labels = augment_batch(drawn, clean.example(batch)), batch['label']
-    shards = jnp.arange(num_shards) if mesh else batch['shard'][None]
+    indices = (
+      jnp.arange(virtual_devices) if mesh else batch['virtual_device'][None]
+    )
 
     def train(images: jax.Array, activation_hook: Any = None) -> Any:
       return model.apply(
@@ -132,11 +124,11 @@ def make_batch_loss(
       )
 
     mixed = mix(
-      mix_key, shards, images, labels, lambda images: train(images)[0]
+      mix_key, indices, images, labels, lambda images: train(images)[0]
     )
     images = mixed.images
     if cutout:
-      # Mixing folds in the number of a shard, which is never this large.
+      # Mixing folds in the index of a virtual device, never this large.
       cut_key = jax.random.fold_in(mix_key, 2**31 - 1)
       shape = (total, *images.shape[1:])
       box = jaxmix.draw_cutout(cut_key, shape, length=cutout)
@@ -160,7 +152,7 @@ def _augment_images(
   draw = functools.partial(
     augment.draw_crop_flip, pad=options.pad, flip=options.flip
   )
-  return draw, context.map_rows(augment.crop_flip)
+  return draw, context.map_examples(augment.crop_flip)
 
 
 def _augment_audio(
@@ -170,7 +162,7 @@ def _augment_audio(
 
   # Every device computes the noise and the spectrograms of its own examples:
   # with jit alone, it would compute those of the whole batch.
-  @context.map_rows
+  @context.map_examples
   def spectrograms(keys: jax.Array, waveforms: jax.Array) -> jax.Array:
     drawn = audio.draw_distortion(
       keys,
@@ -217,6 +209,6 @@ def make_evaluators(config: Any, mesh: Mesh) -> dict[str, clean.Evaluate]:
         predict, splits.load(config.data, name), mesh=mesh, name=name, **options
       )
       continue
-    evaluator = streamed if spec.is_jpeg else EVALUATORS[name]
-    evaluators[name] = evaluator.make(predict, examples, mesh=mesh, **options)
+    make = streamed.make if spec.is_jpeg else EVALUATORS[name].make
+    evaluators[name] = make(predict, examples, mesh=mesh, **options)
   return evaluators

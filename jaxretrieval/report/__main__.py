@@ -168,19 +168,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
   add('--dataset', help='name in the JSON files; default: that of the set')
   file('--images', help='folder or tar file of the images, for a query sheet')
   file('--font', help='font file for the captions')
-  add('--no_pictures', action='store_true', help='write tables only')
+  add('--no_images', action='store_true', help='write tables only')
   options = parser.parse_args(arguments)
   if len(options.run) > 2:
     parser.error(f'--run was given {len(options.run)} times; give 1 or 2')
   try:
-    if not options.no_pictures:
+    if not options.no_images:
       import matplotlib  # noqa: F401
       import sklearn  # noqa: F401
     write(options)
   except ModuleNotFoundError as error:
     print(
       f"error: {error}: pip install -e '.[plots]' in a clone (or pip install "
-      "'randommix[plots]'), or give --no_pictures",
+      "'randommix[plots]'), or give --no_images",
       file=sys.stderr,
     )
     return 2
@@ -216,7 +216,7 @@ def write(options: argparse.Namespace) -> None:
     )
   text = render(runs, info, options.split, notes, options.paper)
   (options.out / 'report.md').write_text(text, 'utf-8')
-  if not options.no_pictures:
+  if not options.no_images:
     figures = draw(runs[0], split, options.out, options)
     text = '\n'.join([text, '## Figures\n', *figures])
     (options.out / 'report.md').write_text(text, 'utf-8')

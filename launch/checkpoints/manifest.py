@@ -39,7 +39,7 @@ def steps(folder: pathlib.Path) -> list[int]:
 
 
 def write(folder: pathlib.Path, content: Mapping[str, Any]) -> None:
-  """Writes the manifest of the files in `folder`; all is on disk afterwards.
+  """Writes the manifest of the files in `folder`, and fsyncs all of them.
 
   Args:
     folder: a checkpoint that no other process reads yet.

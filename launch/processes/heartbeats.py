@@ -199,16 +199,16 @@ def _find_stuck_peer(
     group.append((rank, peer, peer.heartbeat))
   # The process that failed first, not one that reported the failure of a peer.
   ended.sort(key=lambda x: (x[2].exit_code == ExitCode.PEER, x[1].ended_at))
-  for rank, peer, beat in ended:
-    waited_for = running or beat.exit_code in _CONSEQUENCE
+  for rank, peer, heartbeat in ended:
+    waited_for = running or heartbeat.exit_code in _CONSEQUENCE
     if waited_for and now - peer.ended_at > timeout:
-      code = _describe(beat.exit_code or 0)
+      code = _describe(heartbeat.exit_code or 0)
       return rank, f'ended with {code} while the others did not'
   if not running:
     return None
-  ahead = max(beat.mark.count for _, _, beat in running)
-  rank, peer, beat = min(running, key=lambda x: (x[2].mark.count, x[0]))
-  if beat.mark.count < ahead:
+  ahead = max(heartbeat.mark.count for _, _, heartbeat in running)
+  rank, peer, heartbeat = min(running, key=lambda x: (x[2].mark.count, x[0]))
+  if heartbeat.mark.count < ahead:
     idle = now - max(peer.last_mark, peer.last_busy)
     if idle > peer.allowed_seconds(timeout):
       return rank, f'has been idle for {idle:.0f} s while the others wait'

@@ -23,7 +23,9 @@ T = TypeVar('T')
 
 
 def check_same(facts: Mapping[str, Any]) -> None:
-  """Checks that every process has the same facts; all must call it.
+  """Raises ValueError unless every process passes equal values.
+
+  All processes must call it.
 
   Args:
     facts: values by name, in the same order in every process.

@@ -180,8 +180,8 @@ class _Watchdog:
     if self._process.rank:
       late = time.monotonic() - self._started > self._timeout
       return not (self._heartbeat.run or late)
-    beats = [peer.heartbeat for peer in self._peers[1:]]
-    return any(beat is None or beat.exit_code is None for beat in beats)
+    others = [peer.heartbeat for peer in self._peers[1:]]
+    return any(other is None or other.exit_code is None for other in others)
 
   def _exchange_heartbeats(self) -> str:
     """Reads the heartbeats of others and writes that of this process.
@@ -191,7 +191,7 @@ class _Watchdog:
     """
     now, rank = time.monotonic(), self._process.rank
     code = self._trainer.poll()
-    beat = self._heartbeat._replace(
+    heartbeat = self._heartbeat._replace(
       number=self._heartbeat.number + 1,
       mark=self._progress.read(),
       stopped=code is None and _is_stopped(self._trainer.pid),
@@ -199,23 +199,25 @@ class _Watchdog:
       exit_code=code if code is None or code >= 0 else 128 - code,
     )
     for other, peer in enumerate(self._peers):
-      read = beat if other == rank else heartbeats.read(self._folder, other)
-      if rank == 0 and read is not None and read.run != beat.run:
+      read = (
+        heartbeat if other == rank else heartbeats.read(self._folder, other)
+      )
+      if rank == 0 and read is not None and read.run != heartbeat.run:
         read = None  # It is of an earlier run.
       peer.update(read, now)
     first = self._peers[0]
-    if rank == 0 and not beat.failure_reason:
+    if rank == 0 and not heartbeat.failure_reason:
       failed = heartbeats.find_failed_peer(self._peers, now, self._timeout)
       reason = self._sentence(*failed) if failed else ''
-      beat = beat._replace(failure_reason=reason)
-    elif not beat.run and first.heartbeat is not None:
-      beat = beat._replace(run=first.heartbeat.token)
-    self._heartbeat = beat
+      heartbeat = heartbeat._replace(failure_reason=reason)
+    elif not heartbeat.run and first.heartbeat is not None:
+      heartbeat = heartbeat._replace(run=first.heartbeat.token)
+    self._heartbeat = heartbeat
     # If the disk cannot be written for long, this process counts as failed.
     with contextlib.suppress(OSError):
-      heartbeats.write(self._folder, rank, beat)
+      heartbeats.write(self._folder, rank, heartbeat)
     if rank == 0:
-      return beat.failure_reason
+      return heartbeat.failure_reason
     reason = first.heartbeat.failure_reason if first.heartbeat else ''
     if reason and not first.restarted:
       return reason
@@ -227,12 +229,12 @@ class _Watchdog:
   def _sentence(self, rank: int, reason: str) -> str:
     if rank < 0:
       return reason
-    beat = self._peers[rank].heartbeat
-    if beat is None:
+    heartbeat = self._peers[rank].heartbeat
+    if heartbeat is None:
       return f'rank {rank} {reason}'
     return (
-      f'rank {rank} (process {beat.pid} on {beat.host}) {reason}; its last '
-      f'step was {beat.mark.step}'
+      f'rank {rank} (process {heartbeat.pid} on {heartbeat.host}) {reason}; '
+      f'its last step was {heartbeat.mark.step}'
     )
 
   def _end_trainer(self, failure_reason: str, stacks: pathlib.Path) -> int:

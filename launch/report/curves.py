@@ -9,8 +9,8 @@ from launch.report.groups import Group
 from launch.report.runs import RunFolder
 from launch.workdir.metrics import evaluation
 
-# What is drawn: the last part of a metric's name, and what the metric is.
-_KINDS = {'accuracy': 'fraction', 'top1': 'fraction', 'loss': 'cross entropy'}
+# The metrics that are drawn, by the last part of their names, and their units.
+_UNITS = {'accuracy': 'fraction', 'top1': 'fraction', 'loss': 'cross entropy'}
 
 
 def plot_curves(groups: Sequence[Group], path: pathlib.Path) -> None:
@@ -29,12 +29,12 @@ def plot_curves(groups: Sequence[Group], path: pathlib.Path) -> None:
 
   groups = [group for group in groups if group.runs]
   names = {
-    name: _KINDS[name.rsplit('/', 1)[-1]]
+    name: _UNITS[name.rsplit('/', 1)[-1]]
     for group in groups
     for run in group.runs
     for record in run.records
     for name in evaluation(record)
-    if name.rsplit('/', 1)[-1] in _KINDS
+    if name.rsplit('/', 1)[-1] in _UNITS
   }
   if not names:
     return

@@ -1,4 +1,4 @@
-"""malloc settings: the process keeps freed memory for its next step."""
+"""Settings of glibc's malloc: freed memory stays with the process."""
 
 import contextlib
 import ctypes

@@ -17,13 +17,9 @@ import numpy as np
 from jax.sharding import Mesh
 
 from launch.config import Config
-from launch.mesh import check_batch_size
 from launch.task import RandomAccess, Task
 from launch.train.feeds import Feed, count_examples, make_feed
-from launch.train.invariant_step import (
-  check_virtual_devices,
-  make_invariant_steps,
-)
+from launch.train.invariant_step import make_invariant_steps
 from launch.train.optimizer import make_optimizer, make_schedule
 from launch.train.schedule import StepSchedule
 from launch.train.state import (
@@ -71,9 +67,20 @@ class Training(NamedTuple):
 
 def check_devices(config: Config, mesh: Mesh) -> None:
   """Raises ValueError if the devices cannot share a batch equally."""
-  check_batch_size(config.batch_size, mesh)
-  if config.device_count_invariant:
-    check_virtual_devices(config.virtual_devices, mesh)
+  devices = f'the number of devices ({mesh.size})'
+  if config.batch_size % mesh.size:
+    raise ValueError(
+      f'config.batch_size={config.batch_size} must be a multiple of {devices}'
+    )
+  virtual = config.virtual_devices
+  power_of_two = not virtual & (virtual - 1)
+  if config.device_count_invariant and (
+    not power_of_two or virtual % mesh.size
+  ):
+    raise ValueError(
+      f'config.virtual_devices={virtual} must be a power of two and a multiple '
+      f'of {devices}, because config.device_count_invariant=True'
+    )
 
 
 def build_feed(
@@ -127,8 +134,9 @@ def assemble(
     looped: see `launch.train.step.make_train_steps`.
 
   Raises:
-    ValueError: the devices cannot share the virtual devices.
+    ValueError: see `check_devices`.
   """
+  check_devices(config, mesh)
   learning_rate = make_schedule(config.optimizer, feed.schedule)
   optimizer = make_optimizer(config.optimizer, learning_rate)
   if config.device_count_invariant:

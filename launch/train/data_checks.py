@@ -40,8 +40,8 @@ def check_inputs(
 
   Returns:
     The sha256 of the arrays (names, dtypes, shapes and bytes, so it depends on
-    the order of the examples, but not on that of the names), or the `digest` of
-    a data source; None if it has none.
+    the order of the examples, but not on that of the names), or the
+    `fingerprint` of a data source; None if it has none.
 
   Raises:
     ValueError: there are fewer examples than a batch has, or a value is not a
@@ -61,17 +61,19 @@ def check_inputs(
     first = read_examples(source, np.zeros(1, int), np.zeros(1, int))
     leaves = jax.tree_util.tree_leaves_with_path(first)
     _check_dtypes({jax.tree_util.keystr(path): leaf for path, leaf in leaves})
-    return getattr(source, 'digest', None)
-  digest = arrays_fingerprint(source)
-  if digest != _checked_digest(workdir):
+    return getattr(source, 'fingerprint', None)
+  fingerprint = arrays_fingerprint(source)
+  if fingerprint != _checked_fingerprint(workdir):
     _check_values(source)
-  return digest
+  return fingerprint
 
 
-def record_inputs(digest: str | None, source: Source, workdir: pathlib.Path):
-  """Writes `workdir/data.json`: data with this digest passed the checks."""
+def record_inputs(
+  fingerprint: str | None, source: Source, workdir: pathlib.Path
+):
+  """Writes `workdir/data.json`: data of this fingerprint are checked."""
   record: dict[str, Any] = {
-    'digest': digest,
+    'fingerprint': fingerprint,
     'examples': count_examples(source),
   }
   if isinstance(source, Mapping):
@@ -79,11 +81,13 @@ def record_inputs(digest: str | None, source: Source, workdir: pathlib.Path):
   write_text(workdir / 'data.json', json.dumps(record, indent=2) + '\n')
 
 
-def _checked_digest(workdir: pathlib.Path) -> str | None:
-  """Returns the digest of the data that `workdir` records as checked."""
+def _checked_fingerprint(workdir: pathlib.Path) -> str | None:
+  """Returns the fingerprint of the data that `workdir` records as checked."""
   path = workdir / 'data.json'
   with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-    return json.loads(path.read_text())['digest'] if path.is_file() else None
+    return (
+      json.loads(path.read_text())['fingerprint'] if path.is_file() else None
+    )
 
 
 def arrays_fingerprint(arrays: Mapping[str, np.ndarray]) -> str:

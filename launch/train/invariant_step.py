@@ -1,9 +1,9 @@
-"""Invariant training step: the same bits on any number of devices.
+"""Invariant training step: bitwise-identical results on any number of devices.
 
 XLA compiles a step for its number of devices, and floating-point sums differ
-between these programs. Here a batch is split over V virtual devices; the part
-of one is a shard. One program, compiled for a single device, computes the
-gradient of a shard, on whichever device holds it. The V gradients are added in
+between these programs. Here a batch is split over V virtual devices. One
+program, compiled for a single device, computes the gradient of a virtual
+device, on whichever device holds its examples. The V gradients are added in
 pairs, in a tree that depends on V alone. One more program for a single device
 computes the update, on every device.
 
@@ -32,16 +32,6 @@ from launch.train.step import (
 )
 
 
-def check_virtual_devices(virtual_devices: int, mesh: Mesh) -> None:
-  """Raises ValueError if the devices cannot share the virtual devices."""
-  if virtual_devices & (virtual_devices - 1) or virtual_devices % mesh.size:
-    raise ValueError(
-      f'config.virtual_devices={virtual_devices} must be a power of two and a '
-      f'multiple of the number of devices ({mesh.size}), because '
-      'config.device_count_invariant=True'
-    )
-
-
 def make_invariant_steps(
   loss: Loss,
   optimizer: optax.GradientTransformationExtraArgs,
@@ -54,26 +44,23 @@ def make_invariant_steps(
 ) -> TrainSteps:
   """Returns `train_steps` like `launch.train.step.make_train_steps`.
 
-  Its results have the same bits on any number of devices.
+  Its results are bitwise identical on any number of devices.
 
   Args:
-    loss: the task's loss of one shard, made for the mesh None. Its batch has
-      the index of the shard, an int32 scalar, under 'shard', and, if the
-      examples are arrays on the device, the whole batch under 'whole'.
+    loss: the task's loss of one virtual device, made for the mesh None. Its
+      batch has the index of the virtual device, an int32 scalar, under
+      'virtual_device', and, if the examples are arrays on the device, the whole
+      batch under 'whole'.
     optimizer: see `make_train_steps`.
     learning_rate: see `make_train_steps`.
     feed: the batches; the chunks of a resident feed must be replicated.
-    mesh: the devices; each computes adjacent shards.
+    mesh: the devices; each computes adjacent virtual devices.
     virtual_devices: V, a power of two and a multiple of the number of devices;
-      a shard has B / V examples.
+      each has B / V examples of a batch.
     max_skipped: see `make_train_steps`.
-
-  Raises:
-    ValueError: the devices cannot share the virtual devices.
   """
-  check_virtual_devices(virtual_devices, mesh)
-  shards_per_device = virtual_devices // mesh.size
-  shard_size = feed.schedule.batch_size // virtual_devices
+  per_device = virtual_devices // mesh.size
+  examples = feed.schedule.batch_size // virtual_devices
   local = [
     (position, device)
     for position, device in enumerate(mesh.devices.flat)
@@ -83,14 +70,14 @@ def make_invariant_steps(
   gradient = jax.value_and_grad(loss, has_aux=True)
   update = make_update(optimizer, learning_rate, max_skipped=max_skipped)
   options: Any = cpu_options() if on_cpu(mesh) else None
-  # The structure of a shard's results, known once the program is traced.
+  # The structure of the results, known once the program is traced.
   structure: dict[str, Any] = {}
 
-  def shard_gradient(state, data, item, key, first, shard):
+  def virtual_gradient(state, data, item, key, first, index):
     own = jax.tree.map(
-      lambda x: jax.lax.dynamic_slice_in_dim(x, first, shard_size), item
+      lambda x: jax.lax.dynamic_slice_in_dim(x, first, examples), item
     )
-    batch = {**feed.select(data, own), 'shard': shard}
+    batch = {**feed.select(data, own), 'virtual_device': index}
     if data:
       batch |= {'resident': data, 'whole': feed.select(data, item)}
     key = jax.random.fold_in(jax.random.wrap_key_data(key), state.step)
@@ -102,7 +89,7 @@ def make_invariant_steps(
           f'the loss of config.task returns the metric {name!r} as '
           f'{value.dtype}. With config.device_count_invariant=True it must be '
           'the mean of floating-point numbers over the examples, because the '
-          'mean over the shards is taken'
+          'mean over the virtual devices is taken'
         )
     return _pack(results, structure)
 
@@ -123,23 +110,25 @@ def make_invariant_steps(
     ),
     donate_argnums=0,
   )
-  shard_gradient = jax.jit(shard_gradient, compiler_options=options)
+  virtual_gradient = jax.jit(virtual_gradient, compiler_options=options)
   add = jax.jit(jnp.add, donate_argnums=0)
   apply = jax.jit(apply, donate_argnums=0, compiler_options=options)
   unstack, stack = jax.jit(unstack_chunk), jax.jit(stack_metrics)
   # Indices are those of the whole batch; a streamed chunk has the examples of
   # its own device alone.
-  shards = [
-    _shards(position, device, shards_per_device, shard_size, bool(feed.data))
+  positions = [
+    _positions(position, device, per_device, examples, bool(feed.data))
     for position, device in local
   ]
 
   def train_step(states, data, items, keys):
     parts, rests = [], []
     for state, datum, item, key, own in zip(
-      states, data, items, keys, shards, strict=True
+      states, data, items, keys, positions, strict=True
     ):
-      results = [shard_gradient(state, datum, item, key, *pair) for pair in own]
+      results = [
+        virtual_gradient(state, datum, item, key, *pair) for pair in own
+      ]
       parts.append([packed for packed, _ in results])
       rests.append(results[0][1])
     sums = [_add_pairwise(add, part) for part in parts]
@@ -169,7 +158,7 @@ def _pack(
   """Returns the floating-point leaves as one float32 vector, and the others.
 
   Other leaves of the model state, such as a count of steps, must be the same in
-  every shard.
+  every virtual device.
   """
   leaves, structure['tree'] = jax.tree.flatten(tree)
   structure['leaves'] = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in leaves]
@@ -205,13 +194,13 @@ def _add_pairwise(
   return parts[0]
 
 
-def _shards(
-  position: int, device: Any, per_device: int, size: int, resident: bool
+def _positions(
+  position: int, device: Any, per_device: int, examples: int, resident: bool
 ) -> list[tuple[jax.Array, jax.Array]]:
-  """Returns `(first example in the item, index)` of each shard of a device."""
+  """Returns `(first example, index)` of each virtual device on a device."""
   indices = range(position * per_device, (position + 1) * per_device)
   origin = 0 if resident else indices.start
-  pairs = [(np.int32((i - origin) * size), np.int32(i)) for i in indices]
+  pairs = [(np.int32((i - origin) * examples), np.int32(i)) for i in indices]
   return jax.device_put(pairs, device)
 
 

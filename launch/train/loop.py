@@ -1,4 +1,4 @@
-"""Training loop."""
+"""Training loop: `fit` trains, evaluates, saves and resumes a run."""
 
 import pathlib
 from collections.abc import Callable, Collection

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Due(NamedTuple):
-  """What has to be done with the state between two dispatches.
+  """Whether to evaluate, save or stop at a step.
 
   Attributes:
     evaluate: whether the state is evaluated.

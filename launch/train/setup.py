@@ -46,7 +46,7 @@ _RESERVED = {'train', 'time'}
 
 
 class RunContext(NamedTuple):
-  """A run that is ready to train.
+  """Everything that `fit` needs: training step, evaluators, checkpoints, log.
 
   Attributes:
     training: the feed, the compiled step and its key.
@@ -177,7 +177,7 @@ def _make_evaluators(
 
 
 def _threads(config: Config, mesh: Mesh) -> int | None:
-  """Returns the CPU threads of this process if the bits depend on them."""
+  """Returns the CPU threads of this process if results depend on them."""
   if not (config.device_count_invariant and on_cpu(mesh)):
     return None
   # XLA cuts a convolution into as many parts, which are added up.

@@ -64,8 +64,7 @@ def run_identity(
     examples: number of training examples. Like the batch size, it fixes the
       order of the examples.
     data_fingerprint: that of the training data; None if they have none.
-    threads: CPU threads of a process, where the bits of a result depend on
-      them; else None.
+    threads: CPU threads of a process, if results depend on them; else None.
   """
   identity = {
     'seed': config.seed,

@@ -70,7 +70,7 @@ def made():
     * np.ones((1, 8, 8, 1), np.uint8),
     'label': np.arange(50) % 10,
   }
-  split, pictures = numbers.make_split(
+  split, images = numbers.make_split(
     np.random.default_rng(0),
     np.array([4, 427, 427, 427, 990]),
     ('zh', 'ko'),
@@ -78,22 +78,22 @@ def made():
     lambda images: images[:, 0, 0, :].astype(np.float32),
     encode_texts,
   )
-  return split, pictures, asked
+  return split, images, asked
 
 
-def test_pictures_show_the_digits_of_their_number(made):
-  split, pictures, _ = made
+def test_images_show_the_digits_of_their_number(made):
+  split, images, _ = made
   shown = [[0, 0, 4], *[[4, 2, 7]] * 3, [9, 9, 0]]
   np.testing.assert_array_equal(split.images % 10, shown)
-  assert pictures.shape == (5, 8, 24)
-  for place in range(3):
-    part = pictures[:, :, 8 * place : 8 * place + 8]
-    # What is encoded is what is shown, in the same place.
-    assert (part == split.images[:, place, None, None]).all(), place
+  assert images.shape == (5, 8, 24)
+  for position in range(3):
+    part = images[:, :, 8 * position : 8 * position + 8]
+    # What is encoded is what is shown, in the same position.
+    assert (part == split.images[:, position, None, None]).all(), position
   assert len(np.unique(split.images[1:4], axis=0)) == 3, 'copies are the same'
 
 
-def test_captions_and_their_features_belong_to_the_pictures(made):
+def test_captions_and_their_features_belong_to_the_images(made):
   split, _, asked = made
   captions.check(split.captions)
   assert split.captions.image_ids.tolist() == [40, 4270, 4271, 4272, 9900]
@@ -110,10 +110,10 @@ def test_captions_and_their_features_belong_to_the_pictures(made):
   assert len(asked) == len(set(asked)) == 6, 'a text is encoded twice'
 
 
-def test_pictures_are_ink_on_a_card(tmp_path):
-  picture = np.zeros((1, 8, 24), np.uint8)
-  picture[0, :, 16:] = 255
-  numbers.save_images(tmp_path / 'new', ['001_0.png'], picture)
+def test_images_are_ink_on_a_card(tmp_path):
+  image = np.zeros((1, 8, 24), np.uint8)
+  image[0, :, 16:] = 255
+  numbers.save_images(tmp_path / 'new', ['001_0.png'], image)
   with Image.open(tmp_path / 'new' / '001_0.png') as image:
     assert image.size == (224, 128)
     assert image.getpixel((40, 64)) == 240, 'the first digit is blank'
@@ -156,7 +156,7 @@ def test_the_demonstration_finds_numbers_in_languages_never_seen(tmp_path):
   assert info.splits['train']['captions'] == {'en': 3200}
   assert info.splits['test']['captions'] == dict.fromkeys(WORDS, 200)
   test = feature_set.read(tmp_path / 'set', 'test').captions
-  assert all((tmp_path / 'pictures' / n).exists() for n in test.image_names)
+  assert all((tmp_path / 'images' / n).exists() for n in test.image_names)
 
   config = retrieval_quickstart.get_config()
   config.data.source = str(tmp_path / 'set')

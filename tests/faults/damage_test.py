@@ -43,10 +43,10 @@ def files(workdir, step):
 
 def flip(path, rng):
   data = bytearray(path.read_bytes())
-  place, bit = rng.randrange(len(data)), rng.randrange(8)
-  data[place] ^= 1 << bit
+  offset, bit = rng.randrange(len(data)), rng.randrange(8)
+  data[offset] ^= 1 << bit
   path.write_bytes(data)
-  return f'bit {bit} of byte {place} of {path.name} flipped'
+  return f'bit {bit} of byte {offset} of {path.name} flipped'
 
 
 def cut(path, fraction):

@@ -66,20 +66,20 @@ CIFAR = [
 ]
 
 
-def check(root, tmp_path, place, damage, names, config, **fields):
-  damage(root / place if place else root)
+def check(root, tmp_path, part, damage, names, config, **fields):
+  damage(root / part if part else root)
   done = train(tmp_path / 'w', fields, config=config, seconds=SECONDS)
   refused(done, 3, *names)
   assert not list((tmp_path / 'w').glob('*')), 'a run was started'
 
 
 @pytest.mark.parametrize(
-  'place, damage, names',
+  'part, damage, names',
   [pytest.param(*c, id=name) for name, *c in some(CIFAR, [6])],
 )
-def test_cifar(cifar, tmp_path, place, damage, names):
+def test_cifar(cifar, tmp_path, part, damage, names):
   root = shutil.copytree(cifar, tmp_path / 'sets')
-  check(root, tmp_path, place, damage, names, CONFIG, **{'data.dir': root})
+  check(root, tmp_path, part, damage, names, CONFIG, **{'data.dir': root})
 
 
 PHOTOS = 'imagenet2012/5.1.0'
@@ -100,13 +100,13 @@ IMAGENET = [
 
 
 @pytest.mark.parametrize(
-  'place, damage, names',
+  'part, damage, names',
   [pytest.param(*c, id=name) for name, *c in some(IMAGENET, [4])],
 )
-def test_imagenet(imagenet, tmp_path, place, damage, names):
+def test_imagenet(imagenet, tmp_path, part, damage, names):
   root = shutil.copytree(imagenet, tmp_path / 'sets')
   config = CONFIG + ':imagenet'
-  check(root, tmp_path, place, damage, names, config, **{'data.dir': root})
+  check(root, tmp_path, part, damage, names, config, **{'data.dir': root})
 
 
 FEATURES = 'planted-train.array_record-00000-of-00001'
@@ -132,13 +132,13 @@ def planted_set(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-  'place, damage, names',
+  'part, damage, names',
   [pytest.param(*c, id=name) for name, *c in some(SETS, [7])],
 )
-def test_features(planted_set, tmp_path, place, damage, names):
+def test_features(planted_set, tmp_path, part, damage, names):
   root = shutil.copytree(planted_set, tmp_path / 'set')
   config = 'configs/retrieval_quickstart.py'
-  check(root, tmp_path, place, damage, names, config, **{'data.source': root})
+  check(root, tmp_path, part, damage, names, config, **{'data.source': root})
 
 
 def half_an_archive(root):

@@ -60,7 +60,7 @@ def test_a_flip_is_found_before_step_1(copy, tmp_path, trial):
     # The flip hit padding: the arrays are those that were published.
     arrays = tiny_cifar.arrays(tiny_cifar.rows()['train'])
     trained = json.loads((tmp_path / 'w' / 'data.json').read_text())
-    assert trained['digest'] == arrays_fingerprint(arrays)
+    assert trained['fingerprint'] == arrays_fingerprint(arrays)
     return
   refused(done, 3, FIRST.format(split))
   assert not list((tmp_path / 'w').glob('*'))

@@ -1,4 +1,4 @@
-"""The data of the classification task, tiny, and a linear classifier.
+"""Test task: a linear classifier on tiny data sets.
 
 Training data are read and checked as for any network; what is fitted to them
 compiles in a blink.

@@ -167,7 +167,7 @@ def test_a_bad_label_under_jit_cannot_train_silently():
     grad = np.asarray(jax.jit(jax.grad(loss))(LOGITS, jnp.asarray(labels)))
     assert np.isnan(grad[[0, 3]]).all(), (
       f'{loss.__name__}: the loss is NaN but its gradient is {grad[3]}: the '
-      'sample is dropped and the run goes on'
+      'sample is dropped and the run continues'
     )
 
 

@@ -364,7 +364,7 @@ def uncounted_loops(text):
   """While loops whose number of rounds XLA does not know.
 
   On a CPU threefry is a loop, too, and so is FMix's bisection: both are counted
-  loops, which XLA marks `known_trip_count`. A rejection sampler goes on until
+  loops, which XLA marks `known_trip_count`. A rejection sampler continues until
   every number is accepted, and cannot be marked.
   """
   loops = [x for x in text.splitlines() if re.search(r' while\(', x)]

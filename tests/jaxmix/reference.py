@@ -1,7 +1,7 @@
 """Reference implementations in float64 numpy and plain loops.
 
-Written from the papers' descriptions (shared/research/mixing.md, section 1),
-not from jaxmix: slow, obvious, and wrong in other ways than jaxmix would be.
+Written from the papers' descriptions, not from jaxmix: slow,
+obvious, and wrong in other ways than jaxmix would be.
 """
 
 import numpy as np

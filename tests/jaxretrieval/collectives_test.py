@@ -305,7 +305,7 @@ def test_the_mean_of_the_shards_is_the_batch(case):
   for shard in range(parts):
     own = slice(shard * rows, (shard + 1) * rows)
     batch = {name: array[own] for name, array in whole.items()} | resident
-    batch |= {'whole': whole, 'shard': np.int32(shard)}
+    batch |= {'whole': whole, 'virtual_device': np.int32(shard)}
     found.append(gradient(*state, batch, jax.random.key(1)))
   found = jax.device_get(found)
   if case == 'bank':  # The captions of its negatives are drawn by each part.

@@ -7,7 +7,6 @@ from jax.sharding import AxisType, PartitionSpec
 from launch import mesh
 from launch.mesh import (
   batch_sharded,
-  check_batch_size,
   chunk_sharded,
   expects_cpu,
   make_mesh,
@@ -38,10 +37,3 @@ def test_shardings():
   assert replicated(mesh).is_fully_replicated
   assert batch_sharded(mesh).spec == PartitionSpec('data')
   assert chunk_sharded(mesh).spec == PartitionSpec(None, 'data')
-
-
-@pytest.mark.devices
-def test_devices_must_share_a_batch_equally():
-  check_batch_size(16, make_mesh())
-  with pytest.raises(ValueError, match=r'batch_size=12 .* devices \(8\)'):
-    check_batch_size(12, make_mesh())

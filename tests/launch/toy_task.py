@@ -19,7 +19,7 @@ def arrays(diverge_at=0) -> dict[str, np.ndarray]:
   rng = np.random.default_rng(0)
   x = rng.normal(size=(EXAMPLES, FEATURES)).astype(np.float32)
   y = np.argmax(x @ rng.normal(size=(FEATURES, CLASSES)), axis=1)
-  # Among the data, as a constant in the program would have it compiled anew.
+  # Among the data, as a constant in the program would have it compiled again.
   diverge = np.full(EXAMPLES, diverge_at, np.int32)
   return {'x': x, 'y': y.astype(np.int32), 'diverge_at': diverge}
 

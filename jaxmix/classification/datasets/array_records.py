@@ -55,7 +55,7 @@ class RecordSource:
     features: decodes tfds' own records; None for ours.
     shards: the files of the split.
     spec: of the data set.
-    fingerprint: sha256 of the whole split; empty if it was not read.
+    split_sha256: of the whole split; empty if it was not read.
     indices: of the subset, ascending; None for all examples.
   """
 
@@ -64,16 +64,16 @@ class RecordSource:
   features: Any
   shards: record_sets.Shards
   spec: DatasetSpec
-  fingerprint: str
+  split_sha256: str
   indices: np.ndarray | None = None
 
   @property
-  def digest(self) -> str:
-    """Fingerprint (sha256) of the examples of the subset."""
+  def fingerprint(self) -> str:
+    """The sha256 of the examples of the subset."""
     if self.indices is None:
-      return self.fingerprint
+      return self.split_sha256
     subset = self.indices.astype('<i8').tobytes()
-    return hashlib.sha256(self.fingerprint.encode() + subset).hexdigest()
+    return hashlib.sha256(self.split_sha256.encode() + subset).hexdigest()
 
   def __len__(self) -> int:
     return len(self.records if self.indices is None else self.indices)
@@ -184,14 +184,14 @@ def open_split(
   features = None if ours else builder.info.features
   source = RecordSource(folder, records, features, shards, spec, '')
   if ours:
-    fingerprint = read_record(folder)['splits'][split]['sha256']
-    return dataclasses.replace(source, fingerprint=fingerprint)
+    sha256 = read_record(folder)['splits'][split]['sha256']
+    return dataclasses.replace(source, split_sha256=sha256)
   if not verify:
     return source
   _check_labels(source, split, source.read_labels())
   fingerprints = [atomic.file_fingerprint(path) for path in shards.paths]
-  fingerprint = hashlib.sha256(' '.join(fingerprints).encode()).hexdigest()
-  return dataclasses.replace(source, fingerprint=fingerprint)
+  sha256 = hashlib.sha256(' '.join(fingerprints).encode()).hexdigest()
+  return dataclasses.replace(source, split_sha256=sha256)
 
 
 def load_split(

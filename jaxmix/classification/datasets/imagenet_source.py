@@ -37,7 +37,7 @@ class JpegSource:
     seed: of the crops.
     flip: whether half of the random crops are mirrored.
     classes: labels are 0..classes-1.
-    digest: fingerprint (sha256) of the names and sizes of the files.
+    fingerprint: sha256 of the names and sizes of the files.
   """
 
   shards: record_sets.Shards
@@ -49,7 +49,7 @@ class JpegSource:
   seed: int
   flip: bool
   classes: int = 1000
-  digest: str | None = None
+  fingerprint: str | None = None
 
   def __len__(self) -> int:
     return self.examples
@@ -188,5 +188,5 @@ def open_split(
     seed=seed,
     flip=flip,
     classes=spec.num_classes,
-    digest=record_sets.files_fingerprint(folder, shards),
+    fingerprint=record_sets.files_fingerprint(folder, shards),
   )

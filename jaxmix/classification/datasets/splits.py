@@ -37,8 +37,8 @@ class Source(Protocol):
   """Random access to `{'image': uint8 [H, W, C], 'label': int32 []}`."""
 
   @property
-  def digest(self) -> str | None:
-    """Fingerprint (sha256) of the examples."""
+  def fingerprint(self) -> str | None:
+    """The sha256 of the examples."""
     ...
 
   def __len__(self) -> int:
@@ -61,8 +61,8 @@ class ArraySource:
   arrays: dict[str, np.ndarray]
 
   @property
-  def digest(self) -> str:
-    """Fingerprint (sha256) of the examples."""
+  def fingerprint(self) -> str:
+    """The sha256 of the examples."""
     total = hashlib.sha256()
     for name, array in sorted(self.arrays.items()):
       total.update(f'{name} {array.dtype} {array.shape}'.encode())

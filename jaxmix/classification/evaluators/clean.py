@@ -42,7 +42,7 @@ def make(
     `evaluate(params, model_state)`, which queues its work on the device and
     returns a function that waits for the results: `top1` and `top5` in [0, 1],
     the bounds `top1_low` and `top1_high` of Wilson's 95 % interval for a test
-    set of this size, and `loss`, the mean cross entropy in nats.
+    set of this size, and `loss`, the mean cross entropy.
 
   Raises:
     ValueError: `batch_size` is not a positive multiple of the device count.

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
 import jaxmix
-from jaxmix.classification.losses import Pairs, Targets
+from jaxmix.classification.losses import PairTargets, Targets
 from jaxmix.classification.mixing.context import (
   MixContext,
   Mixed,
@@ -25,18 +25,18 @@ def make(mix_config: Any, context: MixContext) -> Mixing:
   """Makes the mixing that `config.mix` describes.
 
   Raises:
-    ValueError: an option does not fit the images or the network, or a shard has
-      too few examples. The message begins with the field.
+    ValueError: an option does not fit the images or the network, or a virtual
+      device has too few examples. The message begins with the field.
   """
   options = mix_config.to_dict()
-  if context.shard_size < 2 and set(options.get('candidates', ())) != {
+  if context.virtual_batch_size < 2 and set(options.get('candidates', ())) != {
     'identity'
   }:
-    shards = context.num_shards
+    count = context.virtual_devices
     raise ValueError(
-      f'config.batch_size={context.shard_size * shards} leaves one example for '
-      f'each of config.virtual_devices={shards}, and nothing to mix it with; '
-      f'it must be at least {2 * shards}'
+      f'config.batch_size={context.virtual_batch_size * count} leaves one '
+      f'example for each of config.virtual_devices={count}, and nothing to mix '
+      f'it with; it must be at least {2 * count}'
     )
   method = METHODS[options.pop('name')]
   make_mixing = _mix_images if method.inputs else _mix_activations
@@ -46,35 +46,35 @@ def make(mix_config: Any, context: MixContext) -> Mixing:
 def _mix_images(
   method: Method, options: dict[str, Any], context: MixContext
 ) -> Mixing:
-  """Makes the mixing of images within each shard.
+  """Makes the mixing of images within each virtual device.
 
-  With granularity 'batch' all shards use the same key, so that one mode and one
-  ratio hold for the whole batch.
+  With granularity 'batch' all of them use the same key, so that one mode and
+  one ratio hold for the whole batch.
   """
 
-  def mix_shard(
+  def mix_part(
     key: jax.Array, images: jax.Array, *others: jax.Array
   ) -> tuple[jax.Array, Targets]:
     drawn = method.draw(key, images, *others, **options)
     if isinstance(drawn, jaxmix.Mix):
       # uint8 pixels in, network input out: images are read and written once.
       mixed = jaxmix.apply(drawn, images, postprocess=context.postprocess)
-      return mixed, Pairs(drawn.lam, drawn.partner)
+      return mixed, PairTargets(drawn.lam, drawn.partner)
     mixed = jaxmix.take_blocks(images, drawn)
     targets = jaxmix.block_labels(
       others[0], drawn, num_classes=context.num_classes
     )
     return context.postprocess(mixed.astype(jnp.float32)), targets
 
-  mix_shards = context.map_keyed_shards(
-    mix_shard,
+  mix_all = context.map_with_keys(
+    mix_part,
     *method.inputs,
-    per_shard_key=options.get('granularity', 'sample') == 'sample',
+    different_keys=options.get('granularity', 'sample') == 'sample',
   )
 
   def mix(
     key: jax.Array,
-    shards: jax.Array,
+    indices: jax.Array,
     images: jax.Array,
     labels: jax.Array,
     network: Network,
@@ -83,7 +83,7 @@ def _mix_images(
     if 'saliency' in method.inputs:
       arrays['saliency'] = _find_saliency(context, images, labels, network)
     inputs = [arrays[name] for name in method.inputs]
-    return Mixed(*mix_shards(key, shards, *inputs))
+    return Mixed(*mix_all(key, indices, *inputs))
 
   return mix
 
@@ -115,7 +115,7 @@ def _find_saliency(
 def _mix_activations(
   method: Method, options: dict[str, Any], context: MixContext
 ) -> Mixing:
-  """Makes the mixing of activations, by one draw that all shards share."""
+  """Makes the mixing of activations, by one draw for all virtual devices."""
   layers = options.pop('layers')
   known = dict(enumerate(context.activation_shapes()))
   if not set(layers) <= known.keys():
@@ -124,26 +124,26 @@ def _mix_activations(
       f'network, from 0 (its input) to {len(known) - 1}'
     )
 
-  def draw(key: jax.Array, shard_size: int) -> jaxmix.HiddenMix:
-    shapes = {k: (shard_size, *known[k]) for k in layers}
+  def draw(key: jax.Array, batch_size: int) -> jaxmix.HiddenMix:
+    shapes = {k: (batch_size, *known[k]) for k in layers}
     return method.draw(key, shapes, **options)
 
-  check_draw(functools.partial(draw, shard_size=context.shard_size))
+  check_draw(functools.partial(draw, batch_size=context.virtual_batch_size))
   everywhere, split = PartitionSpec(), PartitionSpec('data')
 
   def mix(
     key: jax.Array,
-    shards: jax.Array,
+    indices: jax.Array,
     images: jax.Array,
     labels: jax.Array,
     network: Network,
   ) -> Mixed:
-    del shards, network
-    drawn = draw(key, len(images) // context.num_shards)
+    del indices, network
+    drawn = draw(key, len(images) // context.virtual_devices)
 
-    def pairs(drawn: jaxmix.HiddenMix, labels: jax.Array) -> Pairs:
+    def pairs(drawn: jaxmix.HiddenMix, labels: jax.Array) -> PairTargets:
       del labels  # which say how many examples there are
-      return Pairs(drawn.lam, drawn.partner)
+      return PairTargets(drawn.lam, drawn.partner)
 
     def hook(k: int, activations: jax.Array) -> jax.Array:
       if k not in drawn.weights:
@@ -152,11 +152,13 @@ def _mix_activations(
       def apply(drawn: jaxmix.HiddenMix, activations: jax.Array) -> jax.Array:
         return jaxmix.apply_hidden(drawn, k, activations)
 
-      return context.map_shards(apply, everywhere, split)(drawn, activations)
+      return context.map_virtual_devices(apply, everywhere, split)(
+        drawn, activations
+      )
 
     return Mixed(
       context.postprocess(images.astype(jnp.float32)),
-      context.map_shards(pairs, everywhere, split)(drawn, labels),
+      context.map_virtual_devices(pairs, everywhere, split)(drawn, labels),
       hook,
       method.loss_factor(drawn) if method.loss_factor else None,
     )

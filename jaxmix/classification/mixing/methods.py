@@ -10,15 +10,15 @@ import jaxmix
 
 
 class Method(NamedTuple):
-  """An entry of the table.
+  """A mixing method: its draw function, inputs and options.
 
   Attributes:
     draw: `draw(key, images, ..., **options)` returns a `jaxmix.Mix` for the
-      images of a shard, or for Co-Mixup the owners of their blocks. With no
-      inputs, `draw(key, shapes, **options)` returns a `jaxmix.HiddenMix` for
-      activations of the shapes `(B, H, W, C)`, by layer.
+      images of a virtual device, or for Co-Mixup the owners of their blocks.
+      With no inputs, `draw(key, shapes, **options)` returns a
+      `jaxmix.HiddenMix` for activations of the shapes `(B, H, W, C)`, by layer.
     schema: the properties of `config.mix` beside `name`, which are the options.
-    inputs: what the mixing of a shard depends on: 'images', 'labels' and
+    inputs: what the mixing depends on: 'images', 'labels' and
       'saliency', which is that of the gradient and costs a second pass through
       the network. Empty: activations are mixed.
     loss_factor: of a `jaxmix.HiddenMix`: what multiplies the loss of the batch.
@@ -98,7 +98,6 @@ _LAYERS = {
   'uniqueItems': True,
   'description': 'activations that may be mixed; 0 is the input',
 }
-_MODES = ['identity', 'mixup', 'cutmix', 'resizemix', 'fmix']
 
 METHODS = {
   'random_mix': Method(
@@ -107,7 +106,7 @@ METHODS = {
     schema={
       'candidates': {
         'type': 'array',
-        'items': {'type': 'string', 'enum': _MODES},
+        'items': {'type': 'string', 'enum': list(jaxmix.MODES)},
         'minItems': 1,
         'description': 'the modes that the batch may be mixed by',
       },

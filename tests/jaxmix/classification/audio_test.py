@@ -57,23 +57,23 @@ def waves(rate, count=3) -> Any:
 
 @pytest.mark.parametrize('rate', [8000, 16_000])
 def test_spectrograms_are_those_of_the_definition(rate):
-  sounds = waves(rate)
-  sounds[1] = 3000 * np.sin(2 * np.pi * 440 * np.arange(rate) / rate)
-  spectrograms = log_mel(sounds)
+  waveforms = waves(rate)
+  waveforms[1] = 3000 * np.sin(2 * np.pi * 440 * np.arange(rate) / rate)
+  spectrograms = log_mel(waveforms)
   assert (
     spectrograms.shape == (3, 32, 32, 1) and spectrograms.dtype == jnp.float32
   )
-  for sound, found in zip(sounds, np.asarray(spectrograms), strict=True):
+  for waveform, found in zip(waveforms, np.asarray(spectrograms), strict=True):
     # 1e-4 is 0.008 dB; float32 sums of 2,048 products differ by less.
     np.testing.assert_allclose(
-      found[..., 0], spectrogram(sound, rate), atol=1e-4
+      found[..., 0], spectrogram(waveform, rate), atol=1e-4
     )
 
 
 def test_loudness_does_not_count():
-  sounds = waves(8000)
-  half = log_mel(sounds / 2)
-  np.testing.assert_allclose(log_mel(sounds), half, atol=1e-5)
+  waveforms = waves(8000)
+  half = log_mel(waveforms / 2)
+  np.testing.assert_allclose(log_mel(waveforms), half, atol=1e-5)
 
 
 def test_silence_is_even():
@@ -110,18 +110,20 @@ def plain(batch, samples, **changes):
 
 
 def test_nothing_drawn_changes_nothing():
-  sounds = waves(8000)
-  same = distort(plain(3, 8000), sounds)
-  assert np.array_equal(same, sounds.astype(np.float32))
+  waveforms = waves(8000)
+  same = distort(plain(3, 8000), waveforms)
+  assert np.array_equal(same, waveforms.astype(np.float32))
 
 
 def test_shifts_are_exact_and_filled_with_zeros():
-  sounds = waves(8000)
+  waveforms = waves(8000)
   drawn = plain(3, 8000, shift=np.array([700, -700, 0], np.int32))
-  late, early, same = np.asarray(distort(drawn, sounds))
-  assert np.array_equal(late[700:], sounds[0, :-700]) and not late[:700].any()
-  assert np.array_equal(early[:-700], sounds[1, 700:])
-  assert not early[-700:].any() and np.array_equal(same, sounds[2])
+  late, early, same = np.asarray(distort(drawn, waveforms))
+  assert (
+    np.array_equal(late[700:], waveforms[0, :-700]) and not late[:700].any()
+  )
+  assert np.array_equal(early[:-700], waveforms[1, 700:])
+  assert not early[-700:].any() and np.array_equal(same, waveforms[2])
 
 
 @pytest.mark.parametrize('speed', [0.8, 1.25])
@@ -137,13 +139,13 @@ def test_a_faster_sound_is_higher_and_shorter(speed):
 
 
 def test_noise_has_its_share_and_the_loudness_of_the_sound():
-  sounds = waves(8000)
+  waveforms = waves(8000)
   noise = np.random.default_rng(1).choice([-1.0, 1.0], (3, 8000))
   share = np.array([0.0, 0.25, 1.0])
   drawn = plain(3, 8000, noise=noise, fraction=share)
-  found = np.asarray(distort(drawn, sounds), np.float64)
-  loud = np.sqrt(np.mean(sounds.astype(float) ** 2, axis=1, keepdims=True))
-  wanted = (1 - share[:, None]) * sounds + share[:, None] * loud * noise
+  found = np.asarray(distort(drawn, waveforms), np.float64)
+  loud = np.sqrt(np.mean(waveforms.astype(float) ** 2, axis=1, keepdims=True))
+  wanted = (1 - share[:, None]) * waveforms + share[:, None] * loud * noise
   np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=0.5)
 
 

@@ -56,7 +56,7 @@ def test_flips_are_fair():
   assert scipy.stats.binomtest(flips, 20_000).pvalue > 0.01, flips
 
 
-def test_each_key_draws_anew():
+def test_each_key_gives_another_draw():
   a, b = (
     draw_crop_flip(jax.random.key(seed), 64, pad=4, flip=True)
     for seed in (0, 1)

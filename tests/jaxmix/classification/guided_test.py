@@ -9,7 +9,7 @@ import pytest
 
 import jaxmix
 from jaxmix.classification import mixing, task
-from jaxmix.classification.losses import Pairs
+from jaxmix.classification.losses import PairTargets
 from launch.mesh import batch_sharded, make_mesh, replicated
 from tests.jaxmix import drawn
 from tests.jaxmix.classification.task_test import (
@@ -17,8 +17,8 @@ from tests.jaxmix.classification.task_test import (
   collectives,
   cross_entropy,
   forward,
-  in_shards,
   make_config,
+  on_virtual_devices,
   one_device,
   some_batch,
   some_state,
@@ -76,7 +76,7 @@ def mixing_of(method):
 def dense(mixed, labels):
   """The targets as rows."""
   rows = np.eye(10)[np.asarray(labels)]
-  if isinstance(mixed.targets, Pairs):
+  if isinstance(mixed.targets, PairTargets):
     lam, partner = map(np.asarray, mixed.targets)
     return lam[:, None] * rows + (1 - lam[:, None]) * rows[partner]
   return np.asarray(mixed.targets)
@@ -101,7 +101,7 @@ def test_the_loss_is_that_of_the_mixed_images_and_their_shares(method):
   rows = np.eye(10)[np.asarray(batch['label'])]
   assert found != pytest.approx(cross_entropy(plain, rows), rel=1e-3)
   own = targets[np.arange(BATCH), np.asarray(batch['label'])]
-  if isinstance(mixed.targets, Pairs):  # without what equal labels add
+  if isinstance(mixed.targets, PairTargets):  # without what equal labels add
     own = np.asarray(mixed.targets.lam)
   assert metrics['lambda'] == pytest.approx(own.mean(), abs=1e-5)
 
@@ -180,7 +180,7 @@ def test_puzzle_mix_is_guided_by_the_gradient_of_the_network():
 @pytest.mark.devices
 @every_method
 def test_a_step_moves_sums_but_no_pixels(method):
-  config, mesh = in_shards(config_of(method)), make_mesh()
+  config, mesh = on_virtual_devices(config_of(method)), make_mesh()
   state = jax.device_put(some_state(config), replicated(mesh))
   batch = jax.device_put(some_batch(), batch_sharded(mesh))
   key = jax.device_put(jax.random.key(0), replicated(mesh))

@@ -17,8 +17,8 @@ from tests.jaxmix.classification.task_test import (
   BATCH,
   by_hand,
   collectives,
-  in_shards,
   make_config,
+  on_virtual_devices,
   one_device,
   some_batch,
   some_state,
@@ -264,7 +264,7 @@ def test_a_mistake_is_told_by_its_field(method, field, values):
 @pytest.mark.devices
 @every_method
 def test_a_step_moves_sums_but_no_states(method):
-  config, mesh = in_shards(config_of(method)), make_mesh()
+  config, mesh = on_virtual_devices(config_of(method)), make_mesh()
   state = jax.device_put(some_state(config), replicated(mesh))
   batch = jax.device_put(some_batch(), batch_sharded(mesh))
   key = jax.device_put(jax.random.key(0), replicated(mesh))
@@ -274,9 +274,9 @@ def test_a_step_moves_sums_but_no_states(method):
 
 @pytest.mark.devices
 @every_method
-def test_each_shard_is_mixed_with_one_draw(method):
+def test_each_virtual_device_is_mixed_with_one_draw(method):
   mesh = make_mesh()
-  context = make_context(mesh, 4)._replace(num_shards=8)
+  context = make_context(mesh, 4)._replace(virtual_devices=8)
   mix = mixing.make(config_of(method).mix, context)
   layers = config_of(method).mix.layers
 

@@ -31,8 +31,8 @@ def cut(index: int, height: int, width: int) -> np.ndarray:
 def encode(image: np.ndarray, mode: str = 'RGB', **options) -> bytes:
   """Returns a JPEG file; `options` are Pillow's."""
   file = io.BytesIO()
-  picture = Image.fromarray(image).convert(mode)
-  picture.save(file, 'JPEG', **{'quality': 90} | options)
+  jpeg = Image.fromarray(image).convert(mode)
+  jpeg.save(file, 'JPEG', **{'quality': 90} | options)
   return file.getvalue()
 
 

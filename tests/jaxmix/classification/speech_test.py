@@ -15,7 +15,7 @@ from launch.mesh import make_mesh
 from launch.train.loop import fit
 from launch.workdir.metrics import final_metrics
 from tests.jaxmix import drawn
-from tests.jaxmix.classification import tiny_sounds
+from tests.jaxmix.classification import tiny_audio
 from tests.jaxmix.classification.task_test import some_state
 
 FIELDS = {
@@ -31,8 +31,8 @@ FIELDS = {
 @pytest.fixture
 def make_config(tmp_path, monkeypatch):
   """A config of the small FSDD, which is prepared at its first use."""
-  monkeypatch.setitem(specs.DATASETS, 'fsdd', tiny_sounds.FSDD)
-  source = tiny_sounds.write(tmp_path / 'published', tiny_sounds.digits())
+  monkeypatch.setitem(specs.DATASETS, 'fsdd', tiny_audio.FSDD)
+  source = tiny_audio.write(tmp_path / 'published', tiny_audio.digits())
 
   def make(method='random_mix', **fields):
     config = table3_speech.get_config(f'smoke,data=fsdd,method={method}')

@@ -18,7 +18,7 @@ from launch.train.loop import fit
 from tests.jaxmix import drawn
 
 BATCH = 16
-MODES = ('identity', 'mixup', 'cutmix', 'resizemix', 'fmix')
+MODES = jaxmix.MODES
 COLLECTIVE = re.compile(
   r'\b(all-gather|all-reduce|all-to-all|collective-\w+|reduce-scatter)'
   r'(?:-start)?\('
@@ -262,13 +262,13 @@ def test_evaluation_is_on_the_plain_test_images():
 # --- Eight devices ---
 
 
-SHARDS = 8
+VIRTUAL_DEVICES = 8
 
 
-def in_shards(config):
-  """The same, of a shard for each of eight devices."""
+def on_virtual_devices(config):
+  """The same, of a virtual device for each of eight devices."""
   config = config.copy_and_resolve_references()
-  config.virtual_devices = SHARDS
+  config.virtual_devices = VIRTUAL_DEVICES
   return config.lock()
 
 
@@ -278,9 +278,13 @@ def halve(images):
 
 def make_mix(config, mesh):
   """Returns `(key, images) -> Mixed` of a method that uses nothing else."""
-  context = mixing.MixContext(2, (8, 8, 1), 10, mesh, halve, num_shards=SHARDS)
+  context = mixing.MixContext(
+    2, (8, 8, 1), 10, mesh, halve, virtual_devices=VIRTUAL_DEVICES
+  )
   mix: Any = mixing.make(config.mix, context)
-  return lambda key, images: mix(key, jnp.arange(SHARDS), images, None, None)
+  return lambda key, images: mix(
+    key, jnp.arange(VIRTUAL_DEVICES), images, None, None
+  )
 
 
 def collectives(function, *arguments):
@@ -309,7 +313,7 @@ def test_mixing_moves_nothing_between_devices():
 
 @pytest.mark.devices
 def test_a_step_moves_sums_but_no_pixels():
-  config, mesh = in_shards(make_config()), make_mesh()
+  config, mesh = on_virtual_devices(make_config()), make_mesh()
   state = jax.device_put(some_state(config), replicated(mesh))
   batch = jax.device_put(some_batch(), batch_sharded(mesh))
   key = jax.device_put(jax.random.key(0), replicated(mesh))
@@ -318,7 +322,7 @@ def test_a_step_moves_sums_but_no_pixels():
 
 
 @pytest.mark.devices
-def test_each_shard_is_mixed_with_one_draw():
+def test_each_virtual_device_is_mixed_with_one_draw():
   config, mesh = make_config(), make_mesh()
   mix_all = jax.jit(make_mix(config, mesh))
   draw = jax.jit(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxmix.files import archives
-from tests.jaxmix.classification import tiny_sounds
+from tests.jaxmix.classification import tiny_audio
 
 FILES = {'a/x.wav': b'1', 'a/y.wav': b'22', 'b/x.wav': b'3', 'a/z.txt': b'4'}
 WAVS = {name: FILES[name] for name in FILES if name.endswith('.wav')}
@@ -40,7 +40,7 @@ def read_one(source, name='x.wav', max_bytes=10**4, max_total=10**5):
 @pytest.mark.parametrize('above', ['', './', 'deep/down/'])
 def test_a_folder_reads_as_its_archives(tmp_path, name, above):
   files = {above + name: content for name, content in FILES.items()}
-  source = tiny_sounds.write(tmp_path / name, files)
+  source = tiny_audio.write(tmp_path / name, files)
   assert read_all(source) == WAVS
   assert sorted(os.listdir(tmp_path)) == [name], 'something was extracted'
 
@@ -48,7 +48,7 @@ def test_a_folder_reads_as_its_archives(tmp_path, name, above):
 @pytest.mark.parametrize('name', ['set', *ARCHIVES])
 def test_files_of_the_same_name(tmp_path, name):
   files = {'one/a/x.wav': b'1', 'two/a/x.wav': b'2'}
-  source = tiny_sounds.write(tmp_path / name, files)
+  source = tiny_audio.write(tmp_path / name, files)
   with pytest.raises(ValueError, match=r'a/x\.wav'):
     read_all(source)
 
@@ -56,14 +56,14 @@ def test_files_of_the_same_name(tmp_path, name):
 @pytest.mark.parametrize('name', ['set', *ARCHIVES])
 def test_the_size_of_a_file_is_bounded(tmp_path, name):
   for size in 0, 10**4 + 1:
-    source = tiny_sounds.write(tmp_path / name, {'a/x.wav': bytes(size)})
+    source = tiny_audio.write(tmp_path / name, {'a/x.wav': bytes(size)})
     with pytest.raises(ValueError, match=r'x\.wav'):
       read_all(source)
 
 
 @pytest.mark.parametrize('name', ARCHIVES)
 def test_the_size_of_an_archive_is_bounded(tmp_path, name):
-  source = tiny_sounds.write(tmp_path / name, {'a/x.wav': bytes(10**6)})
+  source = tiny_audio.write(tmp_path / name, {'a/x.wav': bytes(10**6)})
   with pytest.raises(ValueError, match='10000:'):
     read_all(source, 10**4)
 
@@ -71,7 +71,7 @@ def test_the_size_of_an_archive_is_bounded(tmp_path, name):
 @pytest.mark.parametrize('name', ARCHIVES)
 def test_damaged_archives(tmp_path, name):
   files = {'a/x.wav': np.random.default_rng(0).bytes(5000)}
-  source = tiny_sounds.write(tmp_path / name, files)
+  source = tiny_audio.write(tmp_path / name, files)
   whole = source.read_bytes()
   flipped = bytearray(whole)
   flipped[2000] ^= 1
@@ -111,7 +111,7 @@ def test_large_headers_of_a_tar_are_not_read(tmp_path):
       list(archives.index_tar(file, 'a.tar'))
   # A long name of a reasonable length is read.
   name = f'{"long" * 60}/x.wav'
-  tiny_sounds.write(tmp_path / 'b.tar.gz', {name: b'1'})
+  tiny_audio.write(tmp_path / 'b.tar.gz', {name: b'1'})
   assert list(read_all(tmp_path / 'b.tar.gz')) == [name]
 
 
@@ -120,11 +120,11 @@ def test_large_headers_of_a_tar_are_not_read(tmp_path):
 
 @pytest.fixture
 def path(tmp_path):
-  return tiny_sounds.write(tmp_path / 'set.zip', FILES)
+  return tiny_audio.write(tmp_path / 'set.zip', FILES)
 
 
 def test_files_by_name(path, tmp_path):
-  tiny_sounds.write(tmp_path / 'set', FILES)
+  tiny_audio.write(tmp_path / 'set', FILES)
   for source in path, tmp_path / 'set', tmp_path / 'set' / 'a':
     assert read_one(source) == b'1'
     with pytest.raises((ValueError, FileNotFoundError), match='b/x'):

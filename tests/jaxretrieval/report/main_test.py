@@ -118,7 +118,7 @@ def test_report_of_one_run(inputs, tmp_path, capsys, monkeypatch):
 
 def test_two_runs_are_compared(inputs, tmp_path):
   (one, two), folder, _ = inputs
-  more = ['--run', str(two), '--no_pictures', '--languages', 'fr,en']
+  more = ['--run', str(two), '--no_images', '--languages', 'fr,en']
   assert _main(one, folder, tmp_path, *more) == 0
   text = (tmp_path / 'report.md').read_text()
   assert '## A: first' in text and '## B: second' in text
@@ -171,7 +171,7 @@ def _other_dims(place):
 )
 def test_errors_say_what_is_wrong(inputs, tmp_path, capsys, case, message):
   (run, _), folder, _ = inputs
-  more = ['--no_pictures']
+  more = ['--no_images']
   if case == 'language':
     more += ['--languages', 'en,xx']
   elif case == 'split':

@@ -10,7 +10,7 @@ from launch.shell.exit_codes import ExitCode
 TIMEOUT = 10.0
 
 
-def beat(number, count=0, *, dispatching=True, token='a', **fields):
+def heartbeat(number, count=0, *, dispatching=True, token='a', **fields):
   mark = Mark(count, 4 * count, dispatching)
   return Heartbeat(token, 'run', number, 'host', 7, mark, **fields)
 
@@ -36,7 +36,7 @@ def failed_rank(seconds, *processes):
 
 
 def healthy(now):
-  return beat(now, now)
+  return heartbeat(now, now)
 
 
 def test_a_healthy_process_has_not_failed():
@@ -48,24 +48,24 @@ def test_a_process_that_never_joins_fails_after_the_timeout():
   assert failed_rank(11, healthy, lambda now: None) == 1
 
 
-def follow(*beats):
+def follow(*given):
   """Returns what a process reads of process 0, looking every second."""
   first = PeerMonitor(0.0, known=False)
-  for now, one in enumerate(beats):
+  for now, one in enumerate(given):
     first.update(one, float(now))
   return first.heartbeat
 
 
 def test_a_heartbeat_of_an_earlier_run_is_ignored():
-  old = beat(500, 90, exit_code=0, token='old')
+  old = heartbeat(500, 90, exit_code=0, token='old')
   assert follow(old, old, old) is None
-  new = beat(1, 0, token='new')
+  new = heartbeat(1, 0, token='new')
   assert follow(old, old, new) == new
   assert follow(None, None, new) == new
 
 
 def test_a_run_that_is_ending_is_not_joined():
-  old = [beat(n, 90, token='old') for n in (5, 6)]
+  old = [heartbeat(n, 90, token='old') for n in (5, 6)]
   assert follow(old[0], old[1]._replace(failure_reason='rank 1')) is None
   assert follow(old[0], old[1]._replace(exit_code=6)) is None
 
@@ -80,11 +80,11 @@ def test_a_process_that_falls_silent_has_failed():
 
 def test_an_idle_process_that_others_wait_for_has_failed():
   def idle(now):
-    return beat(now, min(now, 20))
+    return heartbeat(now, min(now, 20))
 
   # The others wait for it at the next mark.
   def waiting(now):
-    return beat(now, min(now, 21))
+    return heartbeat(now, min(now, 21))
 
   assert failed_rank(31, waiting, idle, waiting) == 1
   assert simulate(30, waiting, idle, waiting) is None
@@ -94,10 +94,10 @@ def test_a_busy_process_may_be_behind_for_longer():
   """It may compile what the others have in a cache."""
 
   def compiling(now):
-    return beat(now, min(now, 20), cpu_seconds=0.5 * now)
+    return heartbeat(now, min(now, 20), cpu_seconds=0.5 * now)
 
   def waiting(now):
-    return beat(now, min(now, 21))
+    return heartbeat(now, min(now, 21))
 
   assert simulate(119, waiting, compiling) is None
   assert failed_rank(121, waiting, compiling) == 1
@@ -105,20 +105,20 @@ def test_a_busy_process_may_be_behind_for_longer():
 
 def test_a_little_processor_time_is_idle():
   def dozing(now):
-    return beat(now, min(now, 20), cpu_seconds=0.05 * now)
+    return heartbeat(now, min(now, 20), cpu_seconds=0.05 * now)
 
   def waiting(now):
-    return beat(now, min(now, 21))
+    return heartbeat(now, min(now, 21))
 
   assert failed_rank(31, waiting, dozing) == 1
 
 
 def test_a_stopped_process_has_failed_even_if_no_other_is_ahead():
   def stopped(now):
-    return beat(now, min(now, 20), stopped=now > 20)
+    return heartbeat(now, min(now, 20), stopped=now > 20)
 
   def waiting(now):
-    return beat(now, min(now, 20))
+    return heartbeat(now, min(now, 20))
 
   assert failed_rank(31, waiting, stopped) == 1
 
@@ -129,7 +129,7 @@ def test_a_stopped_process_has_failed_even_if_no_other_is_ahead():
 )
 def test_a_failure_is_detected_at_once(code, name):
   def ends(now):
-    return beat(now, now, exit_code=code if now > 5 else None)
+    return heartbeat(now, now, exit_code=code if now > 5 else None)
 
   rank, reason = simulate(6, healthy, ends) or (None, '')
   assert rank == 1 and name in reason
@@ -139,7 +139,7 @@ def test_the_cause_is_named_and_not_its_consequences():
   """A machine is lost, and the collectives of the others fail before that."""
 
   def victim(now):
-    return beat(
+    return heartbeat(
       now, min(now, 20), exit_code=ExitCode.PEER if now > 21 else None
     )
 
@@ -152,7 +152,7 @@ def test_the_cause_is_named_and_not_its_consequences():
 
 def test_a_failed_collective_without_a_known_cause_ends_the_run():
   def victim(now):
-    return beat(
+    return heartbeat(
       now, min(now, 20), exit_code=ExitCode.PEER if now > 21 else None
     )
 
@@ -162,7 +162,7 @@ def test_a_failed_collective_without_a_known_cause_ends_the_run():
 @pytest.mark.parametrize('code', [0, 143, 130])
 def test_a_process_that_succeeded_has_failed_only_if_others_continue(code):
   def ends(now):
-    return beat(
+    return heartbeat(
       min(now, 20), min(now, 20), exit_code=code if now > 19 else None
     )
 
@@ -173,21 +173,21 @@ def test_a_process_that_succeeded_has_failed_only_if_others_continue(code):
 
 def test_a_restarted_process_cannot_join():
   def again(now):
-    return beat(now, now, token='a' if now < 9 else 'b')
+    return heartbeat(now, now, token='a' if now < 9 else 'b')
 
   assert failed_rank(9, healthy, again) == 1
 
 
 def test_no_process_is_blamed_for_a_device_that_hangs():
   def hanging(now):
-    return beat(now, min(now, 20), dispatching=True)
+    return heartbeat(now, min(now, 20), dispatching=True)
 
   assert failed_rank(31, hanging, hanging) == -1
 
 
 def test_an_evaluation_may_take_any_time():
   def evaluating(now):
-    return beat(now, min(now, 20), dispatching=False)
+    return heartbeat(now, min(now, 20), dispatching=False)
 
   assert simulate(1000, evaluating, evaluating) is None
 
@@ -195,10 +195,10 @@ def test_an_evaluation_may_take_any_time():
 @pytest.mark.parametrize('seconds', [15, 30, 99])
 def test_dispatches_may_be_longer_than_the_timeout(seconds):
   def slow(now):
-    return beat(now, now // seconds)
+    return heartbeat(now, now // seconds)
 
   def ahead(now):  # the next dispatch is queued before the last has ended
-    return beat(now, (now + 1) // seconds)
+    return heartbeat(now, (now + 1) // seconds)
 
   assert simulate(10 * seconds, slow, slow) is None
   assert simulate(10 * seconds, slow, ahead) is None
@@ -206,7 +206,7 @@ def test_dispatches_may_be_longer_than_the_timeout(seconds):
 
 def test_a_long_first_dispatch_does_not_count_for_ever():
   def hanging(now):
-    return beat(now, 0 if now < 60 else min(now - 59, 5))
+    return heartbeat(now, 0 if now < 60 else min(now - 59, 5))
 
   # Three times the 60 seconds of the compilation.
   assert failed_rank(300, hanging, hanging) == -1
@@ -216,17 +216,17 @@ def test_a_long_first_dispatch_does_not_count_for_ever():
 def test_heartbeats_are_read_as_they_are_written(tmp_path):
   folder = heartbeats.make_folder(tmp_path)
   assert heartbeats.read(folder, 3) is None
-  written = beat(5, 2, exit_code=143, failure_reason='rank 1')
+  written = heartbeat(5, 2, exit_code=143, failure_reason='rank 1')
   heartbeats.write(folder, 3, written)
   assert heartbeats.read(folder, 3) == written
 
 
 def test_a_short_heartbeat_replaces_a_long_one(tmp_path):
   folder = heartbeats.make_folder(tmp_path)
-  long = beat(10**9, 10**9, failure_reason='a long one ' * 200)
+  long = heartbeat(10**9, 10**9, failure_reason='a long one ' * 200)
   heartbeats.write(folder, 0, long)
-  heartbeats.write(folder, 0, beat(1))
-  assert heartbeats.read(folder, 0) == beat(1)
+  heartbeats.write(folder, 0, heartbeat(1))
+  assert heartbeats.read(folder, 0) == heartbeat(1)
 
 
 @pytest.mark.parametrize(

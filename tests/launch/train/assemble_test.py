@@ -34,9 +34,25 @@ def test_an_invariant_loss_is_made_for_a_single_device(invariant):
   assert training.schedule is feed.schedule
 
 
-def test_virtual_devices_that_cannot_be_shared_are_refused():
-  config = make_config(device_count_invariant=True, virtual_devices=3)
+@pytest.mark.parametrize('count', [3, 12])
+def test_virtual_devices_make_a_binary_tree(count):
+  config = make_config(device_count_invariant=True, virtual_devices=count)
   mesh = make_mesh(jax.devices()[:1])
-  with pytest.raises(ValueError, match='virtual_devices=3 '):
+  with pytest.raises(ValueError, match=f'virtual_devices={count} '):
     check_devices(config, mesh)
-  check_devices(make_config(virtual_devices=3), mesh)
+  check_devices(make_config(virtual_devices=count), mesh)
+
+
+@pytest.mark.devices
+def test_devices_share_the_virtual_devices():
+  fields = {'device_count_invariant': True}
+  with pytest.raises(ValueError, match=r'virtual_devices=4 .*\(8\)'):
+    check_devices(make_config(virtual_devices=4, **fields), make_mesh())
+  check_devices(make_config(virtual_devices=8, **fields), make_mesh())
+
+
+@pytest.mark.devices
+def test_devices_must_share_a_batch_equally():
+  check_devices(make_config(batch_size=16), make_mesh())
+  with pytest.raises(ValueError, match=r'batch_size=12 .* devices \(8\)'):
+    check_devices(make_config(batch_size=12), make_mesh())

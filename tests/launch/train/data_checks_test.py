@@ -52,8 +52,8 @@ def test_the_fingerprint_is_of_names_dtypes_shapes_and_every_byte():
     {'y': x, 'x': y, 'seen': arrays()['seen']},
     {'z': x, 'y': y, 'seen': arrays()['seen']},
   ]
-  digests = {data_checks.arrays_fingerprint(other) for other in others}
-  assert len(digests | {good}) == 1 + len(others)
+  fingerprints = {data_checks.arrays_fingerprint(other) for other in others}
+  assert len(fingerprints | {good}) == 1 + len(others)
 
 
 @pytest.mark.parametrize(
@@ -62,8 +62,8 @@ def test_the_fingerprint_is_of_names_dtypes_shapes_and_every_byte():
 @pytest.mark.parametrize('shape', [(3,), (3, 0), (3, 2, 2)])
 def test_every_dtype_of_numbers_passes(tmp_path, dtype, shape):
   made = {'x': np.ones(shape, dtype)}
-  digest = data_checks.check_inputs(made, 3, tmp_path)
-  assert isinstance(digest, str) and len(digest) == 64
+  fingerprint = data_checks.check_inputs(made, 3, tmp_path)
+  assert isinstance(fingerprint, str) and len(fingerprint) == 64
 
 
 @pytest.mark.parametrize(
@@ -119,10 +119,10 @@ def source_of(example, **attributes) -> Any:
   return source
 
 
-def test_a_source_gives_its_digest_if_it_has_one(tmp_path):
+def test_a_source_gives_its_fingerprint_if_it_has_one(tmp_path):
   example = {'x': np.ones(3), 'y': np.int32(1)}
   assert data_checks.check_inputs(source_of(example), 8, tmp_path) is None
-  source = source_of(example, digest='abc')
+  source = source_of(example, fingerprint='abc')
   assert data_checks.check_inputs(source, 8, tmp_path) == 'abc'
   text = source_of({'x': np.ones(3), 'y': np.array('a')})
   with pytest.raises(ValueError, match=r"\['y'\].*is <U1"):
@@ -134,16 +134,16 @@ def test_values_are_checked_once(tmp_path, monkeypatch):
   monkeypatch.setattr(
     data_checks, '_check_values', lambda arrays: looked.append(1)
   )
-  for content in None, '{', '[]', '{"digest": "another"}':
+  for content in None, '{', '[]', '{"fingerprint": "another"}':
     if content is not None:
       (tmp_path / 'data.json').write_text(content)
-    digest = data_checks.check_inputs(arrays(), 8, tmp_path)
+    fingerprint = data_checks.check_inputs(arrays(), 8, tmp_path)
   assert len(looked) == 4
-  data_checks.record_inputs(digest, arrays(), tmp_path)
+  data_checks.record_inputs(fingerprint, arrays(), tmp_path)
   about = json.loads((tmp_path / 'data.json').read_text())
-  assert about['digest'] == digest and about['examples'] == ROWS
+  assert about['fingerprint'] == fingerprint and about['examples'] == ROWS
   assert about['arrays']['x'] == ['float32', ROWS, 16, 16]
-  assert data_checks.check_inputs(arrays(), 8, tmp_path) == digest
+  assert data_checks.check_inputs(arrays(), 8, tmp_path) == fingerprint
   assert len(looked) == 4
   data_checks.check_inputs(arrays(seen=np.ones(ROWS, bool)), 8, tmp_path)
   assert len(looked) == 5
@@ -160,18 +160,18 @@ def test_a_run_does_not_resume_with_other_data(tmp_path, kind):
     if kind == 'arrays':
       return made
     rows = toy_task.Rows()
-    vars(rows).update(_arrays=made, digest=f'shifted by {shift}')
+    vars(rows).update(_arrays=made, fingerprint=f'shifted by {shift}')
     return rows
 
   crashing = hooked_task(crash_at(3))
   crashing.train_data = train_data
   with pytest.raises(KeyError):
     fit(crashing, make_config(), tmp_path)
-  known = json.loads((tmp_path / 'data.json').read_text())['digest']
+  known = json.loads((tmp_path / 'data.json').read_text())['fingerprint']
   other = changed_task(train_data=lambda config: train_data(config, 1e-3))
   with pytest.raises(ValueError, match=f"data: '{known}'"):
     fit(other, make_config(), tmp_path)
-  after = json.loads((tmp_path / 'data.json').read_text())['digest']
+  after = json.loads((tmp_path / 'data.json').read_text())['fingerprint']
   assert after == known, 'the data of another run were recorded'
 
 

@@ -8,16 +8,15 @@ import pytest
 
 from launch.mesh import make_mesh
 from launch.train.assemble import assemble, build_feed
-from launch.train.invariant_step import check_virtual_devices
 from tests.launch import toy_task
 from tests.launch.toy_config import make_config
 from tests.launch.toy_task import changed_task
 
-SHARDS = 8
+VIRTUAL_DEVICES = 8
 
 
 def plain_loss(params, model_state, batch, key):
-  """The toy task without dropout, whose draws depend on the shard here."""
+  """The toy task without dropout, whose draws depend on the virtual device."""
   del key
   mean = 0.9 * model_state['mean'] + 0.1 * batch['x'].mean(0)
   out = toy_task.logits(params, 0.0, batch['x'])
@@ -26,12 +25,14 @@ def plain_loss(params, model_state, batch, key):
 
 
 @functools.cache
-def train(devices, shards=None, streamed=False, loss=plain_loss, steps=12):
-  """`steps` steps, invariant if there are shards; the state and its losses."""
+def train(
+  devices, virtual_devices=None, streamed=False, loss=plain_loss, steps=12
+):
+  """Returns the state and the losses after `steps` steps."""
   config = make_config(
     epochs=steps * 16 / toy_task.EXAMPLES,
-    device_count_invariant=shards is not None,
-    virtual_devices=shards or 1,
+    device_count_invariant=virtual_devices is not None,
+    virtual_devices=virtual_devices or 1,
   )
   mesh = make_mesh(jax.devices()[:devices])
   data = toy_task.Rows() if streamed else toy_task.arrays()
@@ -54,25 +55,25 @@ def fingerprint(state):
 
 
 @pytest.mark.devices
-def test_the_bits_are_those_of_one_device():
-  one, losses = train(1, SHARDS)
+def test_results_are_bitwise_those_of_one_device():
+  one, losses = train(1, VIRTUAL_DEVICES)
   for devices in (2, 8):
-    state, same = train(devices, SHARDS)
+    state, same = train(devices, VIRTUAL_DEVICES)
     assert same == losses
     assert fingerprint(state) == fingerprint(one), f'{devices} devices'
 
 
 @pytest.mark.devices
 def test_the_state_lies_on_every_device_and_can_be_trained_on():
-  state, _ = train(8, SHARDS)
+  state, _ = train(8, VIRTUAL_DEVICES)
   for leaf in jax.tree.leaves(state):
     assert leaf.is_fully_replicated and len(leaf.addressable_shards) == 8
 
 
 @pytest.mark.devices
-def test_streamed_examples_give_the_bits_of_resident_ones():
-  resident, _ = train(2, SHARDS)
-  streamed, _ = train(4, SHARDS, streamed=True)
+def test_streamed_examples_give_the_results_of_resident_ones():
+  resident, _ = train(2, VIRTUAL_DEVICES)
+  streamed, _ = train(4, VIRTUAL_DEVICES, streamed=True)
   assert fingerprint(streamed) == fingerprint(resident)
 
 
@@ -82,10 +83,10 @@ def test_the_losses_are_those_of_the_usual_steps():
   np.testing.assert_allclose(invariant, usual, atol=1e-5)
 
 
-def test_a_shard_has_its_index_and_the_whole_batch():
+def test_a_virtual_device_has_its_index_and_the_whole_batch():
   def loss(params, model_state, batch, key):
     value, rest = plain_loss(params, model_state, batch, key)
-    first = 4 * batch['shard']
+    first = 4 * batch['virtual_device']
     own = jax.lax.dynamic_slice_in_dim(batch['whole']['x'], first, 4)
     wrong = jnp.any(own != batch['x']) | (len(batch['resident']['x']) != 100)
     return jnp.where(wrong, jnp.nan, value), rest
@@ -94,10 +95,10 @@ def test_a_shard_has_its_index_and_the_whole_batch():
   assert np.isfinite(losses).all()
 
 
-def test_a_shard_that_is_not_finite_skips_the_step():
+def test_a_virtual_device_that_is_not_finite_skips_the_step():
   def loss(params, model_state, batch, key):
     value, rest = plain_loss(params, model_state, batch, key)
-    last = batch['shard'] == 3
+    last = batch['virtual_device'] == 3
     return jnp.where(last, jnp.nan, value), rest
 
   state, losses = train(1, 4, loss=loss, steps=4)
@@ -115,16 +116,3 @@ def test_a_metric_that_cannot_be_averaged_is_refused():
 
   with pytest.raises(ValueError, match="'right' as int32"):
     train(1, 4, loss=loss, steps=4)
-
-
-@pytest.mark.parametrize('shards', [3, 12])
-def test_shards_make_a_binary_tree(shards):
-  with pytest.raises(ValueError, match=f'virtual_devices={shards} '):
-    check_virtual_devices(shards, make_mesh(jax.devices()[:1]))
-
-
-@pytest.mark.devices
-def test_devices_share_the_shards():
-  with pytest.raises(ValueError, match=r'virtual_devices=4 .*\(8\)'):
-    check_virtual_devices(4, make_mesh())
-  check_virtual_devices(8, make_mesh())

@@ -29,7 +29,7 @@ def test_compiling_and_evaluating_are_not_counted():
   assert throughput.rates(10) == pytest.approx(
     {'time/step_ms': 500.0, 'time/examples_per_s': 20.0}
   )
-  assert throughput.rates(10) == {}, 'the means begin anew'
+  assert throughput.rates(10) == {}, 'the means restart'
   clock.now += 30
   throughput.arrived(4, compiled=True)
   assert throughput.rates(10) == {}

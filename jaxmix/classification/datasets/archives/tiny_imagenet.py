@@ -107,7 +107,7 @@ def _contents(read, images, split: str, fingerprints: dict[str, str]):
     total.update(f'{name} {len(content)}\n'.encode() + content)
     yield name, content
   # Prepared sets have recorded it under this name.
-  fingerprints[f'pictures of {split}'] = total.hexdigest()
+  fingerprints[f'images of {split}'] = total.hexdigest()
 
 
 def _read_classes(spec: DatasetSpec, label: str, text: bytes) -> list[str]:

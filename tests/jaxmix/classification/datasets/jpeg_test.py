@@ -195,10 +195,10 @@ def test_large_crops_come_from_a_smaller_decoding(encoding, factor, rest):
   """Pillow can do the same before it resizes."""
   side = round(224 * rest)
   data = photos.encode(photos.cut(3, 1702, 1610), **ENCODINGS[encoding])
-  picture = Image.open(io.BytesIO(data))
-  picture.draft(None, (1610 // factor, 1702 // factor))
-  assert picture.size == (-(-1610 // factor), -(-1702 // factor))
-  expected = picture.convert('RGB').resize(
+  image = Image.open(io.BytesIO(data))
+  image.draft(None, (1610 // factor, 1702 // factor))
+  assert image.size == (-(-1610 // factor), -(-1702 // factor))
+  expected = image.convert('RGB').resize(
     (224, 224), Image.Resampling.BILINEAR, box=(5, 9, 5 + side, 9 + side)
   )
   box = (factor * x for x in (9, 5, side, side))

@@ -3,17 +3,17 @@ import pytest
 
 from jaxmix.classification.datasets.archives import speech_commands
 from jaxmix.classification.datasets.specs import DATASETS
-from tests.jaxmix.classification import tiny_sounds
+from tests.jaxmix.classification import tiny_audio
 from tests.jaxmix.classification.compare import assert_same
 
-SPEC = tiny_sounds.COMMANDS
+SPEC = tiny_audio.COMMANDS
 YES, GO, UNKNOWN, SILENCE = 0, 9, 10, 11
 
 
 def read(tmp_path, changes=(), name='x'):
-  files = tiny_sounds.commands() | dict(changes)
+  files = tiny_audio.commands() | dict(changes)
   files = {k: v for k, v in files.items() if v is not None}
-  source = tiny_sounds.write(tmp_path / name, files)
+  source = tiny_audio.write(tmp_path / name, files)
   return speech_commands.read_source(SPEC, source)
 
 
@@ -30,7 +30,7 @@ def test_the_counts_agree_with_each_other(name):
 
 
 def test_the_lists_split_it(tmp_path):
-  files = tiny_sounds.commands()
+  files = tiny_audio.commands()
   names = [name for name in files if '_nohash_' in name]
   splits, _ = read(tmp_path)
   lists = {
@@ -47,7 +47,7 @@ def test_the_lists_split_it(tmp_path):
     assert sorted(numbers) == sorted(names.index(name) + 1 for name in wanted)
     for number, known in zip(numbers, label, strict=False):
       assert classes[names[number - 1].partition('/')[0]] == known
-    assert np.sum(label == SILENCE) == tiny_sounds.RECORDINGS[split] // 10
+    assert np.sum(label == SILENCE) == tiny_audio.RECORDINGS[split] // 10
 
 
 def test_silence_is_noise_that_no_other_split_has(tmp_path):
@@ -71,8 +71,8 @@ def test_silence_is_noise_that_no_other_split_has(tmp_path):
 
 def test_any_form_is_the_same(tmp_path):
   wanted, sums = read(tmp_path)
-  files = {f'./{k}': v for k, v in tiny_sounds.commands().items()}
-  path = tiny_sounds.write(tmp_path / 'a.tar.gz', files)
+  files = {f'./{k}': v for k, v in tiny_audio.commands().items()}
+  path = tiny_audio.write(tmp_path / 'a.tar.gz', files)
   found, same = speech_commands.read_source(SPEC, path)
   assert same == sums
   for split in wanted:
@@ -97,15 +97,15 @@ FIRST = 'yes/00000000_nohash_0.wav'
     ({FIRST: None}, "13 recordings of 'yes'|yes/0000"),
     ({'yes/1.wav': b'RIFF'}, r'yes/1\.wav'),
     (
-      {'yes/1.wav': tiny_sounds.wav([1], 8000)},
+      {'yes/1.wav': tiny_audio.wav([1], 8000)},
       r'yes/1\.wav .*8000',
     ),
     (
-      {'yes/1.wav': tiny_sounds.wav([1], 16_000)},
+      {'yes/1.wav': tiny_audio.wav([1], 16_000)},
       "15 recordings of 'yes'",
     ),
     (
-      {'_background_noise_/a.wav': tiny_sounds.wav(np.ones(999), 16_000)},
+      {'_background_noise_/a.wav': tiny_audio.wav(np.ones(999), 16_000)},
       '_background_noise_',
     ),
   ],
@@ -116,7 +116,7 @@ def test_what_is_not_the_data_set_is_named(tmp_path, changes, message):
 
 
 def test_a_missing_word_is_named(tmp_path):
-  gone = [name for name in tiny_sounds.commands() if name.startswith('go/')]
+  gone = [name for name in tiny_audio.commands() if name.startswith('go/')]
   lists = dict.fromkeys(('validation_list.txt', 'testing_list.txt'), b'\n')
   changes = dict.fromkeys(gone) | lists
   with pytest.raises(ValueError, match="0 recordings of 'go'"):

@@ -56,14 +56,14 @@ def test_fingerprints_are_of_names_and_contents(tmp_path):
   for name, content in [
     ('wnids.txt', files['wnids.txt']),
     ('val/val_annotations.txt', files['val/val_annotations.txt']),
-    ('pictures of train', by_hand),
+    ('images of train', by_hand),
   ]:
     assert sums[name] == hashlib.sha256(content).hexdigest()
   # Another image changes the fingerprint of its split only.
   files['val/images/val_0.JPEG'] = tiny_imagenet_zip.image(50)
   tiny_imagenet_zip.write_zip(path, files)
   changed = tiny_imagenet.source_fingerprints(SPEC, path)
-  assert {n for n in sums if sums[n] != changed[n]} == {'pictures of test'}
+  assert {n for n in sums if sums[n] != changed[n]} == {'images of test'}
 
 
 def test_a_prepared_set_is_read_in_both_ways(data_config, tiny, tmp_path):

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 
 from jaxmix.classification.datasets.archives import wav
-from tests.jaxmix.classification import tiny_sounds
+from tests.jaxmix.classification import tiny_audio
 
 SAMPLES = np.array([1, -2, 32767, -32768])
-WHOLE = tiny_sounds.wav(SAMPLES, 8000)
+WHOLE = tiny_audio.wav(SAMPLES, 8000)
 
 
 def test_samples_are_read_as_they_are():
@@ -21,11 +21,11 @@ def test_samples_are_read_as_they_are():
     (b'ID3' + WHOLE, ''),
     (WHOLE[:30], ''),
     (WHOLE[:-3], '2 samples.* 4 '),
-    (tiny_sounds.wav([], 8000), '0 samples'),
-    (tiny_sounds.wav(SAMPLES, 16_000), '16000 .* 8000'),
-    (tiny_sounds.wav(SAMPLES, 8000, channels=2), '2 channels of 16 bits'),
-    (tiny_sounds.wav([1, 2], 8000, width=1), '1 channels of 8 bits'),
-    (tiny_sounds.wav([1, 2], 8000, width=4), '1 channels of 32 bits'),
+    (tiny_audio.wav([], 8000), '0 samples'),
+    (tiny_audio.wav(SAMPLES, 16_000), '16000 .* 8000'),
+    (tiny_audio.wav(SAMPLES, 8000, channels=2), '2 channels of 16 bits'),
+    (tiny_audio.wav([1, 2], 8000, width=1), '1 channels of 8 bits'),
+    (tiny_audio.wav([1, 2], 8000, width=4), '1 channels of 32 bits'),
   ],
 )
 def test_other_recordings_are_refused(content, message):
@@ -41,7 +41,7 @@ def test_a_second_is_cut_or_filled():
 @pytest.mark.parametrize('name', ['set', 'set.zip', 'set.tar.gz'])
 def test_recordings_are_named_by_the_end_of_their_path(tmp_path, name):
   files = {'deep/down/a/x.wav': b'1', 'deep/down/a/z.txt': b'2'}
-  source = tiny_sounds.write(tmp_path / name, files)
+  source = tiny_audio.write(tmp_path / name, files)
   recordings = wav.iter_recordings(source, lambda x: x.endswith('.wav'), 10**5)
   assert dict(recordings) == {'a/x.wav': b'1'}
   if source.is_dir():

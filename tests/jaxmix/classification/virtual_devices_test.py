@@ -19,8 +19,8 @@ from tests.jaxmix.classification.task_test import (
 )
 
 
-def config_of(method, shards, **fields):
-  fields |= {'virtual_devices': shards, 'batch_size': BATCH}
+def config_of(method, virtual_devices, **fields):
+  fields |= {'virtual_devices': virtual_devices, 'batch_size': BATCH}
   return make_config(f'method={method}', **fields)
 
 
@@ -51,15 +51,17 @@ def assert_close(found, expected, message):
 
 @pytest.mark.devices
 @pytest.mark.parametrize(
-  'method, shards, norm',
+  'method, virtual_devices, norm',
   [
     ('random_mix', 8, 'ghost'),
     pytest.param('random_mix', 1, 'global', marks=pytest.mark.slow),
     pytest.param('cutout', 1, 'global', marks=pytest.mark.slow),
   ],
 )
-def test_a_step_is_the_same_on_one_and_on_eight_devices(method, shards, norm):
-  config = config_of(method, shards, batch_norm=norm)
+def test_a_step_is_the_same_on_one_and_on_eight_devices(
+  method, virtual_devices, norm
+):
+  config = config_of(method, virtual_devices, batch_norm=norm)
   for one, many in zip(
     steps(config, 1, range(2)), steps(config, 8, range(2)), strict=True
   ):
@@ -71,7 +73,7 @@ def test_a_step_is_the_same_on_one_and_on_eight_devices(method, shards, norm):
 
 
 @pytest.mark.devices
-def test_a_shard_over_many_devices_is_gathered_as_bytes():
+def test_a_virtual_device_over_many_devices_is_gathered_as_bytes():
   config, mesh = config_of('random_mix', 1), make_mesh()
   state = jax.device_put(some_state(config), replicated(mesh))
   batch = jax.device_put(some_batch(), batch_sharded(mesh))
@@ -83,7 +85,7 @@ def test_a_shard_over_many_devices_is_gathered_as_bytes():
   assert set(gathered) <= {'u8', 's32', 'pred'}, 'floats are moved to be mixed'
 
 
-# With a key for each shard, and what is drawn for the whole batch and sliced.
+# With a key for each virtual device, and a draw for the whole batch.
 ALL = {'mix.granularity': 'sample', 'augment.cutout': 4}
 
 
@@ -97,16 +99,16 @@ ALL = {'mix.granularity': 'sample', 'augment.cutout': 4}
     pytest.param('manifold_mixup', {}, marks=pytest.mark.slow),
   ],
 )
-def test_the_mean_of_the_shards_is_the_batch(method, fields):
+def test_the_mean_of_the_virtual_devices_is_the_batch(method, fields):
   config = config_of(method, 4, batch_norm='ghost', **fields)
   key, rows = jax.random.key(3), BATCH // 4
   (whole,) = steps(config, 1, [3])
   gradient, batch = gradient_of(config, None), some_batch()
   parts = []
-  for shard in range(4):
-    own = slice(shard * rows, (shard + 1) * rows)
+  for i in range(4):
+    own = slice(i * rows, (i + 1) * rows)
     part = {name: array[own] for name, array in batch.items()}
-    part['shard'] = jnp.int32(shard)
+    part['virtual_device'] = jnp.int32(i)
     parts.append(jax.device_get(gradient(*some_state(config), part, key)))
   mean = jax.tree.map(lambda *x: np.mean(x, axis=0), *parts)
   assert_close(mean, whole, 'a part draws or computes something else')
@@ -114,21 +116,21 @@ def test_the_mean_of_the_shards_is_the_batch(method, fields):
   assert np.std(losses) > 1e-4, 'all parts are the same: nothing is tested'
 
 
-def test_shards_are_mixed_apart():
-  """Partners are of the same shard: else a label of another would appear."""
+def test_virtual_devices_are_mixed_apart():
+  """Partners are on the same virtual device: else other labels would appear."""
   config = config_of('random_mix', 4, batch_norm='global')
   batch = some_batch() | {'label': jnp.arange(BATCH, dtype=jnp.int32) // 4}
   gradient = gradient_of(config, make_mesh(jax.devices()[:1]))
   for seed in range(3):
     key = jax.random.key(seed)
     (_, (_, metrics)), _ = gradient(*some_state(config), batch, key)
-    # All labels of a shard are one: mixed or not, an image has that label, and
-    # what is right is right wholly.
+    # All labels of a virtual device are one: mixed or not, an image has that
+    # label, and what is right is right wholly.
     right = float(metrics['accuracy']) * BATCH
-    assert abs(right - round(right)) < 1e-4, 'a label of another shard'
+    assert abs(right - round(right)) < 1e-4, 'a label of another virtual device'
 
 
-def test_shards_are_not_normalised_by_the_whole_batch():
+def test_virtual_devices_are_not_normalised_by_the_whole_batch():
   with pytest.raises(ValueError, match="config.batch_norm='global'"):
     task.make_loss(config_of('none', 4), None)
 

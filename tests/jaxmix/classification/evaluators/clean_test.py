@@ -49,8 +49,8 @@ def test_counts_are_exact_whatever_the_batch(batch_size):
   order = np.argsort(-logits, axis=1)
   assert found['top1'] == np.sum(order[:, 0] == labels) / 101
   assert found['top5'] == np.sum(order[:, :5] == labels[:, None]) / 101
-  nats = -scipy.special.log_softmax(logits.astype(float), axis=1)
-  expected = nats[np.arange(101), labels].mean()
+  losses = -scipy.special.log_softmax(logits.astype(float), axis=1)
+  expected = losses[np.arange(101), labels].mean()
   assert found['loss'] == pytest.approx(expected, rel=1e-5)
 
 
@@ -77,7 +77,7 @@ def test_ties_count_as_wrong():
   assert (found['top1'], found['top5']) == (0, 0), 'a constant model scored'
   assert found['loss'] == pytest.approx(math.log(CLASSES), rel=1e-6)
   logits = np.zeros((1, CLASSES))
-  logits[0, :2] = 1  # two share the first place
+  logits[0, :2] = 1  # two share the first rank
   assert evaluate(logits, [0], 1)['top1'] == 0
   assert evaluate(logits, [0], 1)['top5'] == 1
   logits[0, :6] = 1  # six share the first five
@@ -90,13 +90,13 @@ def test_the_smallest_lead_is_no_tie():
   assert evaluate(logits, [3], 1)['top1'] == 1
 
 
-@pytest.mark.parametrize('place', [0, 1])
+@pytest.mark.parametrize('column', [0, 1])
 @pytest.mark.parametrize('value', [np.nan, np.inf])
-def test_logits_that_are_no_numbers_count_as_wrong(value, place):
+def test_logits_that_are_no_numbers_count_as_wrong(value, column):
   """Of the label itself (0) or of another class (1)."""
   logits = np.zeros((2, CLASSES))
   logits[:, 0] = 5
-  logits[1, place] = value
+  logits[1, column] = value
   found = evaluate(logits, [0, 0], 2)
   assert (found['top1'], found['top5']) == (0.5, 0.5)
   assert not math.isfinite(found['loss']), 'a diverged model has a loss'
