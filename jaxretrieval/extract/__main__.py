@@ -34,7 +34,7 @@ BAD_IMAGES = 'bad_images.txt'
 
 
 def finish(
-  plan: extraction_plan.Plan,
+  plan: extraction_plan.ExtractionPlan,
   captions: CaptionSet,
   root: pathlib.Path,
   name: str,
@@ -156,7 +156,9 @@ def _run(options: argparse.Namespace, process: processes.Process) -> int:
     device=options.device,
   )
   ids = feature_set.Encoders(image_encoder.id, text_encoder.id)
-  plan = extraction_plan.Plan(ids, captions.splits, files, options.shard_size)
+  plan = extraction_plan.ExtractionPlan(
+    ids, captions.splits, files, options.shard_size
+  )
   written = feature_set.folder_of(options.out, options.name, ids)
   folder = shards_folder(options.out, options.name)
   if _is_written(plan, written, folder):
@@ -182,7 +184,9 @@ def _run(options: argparse.Namespace, process: processes.Process) -> int:
 
 
 def _is_written(
-  plan: extraction_plan.Plan, written: pathlib.Path, folder: pathlib.Path
+  plan: extraction_plan.ExtractionPlan,
+  written: pathlib.Path,
+  folder: pathlib.Path,
 ) -> bool:
   """Returns whether this extraction is complete.
 

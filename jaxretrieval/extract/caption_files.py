@@ -25,7 +25,7 @@ COLUMNS = ('image', 'language', 'caption')
 
 
 class CaptionSet(NamedTuple):
-  """Captions by split, and their origin; see `feature_set.Info`."""
+  """Captions by split, and their origin; see `feature_set.FeatureSetInfo`."""
 
   splits: dict[str, captions.Captions]
   namespace: str

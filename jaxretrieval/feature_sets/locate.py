@@ -90,7 +90,7 @@ def find(fields: Any, section: str = 'config.data') -> pathlib.Path:
 
 
 def _select(
-  infos: dict[pathlib.Path, feature_set.Info],
+  infos: dict[pathlib.Path, feature_set.FeatureSetInfo],
   fields: Any,
   root: pathlib.Path,
   section: str,
