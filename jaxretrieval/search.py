@@ -50,8 +50,8 @@ def search(
     ValueError: features have another width or are not finite, or k is below 1.
   """
   text_features = np.asarray(text_features)
-  if k < 1:
-    raise ValueError(f'k={k} must be 1 or more')
+  if not isinstance(k, int | np.integer) or k < 1:
+    raise ValueError(f'k={k!r} must be a whole number of 1 or more')
   finite = np.isfinite(text_features)
   if not finite.all():
     row = np.flatnonzero(~finite.all(axis=-1))[0]

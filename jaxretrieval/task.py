@@ -162,7 +162,7 @@ def _encode(
   noise: float,
   texts: Any,
   key: jax.Array,
-) -> jax.Array:
+) -> Any:
   """Encodes texts with dropout and with noise of a relative length."""
   noise_key, dropout_key = jax.random.split(key)
   inputs = text_head.prepare_texts(texts, constants)

@@ -1,4 +1,4 @@
-"""Locator of feature sets: prepared once from a source, then found by name.
+"""Finds a feature set by its name, or prepares it from its source.
 
 A section of the config names a set:
 

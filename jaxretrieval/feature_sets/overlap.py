@@ -1,6 +1,6 @@
-"""Guards between a training set and the splits that evaluate it.
+"""Checks that no training image is in the splits that evaluate.
 
-Both must have been encoded by the same encoders, and no image may be in both.
+Both sets must have been encoded by the same encoders.
 """
 
 import sys
