@@ -3,8 +3,7 @@
 A section of the config names a set:
 
     config.data = {
-      name: 'flickr8k' | 'multi30k' | 'coco_captions' | 'xtd10' | 'arrays'
-            | 'features',
+      name: 'features',   # or one of MODULES
       source: '',         # folder of captions and precomputed features; with
                           # 'features' the folder of a feature set
       dir: '',            # folder of prepared sets; empty for $TFDS_DATA_DIR,
