@@ -64,7 +64,7 @@ def near(row: int, total: int) -> list[int]:
 def patch_images(size: int) -> None:
   """Replaces images by row numbers in this process."""
 
-  def list_files(shard: image_shards.Shard) -> dict[str, Any]:
+  def list_files(shard: image_shards.ImageShard) -> dict[str, Any]:
     number = int(shard.name)
     rows = range(number * size, (number + 1) * size)
     return {name_of(row, size): row for row in rows}
@@ -131,7 +131,9 @@ def encode(work: pathlib.Path, size: int) -> dict[str, Any]:
   return {'killed': killed, 'partial files': _partial_files(work)}
 
 
-def _task(work: pathlib.Path, cut: list[image_shards.Shard], process: Process):
+def _task(
+  work: pathlib.Path, cut: list[image_shards.ImageShard], process: Process
+):
   save = image_store.save
 
   def logged(folder, name, record, features):
@@ -146,7 +148,7 @@ def _task(work: pathlib.Path, cut: list[image_shards.Shard], process: Process):
   )
 
 
-def _names(cut: list[image_shards.Shard]) -> list[str]:
+def _names(cut: list[image_shards.ImageShard]) -> list[str]:
   return [shard.name for shard in cut]
 
 

@@ -12,9 +12,11 @@ and the ratio of the paper raises that error to the fourth power.
 """
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 def squared_distance(x: jax.Array, y: jax.Array) -> jax.Array:
@@ -42,11 +44,11 @@ def m3l(
   neg_text: jax.Array,
   *,
   where: jax.Array | None = None,
-  rho: float = 4,
-  alpha1: float = 0.5,
-  alpha2: float = 1.0,
+  rho: float | jax.Array = 4,
+  alpha1: float | jax.Array = 0.5,
+  alpha2: float | jax.Array = 1.0,
   objective: str = 'ratio',
-  eps: float = 1e-6,
+  eps: float | jax.Array = 1e-6,
 ) -> jax.Array:
   """Returns the multi-modal metric loss, Aggarwal & Kale 2020, equation 1.
 
@@ -86,15 +88,14 @@ def m3l(
   """
   if objective not in ('ratio', 'log'):
     raise ValueError(f"objective={objective!r} must be 'ratio' or 'log'")
-  if not 0 < rho < math.inf:
-    raise ValueError(f'rho={rho} must be a finite number above 0')
-  if min(alpha1, alpha2) < 0 or alpha1 + alpha2 <= 0:
+  _check_positive('rho', rho)
+  _check_positive('eps', eps)
+  _check_positive('alpha1', alpha1, or_zero=True)
+  _check_positive('alpha2', alpha2, or_zero=True)
+  if _is_zero(alpha1) and _is_zero(alpha2):
     raise ValueError(
-      f'alpha1={alpha1} and alpha2={alpha2} must not be negative, and one must '
-      'be above 0'
+      f'alpha1={alpha1} and alpha2={alpha2}: one must be above 0'
     )
-  if not eps > 0:
-    raise ValueError(f'eps={eps} must be above 0')
   text, image, neg_image, neg_text = _mask_examples(
     where, text, image, neg_image, neg_text
   )
@@ -142,7 +143,7 @@ def patr(
     A scalar; 0 if `where` selects no example.
 
   Raises:
-    ValueError: shapes do not match.
+    ValueError: an option is out of range, or shapes do not match.
 
   Examples:
     >>> import jax.numpy as jnp
@@ -150,6 +151,7 @@ def patr(
     >>> float(patr(text, image, jnp.array([[1.0, 2.0]]), eta=10.0))
     7.0
   """
+  _check_positive('eta', eta)
   text, image, neg_image = _mask_examples(where, text, image, neg_image)
   positive = squared_distance(text, image)
   return _masked_mean(
@@ -163,7 +165,7 @@ def triplet(
   neg_image: jax.Array,
   *,
   where: jax.Array | None = None,
-  margin: float = 0.2,
+  margin: float | jax.Array = 0.2,
 ) -> jax.Array:
   """Returns the triplet loss on squared distances, Schroff et al. 2015, eq. 2.
 
@@ -182,7 +184,7 @@ def triplet(
     A scalar; 0 if `where` selects no example.
 
   Raises:
-    ValueError: shapes do not match.
+    ValueError: an option is out of range, or shapes do not match.
 
   Examples:
     >>> import jax.numpy as jnp
@@ -190,6 +192,7 @@ def triplet(
     >>> float(triplet(text, image, jnp.array([[1.0, 2.0]]), margin=5.0))
     2.0
   """
+  _check_positive('margin', margin)
   text, image, neg_image = _mask_examples(where, text, image, neg_image)
   positive = squared_distance(text, image)
   return _masked_mean(
@@ -225,7 +228,7 @@ def info_nce(
     A scalar.
 
   Raises:
-    ValueError: shapes do not match.
+    ValueError: an option is out of range, or shapes do not match.
 
   Examples:
     >>> import jax.numpy as jnp
@@ -233,6 +236,7 @@ def info_nce(
     >>> float(info_nce(far_apart, far_apart))
     0.0
   """
+  _check_positive('temperature', temperature)
   text, image = _mask_examples(None, text, image)
   # A shift does not change distances. Rectified features consist mostly of
   # their mean; without it the Gram form rounds about twenty times less.
@@ -284,7 +288,24 @@ def _masked_mean(values: jax.Array, where: jax.Array | None) -> jax.Array:
   return total / jnp.maximum(jnp.sum(where), 1)
 
 
-def _log(weight: float) -> float:
+def _check_positive(name: str, value: Any, *, or_zero: bool = False) -> None:
+  """Raises unless `value` is an array, or finite and above 0."""
+  if isinstance(value, jax.Array | np.ndarray):
+    return
+  if not isinstance(value, int | float | np.number):
+    raise TypeError(f'{name}={value!r} must be a number')
+  if not math.isfinite(value) or value < 0 or (value == 0 and not or_zero):
+    allowed = '0 or more' if or_zero else 'above 0'
+    raise ValueError(f'{name}={value} must be {allowed} and finite')
+
+
+def _is_zero(weight: Any) -> bool:
+  return not isinstance(weight, jax.Array) and weight == 0
+
+
+def _log(weight: Any) -> Any:
+  if isinstance(weight, jax.Array):
+    return jnp.log(weight)
   return math.log(weight) if weight else -math.inf
 
 

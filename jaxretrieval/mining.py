@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 MINERS = ('hardest', 'semihard', 'topk_random', 'random')
@@ -115,7 +116,7 @@ def select(
   block_size: int = 4096,
   search: Callable[..., Any] | None = None,
 ) -> Negatives:
-  """Selects negatives as `mine` does, deterministically.
+  """Selects negatives as `mine` does, with given random bits.
 
   Args:
     random_bits: uint32 `[B]`, uniform; `'hardest'` and `'semihard'` ignore
@@ -174,12 +175,19 @@ def _check(
 ):
   if miner not in MINERS:
     raise ValueError(f'miner={miner!r} must be one of {", ".join(MINERS)}')
-  if miner == 'topk_random' and not 0 <= ranks[0] < ranks[1]:
+  if miner == 'topk_random' and not (
+    len(ranks) == 2
+    and all(isinstance(rank, int | np.integer) for rank in ranks)
+    and 0 <= ranks[0] < ranks[1]
+  ):
     raise ValueError(
-      f'ranks={ranks} must be (first, last) with 0 <= first < last'
+      f'ranks={ranks} must be (first, last), whole numbers with '
+      '0 <= first < last'
     )
-  if block_size < 1:
-    raise ValueError(f'block_size={block_size} must be 1 or more')
+  if not isinstance(block_size, int | np.integer) or block_size < 1:
+    raise ValueError(
+      f'block_size={block_size!r} must be a whole number of 1 or more'
+    )
   if miner == 'semihard' and positive is None:
     raise ValueError(
       "miner='semihard' requires positive, the anchors' own images"

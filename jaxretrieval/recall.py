@@ -7,6 +7,7 @@ point therefore scores R@K = 0; an optimistic count would give it 1.
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -86,8 +87,15 @@ def _check_shapes(queries, candidates, query_ids, candidate_ids, block_size):
       raise ValueError(
         f'{name} has shape {np.shape(ids)}; it must be ({rows},)'
       )
-  if block_size < 1:
-    raise ValueError(f'block_size={block_size} must be 1 or more')
+  _check_whole('block_size', block_size)
+
+
+def _check_whole(name: str, value: Any) -> None:
+  """Raises ValueError unless `value` is a whole number of 1 or more."""
+  if isinstance(value, jax.Array):
+    return
+  if not isinstance(value, int | np.integer) or value < 1:
+    raise ValueError(f'{name}={value!r} must be a whole number of 1 or more')
 
 
 def _dense_ids(query_ids, candidate_ids) -> tuple[np.ndarray, np.ndarray]:
@@ -210,9 +218,13 @@ def _count_ahead(query, candidate, own, other):
 def recall_at(ranks: ArrayLike, k: int) -> float:
   """Returns R@K, the fraction of queries with a correct candidate in the top K.
 
+  Raises:
+    ValueError: k is not a whole number of 1 or more.
+
   >>> recall_at([0, 4, 9, 10], 10)
   0.75
   """
+  _check_whole('k', k)
   return float(np.mean(np.asarray(ranks) < k))
 
 
@@ -244,11 +256,14 @@ def summary(
     ks: cut-offs of R@K.
 
   Raises:
-    ValueError: `ranks` is empty.
+    ValueError: `ranks` or `ks` is empty, or a cut-off is not a whole number of
+      1 or more.
 
   >>> list(summary([0, 4, 9, 10]))[2:]
   ['recall@10', 'recall@10_low', 'recall@10_high', 'median_rank', 'mrr']
   """
+  if not len(ks):
+    raise ValueError(f'ks={ks!r} is empty: give at least one cut-off')
   last = partial(recall_at, k=ks[-1])
   low, high = bootstrap(jax.random.key(0), ranks, last)
   return {
@@ -278,19 +293,22 @@ def bootstrap(
     ranks: `[Q]`, or `[G, K]` whose rows are resampled together.
     statistic: function of an array like `ranks`.
     samples: number of bootstrap samples, drawn with replacement.
-    level: coverage probability of the interval.
+    level: coverage probability of the interval, between 0 and 1.
 
   Returns:
     The lower and the upper end.
 
   Raises:
-    ValueError: `ranks` is empty.
+    ValueError: `ranks` is empty, or an option is out of range.
 
   >>> ranks = np.arange(100) % 10
   >>> low, high = bootstrap(jax.random.key(0), ranks, mean_reciprocal_rank)
   >>> low < mean_reciprocal_rank(ranks) < high
   True
   """
+  _check_whole('samples', samples)
+  if not 0 < level < 1:
+    raise ValueError(f'level={level!r} must lie between 0 and 1')
   values = np.asarray(ranks)
   if not values.size:
     raise ValueError(f'ranks is empty: its shape is {values.shape}')

@@ -50,8 +50,8 @@ def search(
     ValueError: features have another width or are not finite, or k is below 1.
   """
   text_features = np.asarray(text_features)
-  if k < 1:
-    raise ValueError(f'k={k} must be 1 or more')
+  if not isinstance(k, int | np.integer) or k < 1:
+    raise ValueError(f'k={k!r} must be a whole number of 1 or more')
   finite = np.isfinite(text_features)
   if not finite.all():
     row = np.flatnonzero(~finite.all(axis=-1))[0]
@@ -85,8 +85,10 @@ def nearest(
         batch = queries[first : first + QUERIES]
         for i, product in enumerate(batch @ block.T, first):
           fast = squares - 2 * product + queries[i] @ queries[i]
-          slack = _slack(queries[i], squares)
-          near, exact = _nearest_in(block, fast, slack, queries[i], k, best[i])
+          max_error = _max_distance_error(queries[i], squares)
+          near, exact = _nearest_in(
+            block, fast, max_error, queries[i], k, best[i]
+          )
           best[i] = _first(
             k,
             np.concatenate([best[i][0], exact]),
@@ -99,19 +101,19 @@ def nearest(
   return distances, rows
 
 
-def _slack(query: np.ndarray, squares: np.ndarray) -> float:
+def _max_distance_error(query: np.ndarray, squares: np.ndarray) -> float:
   """Returns the largest error of the difference of two fast distances."""
   size = float(query @ query + squares.max())
   # Twice, because the errors of the two distances may have opposite signs.
   return 2 * 4 * (len(query) + 8) * _HALF_ULP * size
 
 
-def _nearest_in(block, fast, slack, query, k, best):
+def _nearest_in(block, fast, max_error, query, k, best):
   """Returns block rows that may be among the k nearest, with distances."""
   worst = best[0][-1] if len(best[0]) == k else np.inf
-  near = np.flatnonzero(fast <= worst + slack)
+  near = np.flatnonzero(fast <= worst + max_error)
   if len(near) > k:
-    limit = np.partition(fast[near], k - 1)[k - 1] + slack
+    limit = np.partition(fast[near], k - 1)[k - 1] + max_error
     near = near[fast[near] <= limit]
   return near, _exact(block[near], query)
 
@@ -130,18 +132,18 @@ def _nearest_of_faiss(candidates, queries, k: int, faiss_index):
   squares = np.einsum('nd,nd->n', candidates, candidates)
   best = []
   for query in queries:
-    slack = _slack(query, squares)
-    rows = _preselect(faiss_index, query, k, len(candidates), slack)
+    max_error = _max_distance_error(query, squares)
+    rows = _preselect(faiss_index, query, k, len(candidates), max_error)
     best.append(_first(k, _exact(candidates[rows], query), rows))
   return best
 
 
-def _preselect(faiss_index, query, k: int, images: int, slack: float):
+def _preselect(faiss_index, query, k: int, images: int, max_error: float):
   """Returns the rows that may be among the k nearest, from FAISS."""
   count = min(2 * k, images)
   while True:
     fast, rows = faiss_index.search(query[None], count)
-    if count == images or fast[0, -1] > fast[0, k - 1] + slack:
+    if count == images or fast[0, -1] > fast[0, k - 1] + max_error:
       return np.sort(rows[0])
     count = min(4 * count, images)
 

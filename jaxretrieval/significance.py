@@ -48,12 +48,15 @@ def paired_test(
     k: cut-off of R@K.
 
   Raises:
-    ValueError: the shapes differ, or there are no ranks.
+    ValueError: the shapes differ, there are no ranks, or k is not a whole
+      number of 1 or more.
 
   >>> test = paired_test(jax.random.key(0), [0] * 8, [0, 0, 0] + [99] * 5)
   >>> test.difference, test.only_a, test.only_b, test.p_value
   (0.625, 5, 0, 0.0625)
   """
+  if not isinstance(k, int | np.integer) or k < 1:
+    raise ValueError(f'k={k!r} must be a whole number of 1 or more')
   a, b = np.asarray(ranks_a) < k, np.asarray(ranks_b) < k
   if a.shape != b.shape:
     raise ValueError(

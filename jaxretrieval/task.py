@@ -10,9 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxretrieval import losses, mining, schema
+from jaxretrieval import losses, mining
 from jaxretrieval.feature_sets import feature_set, locate, overlap
-from jaxretrieval.training import evaluators, objective, text_head, training_set
+from jaxretrieval.training import (
+  evaluators,
+  objective,
+  schema,
+  text_head,
+  training_set,
+)
 
 SCHEMA = schema.SCHEMA
 
@@ -23,7 +29,7 @@ def train_data(config: Any) -> Mapping[str, np.ndarray]:
 
 
 def init(config: Any, key: jax.Array) -> tuple[Any, Any]:
-  """Returns initial `(params, constants)`; training leaves the constants."""
+  """Returns initial `(params, constants)`; the constants are not trained."""
   training = _training_data(config)
   params = text_head.init(
     config.model,
@@ -58,20 +64,17 @@ def make_batch_loss(config: Any, image_dim: int, mesh: Mesh | None) -> Any:
       `batch['virtual_device']`, and `batch['whole']` the global batch.
 
   Raises:
-    ValueError: a field has a value that is not allowed, or the loss needs all
-      pairs of a batch and `mesh` is None.
+    ValueError: fields cannot be combined, or the loss needs all pairs of a
+      batch and `mesh` is None.
   """
-  if mesh is None and config.loss.name == 'info_nce':
+  all_pairs = not objective.LOSSES[config.loss.name].negatives
+  if mesh is None and all_pairs:
     raise ValueError(
-      "config.loss.name='info_nce' compares all pairs of a batch, but "
-      'config.device_count_invariant=True computes each virtual device by '
+      f'config.loss.name={config.loss.name!r} compares all pairs of a batch, '
+      'but config.device_count_invariant=True computes each virtual device by '
       'itself: choose another loss, or set device_count_invariant=False'
     )
   model = text_head.create(config.model, image_dim)
-  text_noise, image_noise = (
-    _checked_noise(config.model, field)
-    for field in ('text_noise', 'image_noise')
-  )
   loss_fn = objective.make_loss_fn(config.loss)
   mine = objective.make_mining(config.mining, mesh)
 
@@ -94,27 +97,18 @@ def make_batch_loss(config: Any, image_dim: int, mesh: Mesh | None) -> Any:
         lambda x: jax.lax.dynamic_slice_in_dim(x, first, count), arrays
       )
 
-    def encode(texts: Any, key: jax.Array) -> Any:
-      noise_key, dropout_key = jax.random.split(key)
-      inputs = text_head.prepare_texts(texts, constants)
-      if text_noise:
-        norm = text_noise * jnp.sqrt(constants['text_mean_square'])
-        inputs = _add_noise(noise_key, inputs, norm)
-      return model.apply(
-        {'params': params}, inputs, train=True, rngs={'dropout': dropout_key}
-      )
-
+    encode = functools.partial(
+      _encode, model, params, constants, config.model.text_noise
+    )
     texts, all_ids = _draw_captions(caption_key, whole)
     text = encode(local(texts), jax.random.fold_in(encode_key, 0))
-    images = text_head.prepare_images(whole['image'], constants)
-    if image_noise:
-      norm = image_noise * jnp.sqrt(constants['image_mean_square'])
-      norm /= constants['image_scale']
-      images = _add_noise(image_key, images, norm)
+    images = _noisy_images(
+      whole['image'], constants, config.model.image_noise, image_key
+    )
     image, caption_ids = local(images), local(all_ids)
     anchors = mining.Items(text, batch['image_id'], caption_ids)
     metrics = {'positive': jnp.mean(losses.squared_distance(text, image))}
-    if config.loss.name == 'info_nce':
+    if all_pairs:
       same = anchors.image_ids[:, None] == anchors.image_ids[None, :]
       same |= caption_ids[:, None] == caption_ids[None, :]
       return loss_fn(constants, text, image, same=same), (constants, metrics)
@@ -143,14 +137,9 @@ def make_batch_loss(config: Any, image_dim: int, mesh: Mesh | None) -> Any:
       )
     valid = negatives.valid
     value = loss_fn(constants, text, image, neg_image, neg_text, where=valid)
-    used = jnp.zeros(len(candidates.features)).at[negatives.index].max(valid)
-    metrics |= {
-      'negative': _mean_where(text, neg_image, valid),
-      'negative_text': _mean_where(text, neg_text, valid),
-      # Near 0 if a few images are the negatives of all anchors: collapse.
-      'distinct_negatives': jnp.sum(used) / len(text),
-      'valid': jnp.mean(valid),
-    }
+    metrics |= _negative_metrics(
+      text, neg_image, neg_text, negatives, len(candidates.features)
+    )
     return value, (constants, metrics)
 
   return loss
@@ -166,13 +155,52 @@ def make_evaluators(config: Any, mesh: Mesh) -> dict[str, Any]:
   }
 
 
-def _checked_noise(model_config: Any, field: str) -> float:
-  if not 0 <= model_config[field] < np.inf:
-    raise ValueError(
-      f'config.model.{field}={model_config[field]} must be 0 or more: it is '
-      'the norm of the noise relative to that of the features'
-    )
-  return model_config[field]
+def _encode(
+  model: text_head.TextHead,
+  params: Any,
+  constants: Any,
+  noise: float,
+  texts: Any,
+  key: jax.Array,
+) -> Any:
+  """Encodes texts with dropout and with noise of a relative length."""
+  noise_key, dropout_key = jax.random.split(key)
+  inputs = text_head.prepare_texts(texts, constants)
+  if noise:
+    norm = noise * jnp.sqrt(constants['text_mean_square'])
+    inputs = _add_noise(noise_key, inputs, norm)
+  return model.apply(
+    {'params': params}, inputs, train=True, rngs={'dropout': dropout_key}
+  )
+
+
+def _noisy_images(
+  images: Any, constants: Any, noise: float, key: jax.Array
+) -> jax.Array:
+  """Returns scaled images with noise of a relative length."""
+  images = text_head.prepare_images(images, constants)
+  if not noise:
+    return images
+  norm = noise * jnp.sqrt(constants['image_mean_square'])
+  return _add_noise(key, images, norm / constants['image_scale'])
+
+
+def _negative_metrics(
+  text: jax.Array,
+  neg_image: jax.Array,
+  neg_text: jax.Array,
+  negatives: mining.Negatives,
+  candidates: int,
+) -> dict[str, jax.Array]:
+  valid = negatives.valid
+  used = jnp.zeros(candidates).at[negatives.index].max(valid)
+  return {
+    'negative': _mean_where(text, neg_image, valid),
+    'negative_text': _mean_where(text, neg_text, valid),
+    # Near 0 if a few images are the negatives of all anchors: collapse.
+    'distinct_negatives': jnp.sum(used) / len(text),
+    'valid': jnp.mean(valid),
+  }
 
 
 def _add_noise(key: jax.Array, features: Any, norm: Any) -> Any:

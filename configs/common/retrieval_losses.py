@@ -6,9 +6,11 @@ LOSSES and MINERS list the names that the retrieval configs take as
 
 from typing import Any
 
-# The blocks `config.loss`. Lengths (eta, margin, temperature) are squared
-# distances in units of the mean squared norm of the training images, to suit
-# any encoder: the paper's eta of 1100 is about 1.3 of it for ResNet-152.
+# The blocks `config.loss`, with the fields that
+# `jaxretrieval.training.objective.LOSSES` names. Lengths (eta, margin,
+# temperature) are squared distances in units of the mean squared norm of the
+# training images, to suit any encoder: the paper's eta of 1100 is about 1.3 of
+# it for ResNet-152.
 _LOSSES: dict[str, dict[str, Any]] = {
   'info_nce': {
     'name': 'info_nce',

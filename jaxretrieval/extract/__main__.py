@@ -34,7 +34,7 @@ BAD_IMAGES = 'bad_images.txt'
 
 
 def finish(
-  plan: extraction_plan.Plan,
+  plan: extraction_plan.ExtractionPlan,
   captions: CaptionSet,
   root: pathlib.Path,
   name: str,
@@ -115,32 +115,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace, process: processes.Process) -> int:
   # Check names before encoding, not after.
   checks.check_name('--name', options.name)
-  if options.dataset:
-    captions = caption_files.from_dataset(options.dataset, options.source)
-  else:
-    captions = caption_files.from_file(
-      options.captions,
-      namespace=options.namespace or options.name,
-      licence=options.licence,
-      split=options.split or 'test',
-    )
-  if options.split:
-    captions = caption_files.select_split(captions, options.split)
+  captions = _captions(options)
   for split in captions.splits:
     checks.check_name('split', split)
-  listed = images.list_images(options.images)
-  files = {}
-  for split, of_split in captions.splits.items():
-    names = of_split.image_names
-    files[split] = images.match(names, listed)
-    exists = [file is not None for file in files[split]]
-    if not any(exists) or not (all(exists) or options.allow_missing):
-      raise ValueError(
-        f'{len(exists) - sum(exists)} of the {len(exists)} images of {split} '
-        f'are not in {options.images}, e.g. {names[exists.index(False)]}: give '
-        '--allow_missing to leave them out, or --split to encode one split '
-        f'({", ".join(captions.splits)})'
-      )
+  files = _image_files(options, captions)
   image_encoder = encoders.image_encoder(
     options.image_encoder,
     pooling=options.image_pooling,
@@ -156,7 +134,9 @@ def _run(options: argparse.Namespace, process: processes.Process) -> int:
     device=options.device,
   )
   ids = feature_set.Encoders(image_encoder.id, text_encoder.id)
-  plan = extraction_plan.Plan(ids, captions.splits, files, options.shard_size)
+  plan = extraction_plan.ExtractionPlan(
+    ids, captions.splits, files, options.shard_size
+  )
   written = feature_set.folder_of(options.out, options.name, ids)
   folder = shards_folder(options.out, options.name)
   if _is_written(plan, written, folder):
@@ -181,8 +161,45 @@ def _run(options: argparse.Namespace, process: processes.Process) -> int:
   return 0
 
 
+def _captions(options: argparse.Namespace) -> CaptionSet:
+  if options.dataset:
+    captions = caption_files.from_dataset(options.dataset, options.source)
+  else:
+    captions = caption_files.from_file(
+      options.captions,
+      namespace=options.namespace or options.name,
+      licence=options.licence,
+      split=options.split or 'test',
+    )
+  if options.split:
+    captions = caption_files.select_split(captions, options.split)
+  return captions
+
+
+def _image_files(
+  options: argparse.Namespace, captions: CaptionSet
+) -> dict[str, list[images.File | None]]:
+  """Returns the file of each image by split; None for a missing one."""
+  listed = images.list_images(options.images)
+  files = {}
+  for split, of_split in captions.splits.items():
+    names = of_split.image_names
+    files[split] = images.match(names, listed)
+    exists = [file is not None for file in files[split]]
+    if not any(exists) or not (all(exists) or options.allow_missing):
+      raise ValueError(
+        f'{len(exists) - sum(exists)} of the {len(exists)} images of {split} '
+        f'are not in {options.images}, e.g. {names[exists.index(False)]}: give '
+        '--allow_missing to leave them out, or --split to encode one split '
+        f'({", ".join(captions.splits)})'
+      )
+  return files
+
+
 def _is_written(
-  plan: extraction_plan.Plan, written: pathlib.Path, folder: pathlib.Path
+  plan: extraction_plan.ExtractionPlan,
+  written: pathlib.Path,
+  folder: pathlib.Path,
 ) -> bool:
   """Returns whether this extraction is complete.
 

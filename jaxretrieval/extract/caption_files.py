@@ -20,12 +20,13 @@ from jaxmix.files import atomic, untrusted
 from jaxretrieval.feature_sets import captions
 from jaxretrieval.feature_sets.locate import MODULES
 
-DATASETS = ('flickr8k', 'multi30k', 'coco_captions', 'xtd10')
+# Arrays are features already.
+DATASETS = tuple(name for name in MODULES if name != 'arrays')
 COLUMNS = ('image', 'language', 'caption')
 
 
 class CaptionSet(NamedTuple):
-  """Captions by split, and their origin; see `feature_set.Info`."""
+  """Captions by split, and their origin; see `feature_set.FeatureSetInfo`."""
 
   splits: dict[str, captions.Captions]
   namespace: str

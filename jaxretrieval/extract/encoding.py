@@ -15,7 +15,7 @@ from jaxretrieval.extract.processes import SINGLE, Process
 
 
 def encode(
-  plan: extraction_plan.Plan,
+  plan: extraction_plan.ExtractionPlan,
   image_encoder: Encoder,
   text_encoder: Encoder,
   folder: pathlib.Path,

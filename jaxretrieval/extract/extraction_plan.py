@@ -19,8 +19,8 @@ from jaxretrieval.feature_sets.captions import Captions
 from jaxretrieval.feature_sets.feature_set import Encoders, Split
 
 
-class Plan(NamedTuple):
-  """Everything that determines the features.
+class ExtractionPlan(NamedTuple):
+  """Inputs and encoders of an extraction.
 
   Attributes:
     encoders: ids of the encoders.
@@ -35,7 +35,7 @@ class Plan(NamedTuple):
   shard_size: int
 
 
-class Shard(NamedTuple):
+class CaptionShard(NamedTuple):
   """Images `start` to `stop` of a split, with their captions."""
 
   split: str
@@ -60,7 +60,7 @@ class EncodedShard(NamedTuple):
   reasons: np.ndarray
 
 
-def shards(plan: Plan, folder: pathlib.Path) -> list[Shard]:
+def shards(plan: ExtractionPlan, folder: pathlib.Path) -> list[CaptionShard]:
   """Returns the shards of a plan, the same in every process."""
   result = []
   for split, captions in plan.captions.items():
@@ -69,17 +69,17 @@ def shards(plan: Plan, folder: pathlib.Path) -> list[Shard]:
     for i, start in enumerate(starts):
       path = folder / f'{split}-{i:05d}-of-{len(starts):05d}.npz'
       stop = min(start + plan.shard_size, images)
-      result.append(Shard(split, start, stop, path))
+      result.append(CaptionShard(split, start, stop, path))
   return result
 
 
-def caption_rows(plan: Plan, shard: Shard) -> np.ndarray:
+def caption_rows(plan: ExtractionPlan, shard: CaptionShard) -> np.ndarray:
   """Returns the caption rows of a shard's images, in order."""
   index = plan.captions[shard.split].image_index
   return np.flatnonzero((index >= shard.start) & (index < shard.stop))
 
 
-def describe(plan: Plan) -> dict[str, Any]:
+def describe(plan: ExtractionPlan) -> dict[str, Any]:
   """Returns a description that is equal only for equal inputs and encoders."""
   return {
     'image encoder': plan.encoders.image,
@@ -106,7 +106,7 @@ def describe(plan: Plan) -> dict[str, Any]:
   }
 
 
-def start(plan: Plan, folder: pathlib.Path) -> str:
+def start(plan: ExtractionPlan, folder: pathlib.Path) -> str:
   """Starts or resumes a plan and returns its fingerprint.
 
   Raises:
@@ -175,7 +175,7 @@ def load(path: pathlib.Path, plan_fingerprint: str) -> EncodedShard | None:
 
 
 def gather(
-  plan: Plan, split: str, folder: pathlib.Path, plan_fingerprint: str
+  plan: ExtractionPlan, split: str, folder: pathlib.Path, plan_fingerprint: str
 ) -> tuple[Split, dict[str, str]]:
   """Returns a split from its encoded shards.
 

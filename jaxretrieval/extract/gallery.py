@@ -47,7 +47,7 @@ class Summary(NamedTuple):
 
 
 def encode(
-  shards: Sequence[image_shards.Shard],
+  shards: Sequence[image_shards.ImageShard],
   encoder: encoders.Encoder,
   folder: pathlib.Path,
   *,

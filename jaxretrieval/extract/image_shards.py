@@ -18,7 +18,7 @@ from jaxretrieval.extract import images
 TAR = '.tar'
 
 
-class Shard(NamedTuple):
+class ImageShard(NamedTuple):
   """Images that are encoded together.
 
   Attributes:
@@ -32,7 +32,7 @@ class Shard(NamedTuple):
   files: dict[str, images.File] | None
 
 
-def cut(source: str | os.PathLike[str], size: int) -> list[Shard]:
+def cut(source: str | os.PathLike[str], size: int) -> list[ImageShard]:
   """Splits a source into shards, the same in every process.
 
   Args:
@@ -47,17 +47,19 @@ def cut(source: str | os.PathLike[str], size: int) -> list[Shard]:
   source = pathlib.Path(source).expanduser()
   tars = _tars(source)
   if tars:
-    return [Shard(name.removesuffix(TAR), source / name, None) for name in tars]
+    return [
+      ImageShard(name.removesuffix(TAR), source / name, None) for name in tars
+    ]
   listed = sorted(images.list_images(source).items())
   if not listed:
     raise ValueError(f'{source} contains neither images nor tar files')
   return [
-    Shard(f'{i:05d}', source, dict(listed[start : start + size]))
+    ImageShard(f'{i:05d}', source, dict(listed[start : start + size]))
     for i, start in enumerate(range(0, len(listed), size))
   ]
 
 
-def list_files(shard: Shard) -> dict[str, images.File]:
+def list_files(shard: ImageShard) -> dict[str, images.File]:
   """Returns the files of a shard by image name, sorted.
 
   Images in a folder of tar files are named `TAR/NAME`.
@@ -71,7 +73,7 @@ def list_files(shard: Shard) -> dict[str, images.File]:
   return {f'{shard.path.name}/{name}': file for name, file in listed}
 
 
-def fingerprint(shard: Shard) -> str:
+def fingerprint(shard: ImageShard) -> str:
   """Returns a fingerprint of the names and sizes of a shard's files.
 
   Contents are not hashed, because that would read all images twice.

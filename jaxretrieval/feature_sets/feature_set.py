@@ -57,7 +57,7 @@ class Split(NamedTuple):
   texts: np.ndarray
 
 
-class Info(NamedTuple):
+class FeatureSetInfo(NamedTuple):
   """Content of `feature_set.json`.
 
   Attributes:
@@ -173,7 +173,7 @@ def write(
     prefix='.jaxretrieval_', dir=folder.parents[2]
   ) as work:
     made = records.prepare(work, name, folder.parent.name, kept)
-    info = Info(
+    info = FeatureSetInfo(
       name=name,
       namespace=namespace,
       encoders=encoders,
@@ -206,7 +206,7 @@ def write(
   return folder
 
 
-def read_info(folder: str | os.PathLike[str]) -> Info:
+def read_info(folder: str | os.PathLike[str]) -> FeatureSetInfo:
   """Reads `feature_set.json`.
 
   Raises:
@@ -225,7 +225,7 @@ def read_info(folder: str | os.PathLike[str]) -> Info:
     checks.check_record(path, record)
     record['encoders'] = Encoders(**record['encoders'])
     checks.check_info(record)
-    return Info(**record)
+    return FeatureSetInfo(**record)
   except (ValueError, KeyError, TypeError, AttributeError) as error:
     raise ValueError(
       f'{path} is damaged ({error!r}): remove {folder} and '
@@ -302,7 +302,7 @@ def _check_same(
   return folder
 
 
-def _check_shards(folder: pathlib.Path, info: Info, split: str):
+def _check_shards(folder: pathlib.Path, info: FeatureSetInfo, split: str):
   """Raises ValueError if a file of a split is missing or has changed."""
   for name, written in info.shards.items():
     if not name.startswith(f'{info.name}-{split}.'):

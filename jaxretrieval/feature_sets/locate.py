@@ -1,10 +1,9 @@
-"""Locator of feature sets: prepared once from a source, then found by name.
+"""Finds a feature set by its name, or prepares it from its source.
 
 A section of the config names a set:
 
     config.data = {
-      name: 'flickr8k' | 'multi30k' | 'coco_captions' | 'xtd10' | 'arrays'
-            | 'features',
+      name: 'features',   # or one of MODULES
       source: '',         # folder of captions and precomputed features; with
                           # 'features' the folder of a feature set
       dir: '',            # folder of prepared sets; empty for $TFDS_DATA_DIR,
@@ -90,7 +89,7 @@ def find(fields: Any, section: str = 'config.data') -> pathlib.Path:
 
 
 def _select(
-  infos: dict[pathlib.Path, feature_set.Info],
+  infos: dict[pathlib.Path, feature_set.FeatureSetInfo],
   fields: Any,
   root: pathlib.Path,
   section: str,

@@ -1,6 +1,6 @@
-"""Guards between a training set and the splits that evaluate it.
+"""Checks that no training image is in the splits that evaluate.
 
-Both must have been encoded by the same encoders, and no image may be in both.
+Both sets must have been encoded by the same encoders.
 """
 
 import sys
@@ -9,7 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from jaxretrieval.feature_sets.captions import Captions
-from jaxretrieval.feature_sets.feature_set import Info, Split
+from jaxretrieval.feature_sets.feature_set import FeatureSetInfo, Split
 
 
 def first_images(split: Split, images: int) -> Split:
@@ -26,7 +26,9 @@ def first_images(split: Split, images: int) -> Split:
   return split if images == 0 else select_images(split, np.arange(images))
 
 
-def check_same_encoders(train: Info, evaluation: Info) -> None:
+def check_same_encoders(
+  train: FeatureSetInfo, evaluation: FeatureSetInfo
+) -> None:
   """Raises ValueError if two sets were encoded by different encoders."""
   for field in train.encoders._fields:
     one, other = (getattr(i.encoders, field) for i in (train, evaluation))
@@ -39,7 +41,10 @@ def check_same_encoders(train: Info, evaluation: Info) -> None:
 
 
 def shared_image_ids(
-  train: Split, train_info: Info, evaluation: Split, evaluation_info: Info
+  train: Split,
+  train_info: FeatureSetInfo,
+  evaluation: Split,
+  evaluation_info: FeatureSetInfo,
 ) -> np.ndarray:
   """Returns the ids of the images in both splits, int64, ascending.
 
@@ -53,9 +58,9 @@ def shared_image_ids(
 
 def drop_overlap(
   train: Split,
-  train_info: Info,
+  train_info: FeatureSetInfo,
   evaluation: Split,
-  evaluation_info: Info,
+  evaluation_info: FeatureSetInfo,
   *,
   on_overlap: str,
 ) -> Split:

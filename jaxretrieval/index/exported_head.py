@@ -1,4 +1,4 @@
-"""Exported head: a trained text head without the run that trained it."""
+"""Reads the text head that `python -m launch.export` wrote."""
 
 import functools
 import os

@@ -122,7 +122,7 @@ def _save_split(
   index: pathlib.Path,
   folder: pathlib.Path,
   name: str,
-  info: feature_set.Info,
+  info: feature_set.FeatureSetInfo,
   scale: float,
 ) -> dict[str, Any]:
   split = feature_set.read(folder, name)
@@ -150,7 +150,7 @@ def _save_split(
 
 
 def _link_store(
-  index: pathlib.Path, images: pathlib.Path, info: feature_set.Info
+  index: pathlib.Path, images: pathlib.Path, info: feature_set.FeatureSetInfo
 ) -> dict[str, Any]:
   store = image_store.read_info(images)
   files = _file_hashes(index)

@@ -14,8 +14,8 @@ from jaxretrieval.index import image_store
 from jaxretrieval.index.sharded_array import Column, Features, ShardOffsets
 
 
-class Opened(NamedTuple):
-  """The N images of an index that stays on disk.
+class ShardedIndex(NamedTuple):
+  """An index whose features are read from disk on demand.
 
   Attributes:
     features: float32 [N, D], divided by the scale.
@@ -80,7 +80,7 @@ def link(
 
 def read(
   folder: pathlib.Path, shards: Mapping[str, list[Any]], dim: int, scale: float
-) -> Opened:
+) -> ShardedIndex:
   """Opens the shards of an index without reading them.
 
   Args:
@@ -118,7 +118,7 @@ def read(
       raise ValueError(f'{path} has changed: make the index again')
     return image_store.read_record(path)
 
-  return Opened(
+  return ShardedIndex(
     Features(folder, offsets, dim, scale),
     Column(offsets, lambda name: record(name).ids),
     Column(offsets, lambda name: record(name).names),

@@ -35,7 +35,7 @@ _ORDER = tables.PAPER_TABLE_2[0]
 
 def render(
   runs: Sequence[Run],
-  info: feature_set.Info,
+  info: feature_set.FeatureSetInfo,
   split_name: str,
   notes: Sequence[str],
   paper: str | None,
@@ -93,7 +93,7 @@ def save_ranks(path: pathlib.Path, results: Mapping[str, Ranks]) -> None:
 
 
 def save_clip_benchmark(
-  folder: pathlib.Path, dataset: str, info: feature_set.Info, run: Run
+  folder: pathlib.Path, dataset: str, info: feature_set.FeatureSetInfo, run: Run
 ) -> None:
   """Writes a JSON file for each language, see `tables.clip_benchmark`."""
   folder.mkdir(exist_ok=True)

@@ -53,7 +53,9 @@ def evaluate(
 
 
 def check_training(
-  config: Mapping[str, Any], info: feature_set.Info, split: feature_set.Split
+  config: Mapping[str, Any],
+  info: feature_set.FeatureSetInfo,
+  split: feature_set.Split,
 ) -> str:
   """Checks whether a split has images of the training set.
 

@@ -209,7 +209,7 @@ def _mean_with_interval(results: Mapping[str, Ranks], k: int) -> str:
 
 
 def _recall_by_image(results: Mapping[str, Ranks], k: int) -> np.ndarray | None:
-  """Returns R@K of each image, averaged; None if languages differ in images."""
+  """Returns the mean R@K of each image; None if languages differ in images."""
   ranks = list(results.values())
   if not ranks or any(
     r.to_image.ndim < 2 or not np.array_equal(ranks[0].image_ids, r.image_ids)

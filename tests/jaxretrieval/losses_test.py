@@ -450,12 +450,36 @@ def test_info_nce_with_every_other_pair_left_out():
     ({'alpha1': -1}, 'alpha1=-1'),
     ({'alpha1': 0, 'alpha2': 0}, 'alpha1=0 and alpha2=0'),
     ({'eps': 0}, 'eps=0'),
+    ({'alpha2': np.nan}, 'alpha2=nan'),
+    ({'eps': np.inf}, 'eps=inf'),
     ({'where': np.ones((6, 1), bool)}, r'where has shape \(6, 1\)'),
   ],
 )
 def test_options_out_of_range(options, message):
   with pytest.raises(ValueError, match=message):
     losses.m3l(*features(6, 4), **options)
+
+
+@pytest.mark.parametrize('value', [0, -1.0, np.nan, np.float32(np.inf)])
+@pytest.mark.parametrize('name', ['eta', 'margin', 'temperature'])
+def test_lengths_out_of_range(name, value):
+  loss, count = {
+    'eta': (losses.patr, 3),
+    'margin': (losses.triplet, 3),
+    'temperature': (losses.info_nce, 2),
+  }[name]
+  with pytest.raises(ValueError, match=f'^{name}={value}'):
+    loss(*features(6, 4)[:count], **{name: value})
+  with pytest.raises(TypeError, match=f"^{name}='1'"):
+    loss(*features(6, 4)[:count], **{name: '1'})
+
+
+@pytest.mark.parametrize('objective', ['ratio', 'log'])
+def test_options_may_be_arrays(objective):
+  options = {'rho': 2.0, 'alpha1': 0.5, 'alpha2': 2.0, 'eps': 1e-3}
+  m3l = functools.partial(losses.m3l, *features(6, 4), objective=objective)
+  traced = jax.jit(lambda options: m3l(**options))(options)
+  check_close(traced, m3l(**options), 1e-6, 'a traced option is a number')
 
 
 @pytest.mark.parametrize('name', CASES)

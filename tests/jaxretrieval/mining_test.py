@@ -455,7 +455,10 @@ FOUR = make_items(np.zeros((4, 2), np.float32), np.arange(4))
     ({'miner': 'semihard'}, "miner='semihard'.*positive"),
     ({'miner': 'topk_random', 'ranks': (5, 5)}, r'ranks=\(5, 5\)'),
     ({'miner': 'topk_random', 'ranks': (-1, 5)}, r'ranks=\(-1, 5\)'),
+    ({'miner': 'topk_random', 'ranks': (0, 1.5)}, r'ranks=\(0, 1\.5\)'),
+    ({'miner': 'topk_random', 'ranks': (1,)}, r'ranks=\(1,\)'),
     ({'block_size': 0}, 'block_size=0'),
+    ({'block_size': 2.5}, 'block_size=2.5'),
     ({'positive': np.zeros((3, 2))}, r'positive.*\(3, 2\)'),
   ],
 )

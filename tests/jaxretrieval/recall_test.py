@@ -302,3 +302,21 @@ def test_statistics_need_ranks():
   ):
     with pytest.raises(ValueError, match=r'ranks is empty'):
       function(np.zeros(0, np.int32))
+
+
+@pytest.mark.parametrize(
+  ('function', 'options', 'message'),
+  [
+    *((recall.recall_at, {'k': k}, f'^k={k} ') for k in (0, -1, 1.5)),
+    (recall.summary, {'ks': (1, 0)}, '^k=0 '),
+    (recall.summary, {'ks': ()}, r'^ks=\(\) '),
+    (recall.bootstrap, {'samples': 0}, '^samples=0 '),
+    *((recall.bootstrap, {'level': x}, f'^level={x} ') for x in (0, 1.5)),
+  ],
+)
+def test_options_out_of_range(function, options, message):
+  if function is recall.bootstrap:
+    function = functools.partial(function, jax.random.key(0))
+    options = {'statistic': np.mean} | options
+  with pytest.raises(ValueError, match=message):
+    function(ranks=[0, 4, 9], **options)

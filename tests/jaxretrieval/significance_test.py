@@ -41,5 +41,7 @@ def test_interval_is_of_the_difference_and_narrower_than_of_two_samples():
 
 
 def test_queries_must_be_the_same():
+  with pytest.raises(ValueError, match='^k=0'):
+    significance.paired_test(jax.random.key(0), [0, 1], [0, 1], k=0)
   with pytest.raises(ValueError, match=r'ranks_a \(3,\) and ranks_b \(2,\)'):
     significance.paired_test(jax.random.key(0), [0, 1, 2], [0, 1])

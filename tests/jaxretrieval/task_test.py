@@ -182,16 +182,16 @@ def test_text_noise_changes_the_loss(folder):
 @pytest.mark.parametrize(
   'fields, words',
   [
-    ({'loss.name': 'mtl'}, ['config.loss.name', 'mtl', 'm3l']),
-    ({'loss.rho': 0}, ['config.loss', 'rho=0']),
-    ({'loss.objective': 'sum'}, ['config.loss', 'objective', 'ratio']),
+    (
+      {'loss.alpha1': 0, 'loss.alpha2': 0},
+      ['config.loss.alpha1=0', 'alpha2=0'],
+    ),
     ({'mining.miner': 'hard'}, ['config.mining', 'hard', 'semihard']),
     ({'mining.ranks': (5, 5)}, ['config.mining', 'ranks']),
     ({'model.dropout': (0.1, 0.1)}, ['config.model.dropout', '3 rates']),
     ({'model.hidden': (0, 128)}, ['config.model.hidden']),
     ({'model.feature_scale': 'l2'}, ['config.model.feature_scale', 'rms']),
     ({'model.output': 'tanh'}, ['config.model.output', 'linear']),
-    ({'model.text_noise': -1.0}, ['config.model.text_noise', '-1']),
     ({'data.languages': ('xx',)}, ['xx', 'en']),
     ({'data.split': 'dev'}, ['dev', 'train', 'test']),
     ({'evals.test.languages': ('en', 'fr')}, ['fr', 'de']),
@@ -208,12 +208,6 @@ def test_a_bad_config_names_the_field(folder, fields, words):
     jax.eval_shape(functools.partial(task.init, config), jax.random.key(0))
   for word in words:
     assert word in str(error.value), f'{word!r} is not in: {error.value}'
-
-
-def test_a_loss_with_fields_of_another_is_refused():
-  options = common.loss_options('patr') | {'rho': 4}
-  with pytest.raises(ValueError, match=r"rho.*patr.*\['eta', 'unit'\]"):
-    objective.make_loss_fn(options)
 
 
 def test_noise_has_its_norm():

@@ -28,7 +28,9 @@ def test_first_images():
 
 def info(name='toy', namespace='coco', image='eye 1, x', text='ear 1'):
   encoders = feature_set.Encoders(image, text)
-  return feature_set.Info(name, namespace, encoders, '', {}, 1, 3, '', {}, {})
+  return feature_set.FeatureSetInfo(
+    name, namespace, encoders, '', {}, 1, 3, '', {}, {}
+  )
 
 
 def test_encoders_may_not_be_mixed():

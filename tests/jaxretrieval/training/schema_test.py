@@ -7,7 +7,7 @@ import jax
 import pytest
 from ml_collections import ConfigDict
 
-from configs.common import loss_options
+from configs import common
 from configs.retrieval_quickstart import get_config
 from jaxretrieval import task
 from launch.config import check_config, flatten
@@ -129,11 +129,20 @@ def test_a_value_that_is_not_allowed_is_refused_by_name(source, field):
     refused(config, field)
 
 
+@pytest.mark.parametrize('loss', common.LOSSES)
+def test_the_options_of_every_loss_are_allowed(loss):
+  config = get_config(f'loss={loss}')
+  check_config(config, task.SCHEMA)
+  config.loss = config.loss.to_dict() | {'gamma': 1.0}
+  with pytest.raises(ValueError, match=r'^config\.loss\.gamma=1\.0 '):
+    check_config(config, task.SCHEMA)
+
+
 @pytest.mark.parametrize('loss', LOSSES)
 def test_fields_of_other_losses(source, loss):
   for field, values in LOSSES[loss].items():
     for value in values:
-      whole = make(source, loss=loss_options(loss))
+      whole = make(source, loss=common.loss_options(loss))
       refused(change(whole, f'loss.{field}', value), f'loss.{field}')
 
 

@@ -7,6 +7,10 @@ checks. `launch.config.SCHEMA` has the fields of the run time.
 from collections.abc import Mapping
 from typing import Any
 
+from jaxretrieval import mining
+from jaxretrieval.feature_sets import locate
+from jaxretrieval.training import objective, text_head
+
 _BOOLEAN = {'type': 'boolean'}
 _STRING = {'type': 'string'}
 _NOT_NEGATIVE = {'type': 'number', 'minimum': 0, 'maximum': 1e6}
@@ -23,21 +27,17 @@ _UNIT = _STRING | {
   'description': "'mean_square': the mean squared norm of the training images",
 }
 
-_LOSSES = {
-  'm3l': {
-    'objective': _STRING | {'enum': ['ratio', 'log']},
-    'rho': {'type': 'number', 'minimum': 1e-9, 'maximum': 1e9},
-    'alpha1': _NOT_NEGATIVE,
-    'alpha2': _NOT_NEGATIVE,
-  },
-  'patr': {'eta': _LENGTH, 'unit': _UNIT},
-  'triplet': {'margin': _LENGTH, 'unit': _UNIT},
-  'info_nce': {'temperature': _LENGTH, 'symmetric': _BOOLEAN, 'unit': _UNIT},
-}
 
-_FEATURE_SETS = [
-  *('flickr8k', 'multi30k', 'coco_captions', 'xtd10', 'arrays', 'features')
-]
+def _loss_fields(loss: objective.Loss) -> dict[str, Any]:
+  lengths = dict.fromkeys(loss.lengths, _LENGTH)
+  return {**loss.options, **lengths, **({'unit': _UNIT} if lengths else {})}
+
+
+_LOSSES = {
+  name: {'properties': _loss_fields(loss)}
+  for name, loss in objective.LOSSES.items()
+}
+_FEATURE_SETS = [*locate.MODULES, 'features']
 _MODEL = {
   'hidden': {
     'type': 'array',
@@ -49,19 +49,19 @@ _MODEL = {
     'items': {'type': 'number', 'minimum': 0, 'exclusiveMaximum': 1},
     'description': 'a rate for each layer, the last one included',
   },
-  'output': _STRING | {'enum': ['relu', 'linear']},
-  'dtype': _STRING | {'enum': ['bfloat16', 'float32']},
-  'feature_scale': _STRING | {'enum': ['rms', 'none']},
+  'output': _STRING | {'enum': [*text_head.OUTPUTS]},
+  'dtype': _STRING | {'enum': [*text_head.DTYPES]},
+  'feature_scale': _STRING | {'enum': [*text_head.FEATURE_SCALES]},
   'center_text': _BOOLEAN,
   'text_noise': _NOT_NEGATIVE
   | {'description': 'length of the noise, relative to that of the features'},
   'image_noise': _NOT_NEGATIVE
   | {'description': 'length of the noise, relative to that of the features'},
-  'output_scale': _STRING | {'enum': ['glorot', 'match']},
-  'output_bias': _STRING | {'enum': ['zero', 'mean_image']},
+  'output_scale': _STRING | {'enum': [*text_head.OUTPUT_SCALES]},
+  'output_bias': _STRING | {'enum': [*text_head.OUTPUT_BIASES]},
 }
 _MINING = {
-  'miner': _STRING | {'enum': ['hardest', 'semihard', 'topk_random', 'random']},
+  'miner': _STRING | {'enum': [*mining.MINERS]},
   'ranks': {
     'type': 'array',
     'items': {'type': 'integer', 'minimum': 0, 'maximum': _MAX_COUNT},
@@ -71,7 +71,7 @@ _MINING = {
   },
   'bank': _BOOLEAN
   | {'description': 'negatives from the whole training set, not the batch'},
-  'exchange': _STRING | {'enum': ['gather', 'ring']},
+  'exchange': _STRING | {'enum': [*objective.EXCHANGES]},
   'block_size': {'type': 'integer', 'minimum': 1, 'maximum': 2**20},
 }
 _DATA = {
@@ -113,10 +113,7 @@ SCHEMA: Mapping[str, Any] = {
       'properties': {'name': _STRING | {'enum': list(_LOSSES)}},
       'discriminator': {
         'path': 'loss.name',
-        'mapping': {
-          name: {'properties': properties}
-          for name, properties in _LOSSES.items()
-        },
+        'mapping': _LOSSES,
       },
     },
     'mining': {'type': 'object', 'properties': _MINING},
