@@ -82,7 +82,8 @@ def _walk(folder: pathlib.Path, onerror: Any) -> Iterator[pathlib.Path]:
   for path, folders, files in os.walk(folder, onerror=onerror):
     folders.sort()
     if 'config.json' in files:
-      folders.clear()
+      if 'sweep.json' not in files:
+        folders.clear()
       yield pathlib.Path(path)
 
 

@@ -76,6 +76,10 @@ def run_sweep(argv: Sequence[str]) -> None:
   """
   cli.refuse_arguments(argv)
   workdir = cli.open_workdir()
+  if (workdir / 'config.json').exists():
+    raise ValueError(
+      f'--workdir={workdir} is the folder of a run; a sweep needs another one'
+    )
   flag = flags.FLAGS['config']
   path, _, arg = config_flags.get_config_filename(flag).partition(':')
   if path.endswith('.json'):
@@ -229,11 +233,11 @@ def sweep_entries(
   Args:
     module: a config file with `get_config(arg)` and `sweep(add, arg)`.
     base_arg: the ARG of the command line, for all entries; may be empty.
-    overrides: fields of the command line, for all entries; an entry's own
-      fields take precedence.
+    overrides: fields of the command line, for all entries.
 
   Raises:
-    ValueError: an entry does not match the config, or two have the same name.
+    ValueError: an entry does not match the config, two have the same name, or
+      an entry sets a field that the command line sets as well.
   """
   entries = {}
 
@@ -241,6 +245,13 @@ def sweep_entries(
     name = entry_name(arg, fields)
     if name in entries:
       raise ValueError(f'sweep: two entries have the name {name!r}')
+    twice = sorted(fields.keys() & overrides.keys())
+    if twice:
+      raise ValueError(
+        f'--config.{twice[0]}={overrides[twice[0]]}: the entries of the sweep '
+        'set this field; select some of them with --entries, or train one '
+        'with python -m launch.main'
+      )
     fields = {**overrides, **fields}
     try:
       config = module.get_config(

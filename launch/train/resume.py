@@ -37,6 +37,11 @@ def check_workdir(
       not change, or `allowed` names a field that may never change.
   """
   check_allowed(config, allowed)
+  if (workdir / 'sweep.json').exists():
+    raise ValueError(
+      f'{workdir} is the folder of a sweep: choose another --workdir, such as '
+      'a folder in it'
+    )
   path = workdir / 'config.json'
   # `exists` is False for a link to a missing file.
   if not path.exists() and not path.is_symlink():

@@ -8,6 +8,7 @@ from absl.testing import flagsaver
 
 from launch.sweep import entries
 from launch.sweep.entries import entry_name, load_config_file, sweep_entries
+from launch.train.resume import check_workdir
 from launch.workdir.identity import is_location
 from launch.workdir.lock import hold_lock
 from launch.workdir.metrics import final_metrics
@@ -23,8 +24,8 @@ def configs_of(sweep, base_arg='', overrides=()):
   return sweep_entries(module, base_arg, dict(overrides))  # pyright: ignore
 
 
-def test_entries_override_the_config_and_the_command_line():
-  configs = configs_of(toy_config.sweep, overrides={'epochs': 3.0, 'seed': 9})
+def test_entries_override_the_config():
+  configs = configs_of(toy_config.sweep, overrides={'epochs': 3.0})
   assert list(configs) == [
     'seed=0,optimizer.lr=0.3',
     'seed=1,optimizer.lr=0.3',
@@ -33,7 +34,23 @@ def test_entries_override_the_config_and_the_command_line():
   second = configs['seed=1,optimizer.lr=0.3']
   assert (second.seed, second.optimizer.lr, second.epochs) == (1, 0.3, 3.0)
   assert configs['adam'].optimizer.name == 'adam'
-  assert configs['adam'].seed == 9
+
+
+def test_a_field_of_an_entry_and_of_the_command_line_is_refused():
+  """It would be ignored in silence."""
+  with pytest.raises(ValueError, match='config.seed=9'):
+    configs_of(toy_config.sweep, overrides={'epochs': 3.0, 'seed': 9})
+
+
+def test_a_folder_is_a_run_or_a_sweep(tmp_path, monkeypatch):
+  """A report would show only one of the two."""
+  (tmp_path / 'config.json').write_text('{}')
+  with pytest.raises(ValueError, match='--workdir=.*is the folder of a run'):
+    run_sweep(monkeypatch, tmp_path)
+  (tmp_path / 'config.json').unlink()
+  (tmp_path / 'sweep.json').write_text('{}')
+  with pytest.raises(ValueError, match='is the folder of a sweep'):
+    check_workdir(toy_config.get_config(), tmp_path)
 
 
 def test_the_argument_is_appended_to_that_of_the_command_line():
