@@ -92,7 +92,8 @@ def m3l(
   _check_positive('eps', eps)
   _check_positive('alpha1', alpha1, or_zero=True)
   _check_positive('alpha2', alpha2, or_zero=True)
-  if _is_zero(alpha1) and _is_zero(alpha2):
+  total = alpha1 + alpha2
+  if not isinstance(total, jax.Array) and total == 0:
     raise ValueError(
       f'alpha1={alpha1} and alpha2={alpha2}: one must be above 0'
     )
@@ -297,10 +298,6 @@ def _check_positive(name: str, value: Any, *, or_zero: bool = False) -> None:
   if not math.isfinite(value) or value < 0 or (value == 0 and not or_zero):
     allowed = '0 or more' if or_zero else 'above 0'
     raise ValueError(f'{name}={value} must be {allowed} and finite')
-
-
-def _is_zero(weight: Any) -> bool:
-  return not isinstance(weight, jax.Array) and weight == 0
 
 
 def _log(weight: Any) -> Any:
