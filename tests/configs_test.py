@@ -15,6 +15,7 @@ from ml_collections import config_flags
 from configs.common import LOSSES, METHODS, MINERS
 from jaxmix.classification import task
 from jaxmix.classification.datasets import splits
+from jaxretrieval import task as retrieval_task
 from jaxretrieval.training import objective, text_head
 from launch.config import check_config, flatten
 from launch.mesh import make_mesh
@@ -244,7 +245,7 @@ def test_retrieval_configs_are_accepted(name):
   usual = get_config(name)
   for arg in ('', 'smoke', *RETRIEVAL[name]):
     config = get_config(name, arg)
-    check_config(config)
+    check_config(config, retrieval_task.SCHEMA)
     objective.make_loss_fn(config.loss)
     objective.make_mining(config.mining, make_mesh(jax.devices()[:1]))
     text_head.create(config.model, 32)
