@@ -1,7 +1,7 @@
 """Manifest of a checkpoint: the sha256 of every file, array and of itself.
 
 `manifest.json` is stored beside the files of a checkpoint and is written last.
-Neither jax nor orbax is needed to check the files.
+Checking the files needs neither a device nor orbax.
 """
 
 import errno
