@@ -1,7 +1,8 @@
 """The schema of a retrieval config: the fields that the task reads.
 
 Plain data in the vocabulary of JSON Schema, which `launch.schema` describes and
-checks. `launch.config.SCHEMA` has the fields of the run time.
+checks. `launch.config.SCHEMA` has the fields of the training
+framework.
 """
 
 from collections.abc import Mapping

@@ -1,6 +1,5 @@
 """Every field of a classification config, with values that are not allowed."""
 
-import functools
 import math
 
 import jax
@@ -11,6 +10,7 @@ from configs.quickstart import get_config
 from jaxmix.classification import mixing, task
 from launch.config import check_config, flatten
 from launch.mesh import make_mesh
+from tests.task_config import begin, with_field
 
 NOT_STRING = [None, 3, ('a',), 'a\0b']
 NOT_BOOLEAN = [None, 1, 'yes']
@@ -79,26 +79,11 @@ def changed(field, value):
   if field.count('.') == 2 and field.startswith('evals.'):
     name = field.split('.')[1]
     whole['evals'].setdefault(name, {'batch_size': 360})
-  block = whole
-  *parents, name = field.split('.')
-  for parent in parents:
-    block = block[parent]
-  block[name] = value
-  return ConfigDict(whole).lock()
-
-
-def begin(config):
-  """Does the cheap part of what happens before the first step."""
-  check_config(config, task.SCHEMA)
-  mesh = make_mesh()
-  task.train_data(config)
-  task.make_loss(config, mesh)
-  task.make_evaluators(config, mesh)
-  jax.eval_shape(functools.partial(task.init, config), jax.random.key(0))
+  return with_field(whole, field, value)
 
 
 def test_the_config_itself_is_allowed():
-  begin(get_config())
+  begin(task, get_config())
 
 
 def test_no_field_is_forgotten():
@@ -111,7 +96,7 @@ def test_no_field_is_forgotten():
 def test_a_value_that_is_not_allowed_is_refused_by_name(field):
   for value in BAD[field]:
     with pytest.raises(ValueError) as error:
-      begin(changed(field, value))
+      begin(task, changed(field, value))
     assert str(error.value).startswith(f'config.{field}'), value
 
 

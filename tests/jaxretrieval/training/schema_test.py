@@ -1,9 +1,7 @@
 """Every field of a retrieval config, with values that are not allowed."""
 
-import functools
 import math
 
-import jax
 import pytest
 from ml_collections import ConfigDict
 
@@ -11,8 +9,8 @@ from configs import common
 from configs.retrieval_quickstart import get_config
 from jaxretrieval import task
 from launch.config import check_config, flatten
-from launch.mesh import make_mesh
 from tests.jaxretrieval import made_up
+from tests.task_config import begin, with_field
 
 NOT_STRING = [None, 3, ('a',), 'a\0b']
 NOT_BOOLEAN = [None, 1, 'yes']
@@ -87,33 +85,14 @@ def make(source, **blocks):
   return config.to_dict() | blocks
 
 
-def change(whole, field, value):
-  block = whole
-  *parents, name = field.split('.')
-  for parent in parents:
-    block = block[parent]
-  block[name] = value
-  return ConfigDict(whole).lock()
-
-
-def begin(config):
-  """Does the cheap part of what happens before the first step."""
-  check_config(config, task.SCHEMA)
-  mesh = make_mesh()
-  task.train_data(config)
-  task.make_loss(config, mesh)
-  task.make_evaluators(config, mesh)
-  jax.eval_shape(functools.partial(task.init, config), jax.random.key(0))
-
-
 def refused(config, field):
   with pytest.raises(ValueError) as error:
-    begin(config)
+    begin(task, config)
   assert str(error.value).startswith(f'config.{field}')
 
 
 def test_the_config_itself_is_allowed(source):
-  begin(ConfigDict(make(source)).lock())
+  begin(task, ConfigDict(make(source)).lock())
 
 
 def test_no_field_is_forgotten(source):
@@ -125,7 +104,7 @@ def test_no_field_is_forgotten(source):
 @pytest.mark.parametrize('field', BAD)
 def test_a_value_that_is_not_allowed_is_refused_by_name(source, field):
   for value in BAD[field]:
-    config = change(make(source), field, value)
+    config = with_field(make(source), field, value)
     refused(config, field)
 
 
@@ -143,7 +122,7 @@ def test_fields_of_other_losses(source, loss):
   for field, values in LOSSES[loss].items():
     for value in values:
       whole = make(source, loss=common.loss_options(loss))
-      refused(change(whole, f'loss.{field}', value), f'loss.{field}')
+      refused(with_field(whole, f'loss.{field}', value), f'loss.{field}')
 
 
 @pytest.mark.parametrize('field', flatten(get_config()))

@@ -106,7 +106,6 @@ def _contents(read, images, split: str, fingerprints: dict[str, str]):
     content = read(name, _IMAGE)
     total.update(f'{name} {len(content)}\n'.encode() + content)
     yield name, content
-  # Prepared sets have recorded it under this name.
   fingerprints[f'images of {split}'] = total.hexdigest()
 
 
