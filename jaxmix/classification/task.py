@@ -98,10 +98,8 @@ def make_batch_loss(
     functools.partial(losses.score, label_smoothing=config.label_smoothing)
   )
   # Zero after the normalisation is the mean colour, as in Cutout's own code.
-  fill_box, cutout = (
-    context.map_examples(jaxmix.fill_box),
-    config.augment.cutout,
-  )
+  fill_box = context.map_examples(jaxmix.fill_box)
+  cutout = config.augment.cutout
 
   def loss(params: Any, batch_stats: Any, batch: Any, key: jax.Array) -> Any:
     augment_key, mix_key = jax.random.split(key)
