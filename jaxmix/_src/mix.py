@@ -13,6 +13,7 @@ resized. So the mode is chosen among small arrays, and the images are read once.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import jax
@@ -23,6 +24,8 @@ from jax.typing import ArrayLike
 from jaxmix._src import blocks
 from jaxmix._src.boxes import inside
 from jaxmix._src.checks import check_images, check_shape
+from jaxmix._src.gather import take_pixels, take_samples
+from jaxmix._src.platform import branch, by_platform
 
 
 @jax.tree_util.register_dataclass
@@ -46,12 +49,14 @@ class Mix:
       `[..., 1]` come from the partner. None: no box.
     source: for each spatial axis int32 `[B, length]`: the partner's index that
       each row (column, ...) reads. None: the same index.
-    resized: bool `[B]`: the samples whose partner `'linear'` or `'cubic'`
-      applies to; the other partners are read at `source`. None: all samples.
+    resized: bool `[B]`: the samples whose partner is read at `source`; for the
+      others `source` must be the same index. None: all samples.
     order: int32 `[B, 2, n, n]`: both images are cut into `n x n` blocks before
       they are mixed. Each entry is the number of the block (in row-major order)
       that is moved to this position; `[:, 0]` is for the sample, `[:, 1]` for
       its partner. None: no block is moved.
+    spatial_shape: the lengths that the draw is for, which a box does not tell.
+      None: not known.
     method: how a partner with a `source` is read: `'nearest'` reads at
       `source`; `'linear'` and `'cubic'` interpolate it to the size of the box.
   """
@@ -64,6 +69,9 @@ class Mix:
   source: tuple[jax.Array, ...] | None = None
   resized: jax.Array | None = None
   order: jax.Array | None = None
+  spatial_shape: tuple[int, ...] | None = dataclasses.field(
+    default=None, metadata={'static': True}
+  )
   method: str = dataclasses.field(default='nearest', metadata={'static': True})
 
 
@@ -111,19 +119,53 @@ def apply(
     # Interpolate in the precision of the result, without rounding.
     wide = jax.ShapeDtypeStruct(images.shape, jnp.float32)
     images = images.astype(jax.eval_shape(postprocess, wide).dtype)
-  other = _partner_pixels(mix, images, hard)
+  finish = functools.partial(_combine, mix, images, hard, postprocess)
+
+  def same_position() -> jax.Array:
+    return finish(take_samples(images, mix.partner))
+
+  def at_source() -> jax.Array:
+    return finish(_resized_partners(mix, images, hard))
+
+  if mix.source is None:
+    return same_position()
+  if mix.resized is None:
+    return at_source()
+  resized = jnp.any(mix.resized)
+  if mix.method != 'nearest' and not hard:
+    return branch(resized, at_source, same_position)
+  # A GPU and a CPU read at `source` whether or not an image is resized: one
+  # kernel and nothing to wait for on the one, all threads on the other.
+  return by_platform(
+    images,
+    tpu=lambda _: branch(resized, at_source, same_position),
+    default=lambda _: at_source(),
+  )
+
+
+def _combine(
+  mix: Mix,
+  images: jax.Array,
+  hard: bool,
+  postprocess: Callable[[jax.Array], jax.Array] | None,
+  other: jax.Array,
+) -> jax.Array:
+  """Combines each image with the pixels of its partner."""
   if mix.order is not None:
     images = blocks.move(images, mix.order[:, 0])
     other = blocks.move(other, mix.order[:, 1])
-  weight = _own_weight(mix, images.shape[1:-1])
-  if weight is None:  # neither mask nor box: the identity
-    mixed = images
-  elif weight.dtype == bool:
-    mixed = jnp.where(weight[..., None], images, other)
-  elif hard:
-    mixed = jnp.where(weight[..., None] >= 0.5, images, other)
-  else:
-    mixed = blend(weight[..., None], images, other)
+  mixed = images
+  if mix.mask is not None:
+    weight = mix.mask[..., None]
+    if hard and weight.dtype != bool:
+      weight = weight >= 0.5
+    if weight.dtype == bool:
+      mixed = jnp.where(weight, images, other)
+    else:
+      mixed = blend(weight, images, other)
+  if mix.box is not None:
+    pasted = inside(mix.box, images.shape[1:-1])
+    mixed = jnp.where(pasted[..., None], other, mixed)
   if postprocess is not None:
     return postprocess(mixed.astype(jnp.float32))
   if images.dtype == np.uint8:
@@ -143,61 +185,31 @@ def blend(weight: jax.Array, images: jax.Array, other: jax.Array) -> jax.Array:
   return jnp.where((weight >= 1) | (weight <= 0), nearest, mean)
 
 
-def _own_weight(mix: Mix, spatial_shape: tuple[int, ...]) -> jax.Array | None:
-  """Returns the weight of the own pixels; bool if no pixel is blended."""
-  if mix.box is None:
-    return mix.mask
-  pasted = inside(mix.box, spatial_shape)
-  if mix.mask is None:
-    return ~pasted
-  if mix.mask.dtype == bool:
-    return mix.mask & ~pasted
-  return jnp.where(pasted, 0.0, mix.mask)
-
-
-def _partner_pixels(mix: Mix, images: jax.Array, hard: bool) -> jax.Array:
+def _resized_partners(mix: Mix, images: jax.Array, hard: bool) -> jax.Array:
   """Returns the partner's pixel for each pixel of the batch."""
-  # The indices are in bounds; without the promise XLA clamps each of them.
-  promise = 'promise_in_bounds'
-  if mix.source is None:
-    return images.at[mix.partner].get(mode=promise)
-  nearest = images.at[_open_grid(mix.partner, *mix.source)].get(mode=promise)
+  assert mix.source is not None
   if mix.method == 'nearest' or hard:
-    return nearest
+    return take_pixels(images, mix.partner, mix.source)
+  partners = take_samples(images, mix.partner)
+  placed = _interpolate(mix, partners)
   if mix.resized is None:
-    return _interpolate(mix, images)
+    return placed
   resized = mix.resized.reshape([-1] + [1] * (images.ndim - 1))
-  # Two matmuls over all pixels: skip them if nothing was resized.
-  return jax.lax.cond(
-    jnp.any(resized),
-    lambda: jnp.where(resized, _interpolate(mix, images), nearest),
-    lambda: nearest,
-  )
+  return jnp.where(resized, placed, partners)
 
 
-def _open_grid(partner: jax.Array, *source: jax.Array) -> tuple[jax.Array, ...]:
-  """Returns indices of pixel `source[:][b, :]` of sample `partner[b]`."""
-  ranks = len(source)
-  grid = [partner.reshape([-1] + [1] * ranks)]
-  for axis, index in enumerate(source):
-    shape = [1] * (ranks + 1)
-    shape[0], shape[axis + 1] = index.shape
-    grid.append(index.reshape(shape))
-  return tuple(grid)
-
-
-def _interpolate(mix: Mix, images: jax.Array) -> jax.Array:
+def _interpolate(mix: Mix, partners: jax.Array) -> jax.Array:
   """Resizes each partner into its box; pixels outside the box are not used.
 
   Equal to `jax.image.resize`, with one program for all sizes.
   """
   assert mix.box is not None
-  spatial_shape = images.shape[1:-1]
+  spatial_shape = partners.shape[1:-1]
   start, stop = mix.box[..., 0], mix.box[..., 1]
   size = jnp.maximum(stop - start, 1)  # an empty box is not used
   # Two matrix products in the dtype of the images: bfloat16 suits matrix units,
   # and float32 keeps its precision.
-  dtype = jnp.float32 if images.dtype == np.uint8 else images.dtype
+  dtype = jnp.float32 if partners.dtype == np.uint8 else partners.dtype
   placed = jax.vmap(
     lambda image, scale, shift: jax.image.scale_and_translate(
       image.astype(dtype),
@@ -209,13 +221,13 @@ def _interpolate(mix: Mix, images: jax.Array) -> jax.Array:
       antialias=True,
     )
   )(
-    images[mix.partner],
+    partners,
     size / jnp.asarray(spatial_shape, jnp.float32),
     start.astype(jnp.float32),
   )
-  if images.dtype == np.uint8:
+  if partners.dtype == np.uint8:
     placed = jnp.clip(jnp.round(placed), 0, 255)
-  return placed.astype(images.dtype)
+  return placed.astype(partners.dtype)
 
 
 def _check_fits(mix: Mix, shape: tuple[int, ...]) -> None:
@@ -235,6 +247,7 @@ def _check_fits(mix: Mix, shape: tuple[int, ...]) -> None:
     )
   if mix.box is not None:
     fits &= mix.box.shape[1] == len(spatial_shape)
+    fits &= mix.spatial_shape in (None, spatial_shape)
   if mix.source is not None:
     fits &= tuple(s.shape[1] for s in mix.source) == spatial_shape
   if mix.order is not None:
@@ -245,6 +258,8 @@ def _check_fits(mix: Mix, shape: tuple[int, ...]) -> None:
     )
   if not fits:
     raise ValueError(
-      f'mix was drawn for other spatial axes than those of images of shape '
-      f'{list(shape)}.'
+      f'mix was drawn for spatial axes {list(mix.spatial_shape or ())}; got '
+      f'images of shape {list(shape)}, whose axes between the batch and the '
+      f'channels are {list(spatial_shape)}. Images and masks without a channel '
+      'axis need one: images[..., None].'
     )

@@ -66,8 +66,8 @@ def pad_to_common_structure(
         for n in spatial_shape
       )
     resized = mix.resized
-    if methods and resized is None:
-      resized = jnp.full(batch, mix.method != 'nearest')
+    if has_source and resized is None:
+      resized = jnp.full(batch, mix.source is not None)
     result = Mix(
       lam=mix.lam,
       partner=jnp.zeros(batch, jnp.int32),  # the caller sets the partner
@@ -75,6 +75,7 @@ def pad_to_common_structure(
       box=box,
       source=source,
       resized=resized,
+      spatial_shape=spatial_shape,
       method=next(iter(methods), 'nearest'),
     )
     return jax.tree.map(functools.partial(_depend_on, key), result)
