@@ -81,6 +81,26 @@ def check_images(images: Any, *, any_dtype: bool = False) -> jax.Array:
   return jnp.asarray(images)
 
 
+def check_partner(partner: Any, batch: int) -> jax.Array:
+  """Returns the partners as int32 `[batch]`, each in [0, batch)."""
+  if not hasattr(partner, 'dtype') or not hasattr(partner, 'shape'):
+    raise TypeError(f'partner must be an array; got {type(partner).__name__}.')
+  integer = jnp.issubdtype(partner.dtype, jnp.integer)
+  if not integer or tuple(partner.shape) != (batch,):
+    raise ValueError(
+      f'partner must be integers [{batch}], one for each sample; got '
+      f'{partner.dtype}{list(partner.shape)}.'
+    )
+  if is_concrete(partner):
+    known = np.asarray(partner)
+    if known.min() < 0 or known.max() >= batch:
+      raise ValueError(
+        f'partner must lie in [0, {batch}) for a batch of {batch}; got values '
+        f'from {known.min()} to {known.max()}.'
+      )
+  return jnp.asarray(partner, jnp.int32)
+
+
 def check_saliency(
   saliency: Any, shape: Sequence[int] | None = None
 ) -> jax.Array:
@@ -206,7 +226,7 @@ def check_alpha(alpha: Any, name: str = 'alpha') -> None:
   if not is_concrete(alpha):
     return
   try:
-    value = float(alpha)
+    value = float(None if isinstance(alpha, str) else alpha)
   except (TypeError, ValueError):
     raise TypeError(f'{name}={alpha!r} must be a number.') from None
   if not (math.isfinite(value) and value > 0):
@@ -231,31 +251,44 @@ def check_whole(name: str, value: Any, low: int) -> None:
     )
 
 
-def check_weights(weights: Any, count: int) -> np.ndarray | jax.Array:
-  """Returns the weights of `count` candidates as a float array `[count]`.
+def check_weights(
+  weights: Any, candidates: Sequence[Any]
+) -> np.ndarray | jax.Array:
+  """Returns the weights of the candidates as a float array.
 
-  It is a numpy array if all weights are known. None means equal weights.
+  It is a numpy array if all weights are known. None means equal weights. A
+  mapping has them by name; a candidate that it does not name has 0.
   """
+  count = len(candidates)
   if weights is None:
     return np.ones(count)
+  given = weights
+  if hasattr(weights, 'keys'):
+    for name in weights.keys():
+      check_choice('weights: candidate', name, candidates)
+    weights = [
+      weights[name] if name in weights.keys() else 0 for name in candidates
+    ]
   is_sequence = isinstance(weights, Sequence) or np.ndim(weights) > 0
   if isinstance(weights, str) or not is_sequence:
     raise TypeError(
       f'weights={weights!r} must be a sequence with one number for each '
-      'candidate.'
+      'candidate, or a mapping by candidate.'
     )
+  if any(isinstance(weight, str) for weight in weights):
+    raise TypeError(f'weights={given!r} must be numbers, not strings.')
   known = is_concrete(weights) and all(map(is_concrete, weights))
   array = np.asarray(weights, float) if known else jnp.asarray(weights)
   if array.shape != (count,):
     raise ValueError(
-      f'weights={weights!r} must have one number for each of the {count} '
+      f'weights={given!r} must have one number for each of the {count} '
       f'candidates.'
     )
   if isinstance(array, np.ndarray):
     if not np.all(np.isfinite(array)) or np.any(array < 0):
-      raise ValueError(f'weights={weights!r} must be finite and 0 or more.')
+      raise ValueError(f'weights={given!r} must be finite and 0 or more.')
     if not np.any(array > 0):
       raise ValueError(
-        f'weights={weights!r} are all zero; at least one must be above 0.'
+        f'weights={given!r} are all zero; at least one must be above 0.'
       )
   return array

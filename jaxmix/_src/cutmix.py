@@ -10,6 +10,7 @@ from jaxmix._src.boxes import cut_box, draw_pixel, fraction_outside
 from jaxmix._src.labels import mix_labels
 from jaxmix._src.mix import Mix, apply
 from jaxmix._src.ratio import draw_ratio, nan_if_invalid
+from jaxmix._src.spatial_axes import named_shape, spread
 from jaxmix._src.start import start_draw
 
 
@@ -19,7 +20,9 @@ def draw_cutmix(
   *,
   alpha: Any = 1.0,
   pairing: str = 'permutation',
+  spatial_axes: tuple[int, ...] | None = None,
   granularity: str = 'batch',
+  partner: ArrayLike | None = None,
 ) -> Mix:
   """Draws a CutMix: a box of the partner, pasted at the same position.
 
@@ -34,8 +37,14 @@ def draw_cutmix(
     alpha: parameter of Beta(alpha, alpha), above 0; 1 is the uniform
       distribution. A traced value that is not above 0 gives `lam` NaN.
     pairing: how partners are chosen, see `jaxmix.draw_partner`.
+    spatial_axes: the axes of the images that boxes and masks vary over; along
+      the others they are the same. For videos `[B, T, H, W, C]`, `(2, 3)` puts
+      the same box into every frame and `(1,)` replaces whole frames. None: all
+      axes between the batch and the channels.
     granularity: `'batch'`: one draw for the whole batch (the official code).
       `'sample'`: an independent draw for each sample.
+    partner: int `[B]`, the partners to use in place of those that `pairing`
+      draws. None: drawn.
 
   Returns:
     A `Mix` with `box`.
@@ -46,8 +55,9 @@ def draw_cutmix(
   >>> draw_cutmix(jax.random.key(0), (4, 32, 32, 3)).box.shape
   (4, 2, 2)
   """
+  inner = named_shape(shape, spatial_axes)
   batch, spatial_shape, count, partner, key = start_draw(
-    key, shape, pairing=pairing, granularity=granularity
+    key, inner, pairing=pairing, granularity=granularity, partner=partner
   )
   ratio_key, centre_key = jax.random.split(key)
   ratio = draw_ratio(ratio_key, count, alpha)
@@ -55,7 +65,8 @@ def draw_cutmix(
   box = cut_box(ratio, centre, spatial_shape)
   box = jnp.broadcast_to(box, (batch, len(spatial_shape), 2))
   lam = nan_if_invalid(fraction_outside(box, spatial_shape), alpha)
-  return Mix(lam=lam, partner=partner, box=box)
+  mix = Mix(lam=lam, partner=partner, box=box)
+  return spread(mix, shape, spatial_axes)
 
 
 def cutmix(

@@ -13,6 +13,7 @@ from jaxmix._src.checks import check_choice, check_number
 from jaxmix._src.labels import mix_labels
 from jaxmix._src.mix import Mix, apply
 from jaxmix._src.ratio import draw_ratio, is_uniform, nan_if_invalid
+from jaxmix._src.spatial_axes import named_shape, spread
 from jaxmix._src.start import start_draw
 
 SPECTRA = ('isotropic', 'official')
@@ -153,7 +154,9 @@ def draw_fmix(
   decay_power: float = 3.0,
   max_soft: float = 0.0,
   pairing: str = 'permutation',
+  spatial_axes: tuple[int, ...] | None = None,
   granularity: str = 'batch',
+  partner: ArrayLike | None = None,
 ) -> Mix:
   """Draws an FMix: the brightest pixels of a smooth random field are kept.
 
@@ -168,12 +171,14 @@ def draw_fmix(
     shape: `[B, *spatial, C]` with one, two or three spatial axes.
     alpha: see `jaxmix.draw_cutmix`.
     pairing: see `jaxmix.draw_cutmix`.
+    spatial_axes: see `jaxmix.draw_cutmix`.
     granularity: see `jaxmix.draw_cutmix`.
     spectrum: `'isotropic'` as in the paper, or `'official'` as in its code
       (see `jaxmix._src.random_fields.official_field`).
     decay_power: from 0.001 to 1000; larger values give smoother masks.
     max_soft: softness of the border of the masks, in [0, 0.5]. Above 0 the
       masks are float32 and are found by a sort.
+    partner: see `jaxmix.draw_cutmix`.
 
   Returns:
     A `Mix` with `mask`, bool if `max_soft` is 0.
@@ -188,8 +193,9 @@ def draw_fmix(
   check_choice('spectrum', spectrum, SPECTRA)
   check_number('max_soft', max_soft, 0, 0.5)
   check_number('decay_power', decay_power, 1e-3, 1e3)
+  inner = named_shape(shape, spatial_axes)
   batch, spatial_shape, count, partner, key = start_draw(
-    key, shape, pairing=pairing, granularity=granularity
+    key, inner, pairing=pairing, granularity=granularity, partner=partner
   )
   if len(spatial_shape) > 3:
     raise ValueError(
@@ -202,7 +208,7 @@ def draw_fmix(
   pixels = math.prod(spatial_shape)
   if is_uniform(alpha) and not max_soft:
     mask = mask_above(field, draw_pixel(ratio_key, count, spatial_shape), up)
-    lam = _count(mask.reshape(count, -1, shape[-2])) / pixels
+    lam = _count(mask.reshape(count, -1, spatial_shape[-1])) / pixels
   else:
     ratio = draw_ratio(ratio_key, count, alpha)
     wanted = ratio * pixels
@@ -212,11 +218,12 @@ def draw_fmix(
     else:
       mask = top_mask(field, kept)
     lam = nan_if_invalid(kept / pixels, alpha)
-  return Mix(
+  mix = Mix(
     lam=jnp.broadcast_to(lam, (batch,)).astype(jnp.float32),
     partner=partner,
     mask=mask,
   )
+  return spread(mix, shape, spatial_axes)
 
 
 def _draw_field(

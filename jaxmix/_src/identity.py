@@ -2,18 +2,24 @@
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from jaxmix._src.checks import (
   GRANULARITIES,
   check_choice,
   check_key,
+  check_partner,
   check_shape,
 )
 from jaxmix._src.mix import Mix
 
 
 def draw_identity(
-  key: jax.Array, shape: tuple[int, ...], *, granularity: str = 'batch'
+  key: jax.Array,
+  shape: tuple[int, ...],
+  *,
+  granularity: str = 'batch',
+  partner: ArrayLike | None = None,
 ) -> Mix:
   """Draws the identity, which leaves every sample unchanged.
 
@@ -21,9 +27,11 @@ def draw_identity(
     key: random key; not used.
     shape: `[B, *spatial, C]`, the shape of the images.
     granularity: `'batch'` or `'sample'`; both give the same result.
+    partner: int `[B]`, the partners, which are not used. None: each sample is
+      its own.
 
   Returns:
-    A `Mix` with `lam` 1 and each sample as its own partner.
+    A `Mix` with `lam` 1.
 
   Raises:
     ValueError, TypeError: an argument is out of range or unknown.
@@ -34,7 +42,8 @@ def draw_identity(
   check_key(key)
   check_choice('granularity', granularity, GRANULARITIES)
   batch, _ = check_shape(shape)
+  if partner is None:
+    partner = jnp.arange(batch, dtype=jnp.int32)
   return Mix(
-    lam=jnp.ones(batch, jnp.float32),
-    partner=jnp.arange(batch, dtype=jnp.int32),
+    lam=jnp.ones(batch, jnp.float32), partner=check_partner(partner, batch)
   )

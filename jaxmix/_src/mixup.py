@@ -19,6 +19,7 @@ def draw_mixup(
   alpha: Any = 1.0,
   pairing: str = 'permutation',
   granularity: str = 'batch',
+  partner: ArrayLike | None = None,
 ) -> Mix:
   """Draws a Mixup: lambda ~ Beta(alpha, alpha), the weight of every pixel.
 
@@ -28,6 +29,7 @@ def draw_mixup(
     alpha: see `jaxmix.draw_cutmix`.
     pairing: see `jaxmix.draw_cutmix`.
     granularity: see `jaxmix.draw_cutmix`.
+    partner: see `jaxmix.draw_cutmix`.
 
   Returns:
     A `Mix` with `mask`: one weight per draw.
@@ -39,7 +41,7 @@ def draw_mixup(
   (1, 1, 1)
   """
   batch, spatial_shape, count, partner, key = start_draw(
-    key, shape, pairing=pairing, granularity=granularity
+    key, shape, pairing=pairing, granularity=granularity, partner=partner
   )
   lam = draw_ratio(key, count, alpha)
   return Mix(

@@ -2,8 +2,9 @@
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
-from jaxmix._src.checks import check_choice, check_key
+from jaxmix._src.checks import check_choice, check_key, check_partner
 
 PAIRINGS = ('permutation', 'roll', 'flip', 'derangement')
 
@@ -45,3 +46,16 @@ def draw_partner(
   if pairing == 'permutation':
     return order
   return samples.at[order].set(jnp.roll(order, -1))
+
+
+def find_partner(
+  key: jax.Array, batch: int, *, pairing: str, partner: ArrayLike | None
+) -> jax.Array:
+  """Returns the partners that are given, or draws them: int32 `[B]`.
+
+  Raises:
+    ValueError, TypeError: invalid partners, or `pairing` is unknown.
+  """
+  if partner is None:
+    return draw_partner(key, batch, pairing=pairing)
+  return check_partner(partner, batch)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,17 +17,19 @@ from jaxmix._src.checks import (
   check_choice,
   check_finite,
   check_key,
-  check_shape,
+  check_saliency,
   check_weights,
   is_concrete,
 )
 from jaxmix._src.cutmix import draw_cutmix
 from jaxmix._src.fmix import draw_fmix
+from jaxmix._src.guided.saliency import spectral_residual
+from jaxmix._src.guided.saliency_mix import draw_saliency_mix
 from jaxmix._src.identity import draw_identity
 from jaxmix._src.labels import mix_labels
 from jaxmix._src.mix import Mix, apply
 from jaxmix._src.mixup import draw_mixup
-from jaxmix._src.pairing import draw_partner
+from jaxmix._src.pairing import find_partner
 from jaxmix._src.resizemix import RESIZE_METHODS, draw_resizemix
 from jaxmix._src.selection import (
   Draw,
@@ -34,6 +37,7 @@ from jaxmix._src.selection import (
   pad_to_common_structure,
   select_per_sample,
 )
+from jaxmix._src.spatial_axes import named_shape, spread
 from jaxmix._src.start import split_key
 
 Candidate = str | Draw
@@ -44,9 +48,10 @@ _DRAW_BY_MODE: dict[str, Draw] = {
   'cutmix': draw_cutmix,
   'resizemix': draw_resizemix,
   'fmix': draw_fmix,
+  'saliency_mix': draw_saliency_mix,
 }
 MODES = tuple(_DRAW_BY_MODE)
-_WITH_ALPHA = ('mixup', 'cutmix', 'fmix')
+_WITH_ALPHA = ('mixup', 'cutmix', 'fmix', 'saliency_mix')
 PAPER = ('mixup', 'cutmix', 'resizemix', 'fmix')
 
 
@@ -63,7 +68,10 @@ def draw_random_mix(
   decay_power: float = 3.0,
   max_soft: float = 0.0,
   pairing: str = 'permutation',
+  spatial_axes: tuple[int, ...] | None = None,
   granularity: str = 'batch',
+  saliency: ArrayLike | None = None,
+  partner: ArrayLike | None = None,
 ) -> Mix:
   """Draws a RandomMix: a random pairing and one candidate chosen by weight.
 
@@ -74,12 +82,14 @@ def draw_random_mix(
     key: random key.
     shape: `[B, *spatial, C]`, the shape of the images.
     candidates: the modes to choose from: `'mixup'`, `'cutmix'`, `'resizemix'`,
-      `'fmix'`, `'identity'` (no mixing), or functions
-      `draw(key, shape, *, granularity) -> Mix`. The partner that such a
-      function returns is replaced by that of `pairing`.
+      `'fmix'`, `'saliency_mix'` (which needs `saliency`), `'identity'` (no
+      mixing), or functions `draw(key, shape, *, granularity, partner) -> Mix`
+      such as `functools.partial(jaxmix.draw_cutmix, max_share=0.5)`. The
+      partner is drawn once, before the candidate.
     weights: one number of 0 or more for each candidate, not all zero; they
-      need not add up to 1. None: all equal. May be a traced array, so that a
-      schedule can change them under `jit`.
+      need not add up to 1. Or a mapping by candidate such as `{'mixup': 3,
+      'fmix': 1}`, where a candidate that is not named has 0. None: all equal.
+      May be a traced array, so that a schedule can change them under `jit`.
     alpha: the parameter of Beta(alpha, alpha): one number, or a mapping by mode
       such as `{'mixup': 0.2}`, where a mode that is not named has 1. ResizeMix
       has no alpha.
@@ -89,8 +99,12 @@ def draw_random_mix(
     decay_power: see `jaxmix.draw_fmix`.
     max_soft: see `jaxmix.draw_fmix`.
     pairing: how partners are chosen, see `jaxmix.draw_partner`.
+    spatial_axes: see `jaxmix.draw_cutmix`.
     granularity: `'batch'`: one mode with one lambda for the whole batch (the
       paper). `'sample'`: a mode, lambda and mask or box for each sample.
+    saliency: `[B, *spatial]`, the saliency of each image before mixing, for
+      `'saliency_mix'`.
+    partner: see `jaxmix.draw_cutmix`.
 
   Returns:
     A `Mix`; its `mode` is an index into `candidates`.
@@ -106,7 +120,8 @@ def draw_random_mix(
   check_key(key)
   check_choice('granularity', granularity, GRANULARITIES)
   check_choice('method', method, RESIZE_METHODS)
-  batch, _ = check_shape(shape)
+  inner = named_shape(shape, spatial_axes)
+  batch = inner[0]
   draws = _draw_functions(
     candidates,
     alpha,
@@ -116,25 +131,29 @@ def draw_random_mix(
       'decay_power': decay_power,
       'max_soft': max_soft,
     },
+    saliency_mix={'saliency': saliency},
   )
-  weights = check_weights(weights, len(draws))
+  weights = check_weights(weights, candidates)
   # A weight that is known to be zero is left out of the program.
   known = isinstance(weights, np.ndarray)
   used = np.flatnonzero(weights > 0) if known else np.arange(len(draws))
+  pair_key, choice_key, _ = split_key(key)
+  partner = find_partner(pair_key, batch, pairing=pairing, partner=partner)
   draws = [
-    functools.partial(draws[i], shape=tuple(shape), granularity=granularity)
+    functools.partial(
+      draws[i], shape=inner, granularity=granularity, partner=partner
+    )
     for i in used
   ]
-  pair_key, choice_key, _ = split_key(key)
-  partner = draw_partner(pair_key, batch, pairing=pairing)
   if len(draws) == 1:
     mode = jnp.full(batch, used[0], jnp.int32)
-    return dataclasses.replace(draws[0](key), partner=partner, mode=mode)
+    drawn = dataclasses.replace(draws[0](key), partner=partner, mode=mode)
+    return spread(drawn, shape, spatial_axes)
 
   count = batch if granularity == 'sample' else 1
   choice = choose(choice_key, count, weights[used])
   mode = jnp.broadcast_to(jnp.asarray(used, jnp.int32)[choice], (batch,))
-  branches = pad_to_common_structure(draws, key, tuple(shape))
+  branches = pad_to_common_structure(draws, key, inner)
   if granularity == 'batch' and is_concrete(choice):
     # Outside jit, a switch would be compiled at every call.
     drawn = branches[int(choice[0])](key)
@@ -147,7 +166,8 @@ def draw_random_mix(
     total = jnp.sum(weights)
     valid = jnp.all(weights >= 0) & (total > 0) & jnp.isfinite(total)
     drawn = dataclasses.replace(drawn, lam=jnp.where(valid, drawn.lam, jnp.nan))
-  return dataclasses.replace(drawn, partner=partner, mode=mode)
+  drawn = dataclasses.replace(drawn, partner=partner, mode=mode)
+  return spread(drawn, shape, spatial_axes)
 
 
 def random_mix(
@@ -165,7 +185,9 @@ def random_mix(
   decay_power: float = 3.0,
   max_soft: float = 0.0,
   pairing: str = 'permutation',
+  spatial_axes: tuple[int, ...] | None = None,
   granularity: str = 'batch',
+  saliency: ArrayLike | None = None,
 ) -> tuple[jax.Array, jax.Array]:
   """RandomMix: each batch is mixed by one of the candidates, chosen by weight.
 
@@ -183,7 +205,10 @@ def random_mix(
     decay_power: see `jaxmix.draw_fmix`.
     max_soft: see `jaxmix.draw_fmix`.
     pairing: see `jaxmix.draw_random_mix`.
+    spatial_axes: see `jaxmix.draw_random_mix`.
     granularity: see `jaxmix.draw_random_mix`.
+    saliency: see `jaxmix.draw_random_mix`. None: with the candidate
+      `'saliency_mix'`, `jaxmix.spectral_residual` of the images.
 
   Returns:
     `(images, labels)`: the mixed images in their dtype, labels `[B, K]`.
@@ -198,6 +223,8 @@ def random_mix(
   >>> bool(jnp.allclose(mixed.sum(1), 1))
   True
   """
+  if saliency is None and 'saliency_mix' in candidates:
+    saliency = spectral_residual(images)
   mix = draw_random_mix(
     key,
     jnp.shape(images),
@@ -210,7 +237,9 @@ def random_mix(
     decay_power=decay_power,
     max_soft=max_soft,
     pairing=pairing,
+    spatial_axes=spatial_axes,
     granularity=granularity,
+    saliency=saliency,
   )
   mixed = apply(mix, images)
   check_finite('images', images)
@@ -238,7 +267,7 @@ def _draw_functions(
   draws = []
   for candidate in candidates:
     if callable(candidate):
-      draws.append(candidate)
+      draws.append(_check_draw(candidate))
       continue
     check_choice('candidate', candidate, MODES)
     bound = dict(options.get(candidate, {}))
@@ -246,5 +275,40 @@ def _draw_functions(
       bound['alpha'] = alpha
       if by_mode:
         bound['alpha'] = alpha[candidate] if candidate in alpha else 1.0
-    draws.append(functools.partial(_DRAW_BY_MODE[candidate], **bound))
+    if candidate == 'saliency_mix':
+      draws.append(_saliency_draw(**bound))
+    else:
+      draws.append(functools.partial(_DRAW_BY_MODE[candidate], **bound))
   return draws
+
+
+def _saliency_draw(*, saliency: ArrayLike | None, alpha: Any) -> Draw:
+  """Returns SaliencyMix as a candidate."""
+  if saliency is None:
+    raise ValueError(
+      "saliency=None: the candidate 'saliency_mix' needs the saliency of the "
+      'images [batch, *spatial], for example jaxmix.spectral_residual(images).'
+    )
+
+  def draw(key: jax.Array, shape: tuple[int, ...], **options: Any) -> Mix:
+    known = check_saliency(saliency, shape)
+    return draw_saliency_mix(key, known, alpha=alpha, **options)
+
+  return draw
+
+
+def _check_draw(draw: Draw) -> Draw:
+  """Raises TypeError unless a function can be called as a candidate."""
+  try:
+    signature = inspect.signature(draw)
+  except ValueError:  # of a builtin; it is called and may raise
+    return draw
+  try:
+    signature.bind(None, shape=(), granularity='batch', partner=None)
+  except TypeError as error:
+    name = getattr(draw, '__name__', repr(draw))
+    raise TypeError(
+      f'candidate {name} must be a function draw(key, shape, *, granularity, '
+      f'partner) -> Mix; its arguments are {signature}: {error}.'
+    ) from None
+  return draw

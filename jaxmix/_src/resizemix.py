@@ -8,6 +8,7 @@ from jaxmix._src.boxes import draw_pixel, fraction_outside
 from jaxmix._src.checks import check_choice
 from jaxmix._src.labels import mix_labels
 from jaxmix._src.mix import Mix, apply
+from jaxmix._src.spatial_axes import named_shape, spread
 from jaxmix._src.start import start_draw
 
 RESIZE_METHODS = ('nearest', 'linear', 'cubic')
@@ -75,7 +76,9 @@ def draw_resizemix(
   scale: tuple[float, float] = (0.1, 0.8),
   method: str = 'nearest',
   pairing: str = 'permutation',
+  spatial_axes: tuple[int, ...] | None = None,
   granularity: str = 'batch',
+  partner: ArrayLike | None = None,
 ) -> Mix:
   """Draws a ResizeMix: the whole partner, shrunk, at a random position.
 
@@ -92,8 +95,10 @@ def draw_resizemix(
       `'cubic'` (antialiased, equal to `jax.image.resize` at the size drawn;
       two matmuls over the batch).
     pairing: how partners are chosen, see `jaxmix.draw_partner`.
+    spatial_axes: see `jaxmix.draw_cutmix`.
     granularity: `'batch'`: one scale for the whole batch. `'sample'`: a scale
       for each sample.
+    partner: see `jaxmix.draw_cutmix`.
 
   Returns:
     A `Mix` with `box` and `source`.
@@ -107,8 +112,9 @@ def draw_resizemix(
   """
   check_choice('method', method, RESIZE_METHODS)
   low, high = check_scale(scale)
+  inner = named_shape(shape, spatial_axes)
   batch, spatial_shape, count, partner, key = start_draw(
-    key, shape, pairing=pairing, granularity=granularity
+    key, inner, pairing=pairing, granularity=granularity, partner=partner
   )
   scale_key, centre_key = jax.random.split(key)
   drawn = jax.random.uniform(
@@ -117,13 +123,14 @@ def draw_resizemix(
   drawn = jnp.broadcast_to(drawn, (batch,))
   centre = draw_pixel(centre_key, batch, spatial_shape)
   box = paste_box(drawn, centre, spatial_shape)
-  return Mix(
+  mix = Mix(
     lam=fraction_outside(box, spatial_shape),
     partner=partner,
     box=box,
     source=shrink_source(drawn, box[..., 0], spatial_shape),
     method=method,
   )
+  return spread(mix, shape, spatial_axes)
 
 
 def check_scale(scale: tuple[float, float]) -> tuple[float, float]:

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import jax
+from jax.typing import ArrayLike
 
 from jaxmix._src.checks import (
   GRANULARITIES,
@@ -10,7 +11,7 @@ from jaxmix._src.checks import (
   check_key,
   check_shape,
 )
-from jaxmix._src.pairing import draw_partner
+from jaxmix._src.pairing import find_partner
 
 
 class Start(NamedTuple):
@@ -42,9 +43,16 @@ def split_key(key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
 
 
 def start_draw(
-  key: jax.Array, shape: tuple[int, ...], *, pairing: str, granularity: str
+  key: jax.Array,
+  shape: tuple[int, ...],
+  *,
+  pairing: str,
+  granularity: str,
+  partner: ArrayLike | None,
 ) -> Start:
   """Checks the arguments that all draws share, and draws the partners.
+
+  `partner` replaces the partners that `pairing` would draw.
 
   Raises:
     ValueError, TypeError: an argument has the wrong type or is unknown.
@@ -57,6 +65,6 @@ def start_draw(
     batch,
     spatial_shape,
     batch if granularity == 'sample' else 1,
-    draw_partner(pair_key, batch, pairing=pairing),
+    find_partner(pair_key, batch, pairing=pairing, partner=partner),
     mode_key,
   )

@@ -228,8 +228,9 @@ def test_the_weight_of_identity_is_the_fraction_left_unmixed():
   assert abs(mixed.mean() - 0.3) < 4.5 * error
 
 
-def left_half(key, shape, *, granularity):
+def left_half(key, shape, *, granularity, partner):
   """Keeps the left half; returns sample 0 as every partner."""
+  assert partner.shape == shape[:1]
   assert granularity in GRANULARITIES and jnp.issubdtype(
     key.dtype, jax.dtypes.prng_key
   )
@@ -323,6 +324,90 @@ def test_alpha_reaches_its_mode(draws_by_alpha, name):
       assert candidate == 'cutmix' or seen.max() == want[candidate]
     else:  # Beta(1, 1), or ResizeMix, which has no alpha
       assert len(set(seen.tolist())) > 10, f'{candidate} got an alpha'
+
+
+def test_weights_by_mode():
+  key, shape = jax.random.key(3), (6, 8, 8, 1)
+  draw = drawn.quick(
+    functools.partial(jaxmix.draw_random_mix, shape=shape),
+    static_argnames='weights',
+  )
+  want = draw(key, weights=(3, 0, 0, 1))
+  by_mode = drawn.quick(
+    lambda key: jaxmix.draw_random_mix(
+      key, shape, weights={'fmix': 1, 'mixup': 3}
+    )
+  )(key)
+  jax.tree.map(np.testing.assert_array_equal, by_mode, want)
+
+
+def test_a_candidate_is_told_the_partner():
+  """A box that is drawn from the partner's saliency is at its peak."""
+  saliency = jax.random.uniform(jax.random.key(4), (8, 9, 9))
+
+  def own(key, shape, **options):
+    return jaxmix.draw_saliency_mix(key, saliency, **options)
+
+  peak = np.asarray(saliency).reshape(8, -1).argmax(1)
+  peaks = np.stack(np.unravel_index(peak, (9, 9)), 1)
+
+  @drawn.quick
+  def draw(keys):
+    return jax.lax.map(
+      lambda key: [
+        jaxmix.draw_random_mix(
+          key, (8, 9, 9, 3), pairing='derangement', **options
+        )
+        for options in (
+          {'candidates': (own, 'mixup')},
+          {'candidates': ('saliency_mix', 'mixup'), 'saliency': saliency},
+        )
+      ],
+      keys,
+    )
+
+  for mixes in draw(jax.random.split(jax.random.key(5), 40)):
+    seen = 0
+    for partner, mode, box in zip(
+      *map(np.asarray, (mixes.partner, mixes.mode, mixes.box)), strict=True
+    ):
+      size = box[..., 1] - box[..., 0]
+      pasted = (mode == 0) & (size > 0).all(-1)
+      at = peaks[partner]
+      inside = ((box[..., 0] <= at) & (at < box[..., 1])).all(-1)
+      assert inside[pasted].all()
+      seen += pasted.sum()
+    assert seen > 50
+
+
+@pytest.mark.parametrize(
+  'draw',
+  [
+    lambda key, shape, *, granularity: jaxmix.draw_identity(key, shape),
+    lambda shape: jaxmix.draw_identity(None, shape),
+  ],
+)
+def test_a_candidate_that_cannot_be_called(draw):
+  with pytest.raises(TypeError, match='candidate .*partner'):
+    jaxmix.draw_random_mix(
+      jax.random.key(0), (2, 4, 4, 1), candidates=('mixup', draw)
+    )
+
+
+def test_saliency_mix_needs_a_saliency():
+  with pytest.raises(ValueError, match='saliency=None'):
+    jaxmix.draw_random_mix(
+      jax.random.key(0), (2, 4, 4, 1), candidates=('saliency_mix',)
+    )
+  images, labels = jnp.ones((2, 8, 8, 1)), jnp.array([0, 1])
+  _, mixed = jaxmix.random_mix(
+    jax.random.key(0),
+    images,
+    labels,
+    num_classes=2,
+    candidates=('saliency_mix',),
+  )
+  np.testing.assert_allclose(mixed.sum(1), 1)
 
 
 # The compiled program.

@@ -43,6 +43,7 @@ def draw_puzzle_mix(
   transport_cost: float | None = 0.8,
   pairing: str = 'permutation',
   granularity: str = 'batch',
+  partner: ArrayLike | None = None,
 ) -> Mix:
   """Draws a Puzzle Mix: a mask that keeps what is salient in both images.
 
@@ -76,6 +77,7 @@ def draw_puzzle_mix(
       block is moved.
     granularity: `'batch'`: one ratio for the whole batch (the official code).
       `'sample'`: a ratio for each sample.
+    partner: see `jaxmix.draw_cutmix`.
 
   Returns:
     A `Mix` with `mask` and, unless `transport_cost` is None, `order`.
@@ -106,7 +108,7 @@ def draw_puzzle_mix(
   if transport_cost is not None:
     check_number('transport_cost', transport_cost, 0, 1e6)
   _, _, count, partner, key = start_draw(
-    key, images.shape, pairing=pairing, granularity=granularity
+    key, images.shape, pairing=pairing, granularity=granularity, partner=partner
   )
   ratio_key, choice_key = jax.random.split(key)
   ratio = draw_ratio(ratio_key, count, alpha)

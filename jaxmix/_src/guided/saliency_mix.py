@@ -22,6 +22,7 @@ def draw_saliency_mix(
   alpha: Any = 1.0,
   pairing: str = 'permutation',
   granularity: str = 'batch',
+  partner: ArrayLike | None = None,
 ) -> Mix:
   """Draws a SaliencyMix: CutMix at the most salient pixel of the partner.
 
@@ -39,6 +40,7 @@ def draw_saliency_mix(
     pairing: see `jaxmix.draw_cutmix`.
     granularity: `'batch'`: one ratio for the whole batch (the official code).
       `'sample'`: a ratio for each sample. The centres always differ by sample.
+    partner: see `jaxmix.draw_cutmix`.
 
   Returns:
     A `Mix` with `box`.
@@ -54,7 +56,11 @@ def draw_saliency_mix(
   """
   saliency = check_saliency(saliency)
   batch, spatial_shape, count, partner, key = start_draw(
-    key, (*saliency.shape, 1), pairing=pairing, granularity=granularity
+    key,
+    (*saliency.shape, 1),
+    pairing=pairing,
+    granularity=granularity,
+    partner=partner,
   )
   # Split as in CutMix, so that both draw the same ratio from a key.
   ratio_key, _ = jax.random.split(key)

@@ -31,6 +31,8 @@ class Method(NamedTuple):
 
 
 def _draw_random_mix(key: jax.Array, images: jax.Array, **options: Any) -> Any:
+  if 'saliency_mix' in options['candidates']:
+    options['saliency'] = jaxmix.spectral_residual(images)
   return jaxmix.draw_random_mix(key, images.shape, **options)
 
 
@@ -120,7 +122,9 @@ METHODS = {
         'type': ['number', 'object'],
         'minimum': 1e-6,
         'maximum': 1e6,
-        'properties': {'mixup': _ALPHA, 'cutmix': _ALPHA, 'fmix': _ALPHA},
+        'properties': dict.fromkeys(
+          ('mixup', 'cutmix', 'fmix', 'saliency_mix'), _ALPHA
+        ),
         'required': [],
         'description': 'one for all modes, or one for each',
       },

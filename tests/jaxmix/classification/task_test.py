@@ -102,11 +102,11 @@ def by_hand(pixels):
 
 @pytest.fixture(scope='module')
 def compiled():
-  """The compiled gradient where each of the five modes is drawn."""
+  """The compiled gradient where each of the modes is drawn."""
   config = make_config(
     **{
       'mix.candidates': MODES,
-      'mix.weights': (1.0,) * 5,
+      'mix.weights': (1.0,) * len(MODES),
       'augment.flip': True,
       'label_smoothing': 0.1,
     }
@@ -129,10 +129,18 @@ def draws(compiled):
     crop_key, mix_key = jax.random.split(key)
     crops = augment.draw_crop_flip(crop_key, BATCH, pad=1, flip=True)
     images = augment.crop_flip(crops, batch['image'])
+    saliency = jaxmix.spectral_residual(images)
     images = augment.normalise(images, (0.3058,), (0.3761,))
-    mix = jaxmix.draw_random_mix(mix_key, images.shape, **options)
+    mix = jaxmix.draw_random_mix(
+      mix_key, images.shape, saliency=saliency, **options
+    )
     mixed, labels = jaxmix.random_mix(
-      mix_key, images, batch['label'], num_classes=10, **options
+      mix_key,
+      images,
+      batch['label'],
+      num_classes=10,
+      saliency=saliency,
+      **options,
     )
     assert mix.mode is not None
     return mix.mode[0], mixed, labels
