@@ -18,11 +18,34 @@ def draw_pixel(
   (2, 2)
   """
   # Drawn flat: XLA's CPU compiler takes seconds over a random array of several
-  # axes. A uniform number is a multiple of 2^-23 below 1, so the product stays
-  # below the length.
+  # axes.
   drawn = jax.random.uniform(key, (count * len(spatial_shape),), jnp.float32)
-  drawn = drawn.reshape(count, len(spatial_shape))
-  return (drawn * jnp.asarray(spatial_shape, jnp.float32)).astype(jnp.int32)
+  return pixel_of(drawn.reshape(count, len(spatial_shape)), spatial_shape)
+
+
+def pixel_of(position: jax.Array, spatial_shape: tuple[int, ...]) -> jax.Array:
+  """Returns the pixel at each position in the image: int32 `[n, d]`.
+
+  Args:
+    position: float32 `[n, d]` in [0, 1), as a fraction of each side.
+    spatial_shape: the `d` lengths of the image.
+
+  >>> pixel_of(jnp.array([[0.0, 0.99]]), (4, 10)).tolist()
+  [[0, 9]]
+  """
+  length = jnp.asarray(spatial_shape, jnp.int32)
+  pixel = (position * length.astype(jnp.float32)).astype(jnp.int32)
+  return jnp.minimum(pixel, length - 1)  # a product may be rounded up
+
+
+def make_box(start: jax.Array, size: jax.Array) -> jax.Array:
+  """Returns boxes for starts and sizes, int32 `[n, d]`: int32 `[n, d, 2]`.
+
+  >>> make_box(jnp.array([[1]]), jnp.array([[3]])).tolist()
+  [[[1, 4]]]
+  """
+  # Not a concatenation, which would be a kernel of its own.
+  return start[..., None] + size[..., None] * jnp.arange(2, dtype=size.dtype)
 
 
 def cut_box(
@@ -49,13 +72,8 @@ def cut_box(
   length = jnp.asarray(spatial_shape, jnp.int32)
   side = _root(1 - ratio, len(spatial_shape))[:, None] * length
   half = side.astype(jnp.int32) // 2
-  return jnp.stack(
-    [
-      jnp.clip(centre - half, 0, length),
-      jnp.clip(centre + half, 0, length),
-    ],
-    axis=-1,
-  )
+  start = jnp.clip(centre - half, 0, length)
+  return make_box(start, jnp.clip(centre + half, 0, length) - start)
 
 
 def _root(value: jax.Array, degree: int) -> jax.Array:
@@ -92,6 +110,8 @@ def fraction_outside(
   >>> fraction_outside(jnp.array([[[0, 2], [1, 3]]]), (4, 4)).tolist()
   [0.75]
   """
-  area = jnp.prod(box[..., 1] - box[..., 0], axis=-1)
+  # Not a sum over an axis, which would be a kernel of its own.
+  side = box[..., 1] - box[..., 0]
+  area = math.prod(side[:, axis] for axis in range(len(spatial_shape)))
   total = math.prod(spatial_shape)
   return (total - area).astype(jnp.float32) / total

@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxmix._src.boxes import cut_box, draw_pixel, fraction_outside
+from jaxmix._src.boxes import cut_box, fraction_outside, pixel_of
 from jaxmix._src.labels import mix_labels
 from jaxmix._src.mix import Mix, apply
-from jaxmix._src.ratio import draw_ratio, nan_if_invalid
+from jaxmix._src.ratio import nan_if_invalid, ratio_of
 from jaxmix._src.spatial_axes import named_shape, spread
 from jaxmix._src.start import start_draw
 
@@ -56,16 +56,18 @@ def draw_cutmix(
   (4, 2, 2)
   """
   inner = named_shape(shape, spatial_axes)
-  batch, spatial_shape, count, partner, key = start_draw(
+  start = start_draw(
     key, inner, pairing=pairing, granularity=granularity, partner=partner
   )
-  ratio_key, centre_key = jax.random.split(key)
-  ratio = draw_ratio(ratio_key, count, alpha)
-  centre = draw_pixel(centre_key, count, spatial_shape)
-  box = cut_box(ratio, centre, spatial_shape)
-  box = jnp.broadcast_to(box, (batch, len(spatial_shape), 2))
+  spatial_shape, count = start.spatial_shape, start.count
+  # The numbers of one draw are repeated first, and not the box: a box for each
+  # sample is what all modes have in common.
+  number = jnp.broadcast_to(start.ratio[:, :count], start.ratio.shape)
+  position = jnp.broadcast_to(start.position[:count], start.position.shape)
+  ratio = ratio_of(number, alpha)
+  box = cut_box(ratio, pixel_of(position, spatial_shape), spatial_shape)
   lam = nan_if_invalid(fraction_outside(box, spatial_shape), alpha)
-  mix = Mix(lam=lam, partner=partner, box=box)
+  mix = Mix(lam=lam, partner=start.partner, box=box)
   return spread(mix, shape, spatial_axes)
 
 

@@ -8,13 +8,14 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxmix._src import random_fields
-from jaxmix._src.boxes import draw_pixel
+from jaxmix._src.boxes import pixel_of
 from jaxmix._src.checks import check_choice, check_number
 from jaxmix._src.labels import mix_labels
 from jaxmix._src.mix import Mix, apply
-from jaxmix._src.ratio import draw_ratio, is_uniform, nan_if_invalid
+from jaxmix._src.platform import by_platform
+from jaxmix._src.ratio import is_uniform, nan_if_invalid, ratio_of
 from jaxmix._src.spatial_axes import named_shape, spread
-from jaxmix._src.start import start_draw
+from jaxmix._src.start import more_numbers, start_draw
 
 SPECTRA = ('isotropic', 'official')
 
@@ -102,9 +103,19 @@ def top_mask(field: jax.Array, count: jax.Array) -> jax.Array:
   return mask.reshape(field.shape)
 
 
+def count_pixels(mask: jax.Array) -> jax.Array:
+  """Counts True in each mask: bool `[n, *spatial]` to int32 `[n]`."""
+  return by_platform(
+    mask.reshape(len(mask), -1, mask.shape[-1]),
+    cpu=_count,
+    # One kernel; the narrow sums of a CPU are two.
+    default=lambda mask: jnp.sum(mask, axis=(1, 2), dtype=jnp.int32),
+  )
+
+
 def _count(pixels: jax.Array) -> jax.Array:
   """Counts True in each plane: bool `[n, i, j]` to int32 `[n]`."""
-  return jnp.sum(_count_columns(pixels), axis=1)
+  return jnp.sum(_count_columns(pixels), axis=1, dtype=jnp.int32)
 
 
 def _count_columns(pixels: jax.Array) -> jax.Array:
@@ -194,23 +205,25 @@ def draw_fmix(
   check_number('max_soft', max_soft, 0, 0.5)
   check_number('decay_power', decay_power, 1e-3, 1e3)
   inner = named_shape(shape, spatial_axes)
-  batch, spatial_shape, count, partner, key = start_draw(
+  start = start_draw(
     key, inner, pairing=pairing, granularity=granularity, partner=partner
   )
+  spatial_shape = start.spatial_shape
   if len(spatial_shape) > 3:
     raise ValueError(
       f'shape={list(shape)} has {len(spatial_shape)} spatial axes; FMix allows '
       'one to three.'
     )
-  ratio_key, coin_key, noise_key = jax.random.split(key, 3)
-  up = jax.random.bernoulli(coin_key, shape=(count,))
-  field = _draw_field(noise_key, count, spatial_shape, spectrum, decay_power)
+  count = start.count
+  up = start.coin[:count] < 0.5
+  field = _draw_field(key, inner, count, spectrum, decay_power)
   pixels = math.prod(spatial_shape)
   if is_uniform(alpha) and not max_soft:
-    mask = mask_above(field, draw_pixel(ratio_key, count, spatial_shape), up)
-    lam = _count(mask.reshape(count, -1, spatial_shape[-1])) / pixels
+    pixel = pixel_of(start.position[:count], spatial_shape)
+    mask = mask_above(field, pixel, up)
+    lam = count_pixels(mask) / pixels
   else:
-    ratio = draw_ratio(ratio_key, count, alpha)
+    ratio = ratio_of(start.ratio[:, :count], alpha)
     wanted = ratio * pixels
     kept = jnp.where(up, jnp.ceil(wanted), jnp.floor(wanted)).astype(jnp.int32)
     if max_soft:
@@ -219,8 +232,8 @@ def draw_fmix(
       mask = top_mask(field, kept)
     lam = nan_if_invalid(kept / pixels, alpha)
   mix = Mix(
-    lam=jnp.broadcast_to(lam, (batch,)).astype(jnp.float32),
-    partner=partner,
+    lam=jnp.broadcast_to(lam, (start.batch,)).astype(jnp.float32),
+    partner=start.partner,
     mask=mask,
   )
   return spread(mix, shape, spatial_axes)
@@ -228,11 +241,12 @@ def draw_fmix(
 
 def _draw_field(
   key: jax.Array,
+  shape: tuple[int, ...],
   count: int,
-  spatial_shape: tuple[int, ...],
   spectrum: str,
   decay_power: float,
 ) -> jax.Array:
+  spatial_shape = shape[1:-1]
   if spectrum == 'isotropic':
     noise_shape = random_fields.isotropic_noise_shape(
       spatial_shape, decay_power
@@ -243,10 +257,12 @@ def _draw_field(
     make_field = random_fields.official_field
   # Drawn flat: XLA's CPU compiler takes seconds over a random array of several
   # axes.
-  noise = jax.random.normal(key, (count * math.prod(noise_shape),), jnp.float32)
-  return make_field(
-    noise.reshape(count, *noise_shape), spatial_shape, decay_power
-  )
+  uniform = more_numbers(key, shape, count * math.prod(noise_shape))
+  # Normal numbers: the centre of each of the 2^24 intervals, never infinite.
+  noise = math.sqrt(2) * jax.lax.erf_inv(2 * uniform - (1 - 2**-24))
+  # A TPU has the draws last in memory.
+  noise = jnp.moveaxis(noise.reshape(*noise_shape, count), -1, 0)
+  return make_field(noise, spatial_shape, decay_power)
 
 
 def fmix(

@@ -155,22 +155,45 @@ def _combine(
     images = blocks.move(images, mix.order[:, 0])
     other = blocks.move(other, mix.order[:, 1])
   mixed = images
-  if mix.mask is not None:
-    weight = mix.mask[..., None]
-    if hard and weight.dtype != bool:
-      weight = weight >= 0.5
-    if weight.dtype == bool:
-      mixed = jnp.where(weight, images, other)
-    else:
-      mixed = blend(weight, images, other)
+  mask = None if mix.mask is None else mix.mask[..., None]
+  pasted = None
   if mix.box is not None:
-    pasted = inside(mix.box, images.shape[1:-1])
-    mixed = jnp.where(pasted[..., None], other, mixed)
+    pasted = inside(mix.box, images.shape[1:-1])[..., None]
+  if mask is not None and pasted is not None and mask.dtype != bool:
+    mixed = by_platform(
+      images,
+      other,
+      # A weight for each pixel would be an array larger than the images.
+      tpu=lambda images, other: jnp.where(
+        pasted, other, _by_mask(mask, images, other, hard)
+      ),
+      # The other pixel is used once, so that one kernel reads and mixes it.
+      default=lambda images, other: _by_mask(
+        jnp.where(pasted, 0.0, mask), images, other, hard
+      ),
+    )
+  elif mask is not None and pasted is not None:
+    mixed = jnp.where(mask & ~pasted, images, other)
+  elif mask is not None:
+    mixed = _by_mask(mask, images, other, hard)
+  elif pasted is not None:
+    mixed = jnp.where(pasted, other, images)
   if postprocess is not None:
     return postprocess(mixed.astype(jnp.float32))
   if images.dtype == np.uint8:
     mixed = jnp.round(mixed)
   return mixed.astype(images.dtype)
+
+
+def _by_mask(
+  mask: jax.Array, images: jax.Array, other: jax.Array, hard: bool
+) -> jax.Array:
+  """Mixes by the weights of the own pixels."""
+  if mask.dtype == bool:
+    return jnp.where(mask, images, other)
+  if hard:
+    return jnp.where(mask >= 0.5, images, other)
+  return blend(mask, images, other)
 
 
 def blend(weight: jax.Array, images: jax.Array, other: jax.Array) -> jax.Array:

@@ -8,7 +8,7 @@ from jax.typing import ArrayLike
 
 from jaxmix._src.labels import mix_labels
 from jaxmix._src.mix import Mix, apply
-from jaxmix._src.ratio import draw_ratio
+from jaxmix._src.ratio import ratio_of
 from jaxmix._src.start import start_draw
 
 
@@ -40,14 +40,14 @@ def draw_mixup(
   >>> draw_mixup(jax.random.key(0), (4, 8, 8, 3)).mask.shape
   (1, 1, 1)
   """
-  batch, spatial_shape, count, partner, key = start_draw(
+  start = start_draw(
     key, shape, pairing=pairing, granularity=granularity, partner=partner
   )
-  lam = draw_ratio(key, count, alpha)
+  lam = ratio_of(start.ratio[:, : start.count], alpha)
   return Mix(
-    lam=jnp.broadcast_to(lam, (batch,)),
-    partner=partner,
-    mask=lam.reshape([count] + [1] * len(spatial_shape)),
+    lam=jnp.broadcast_to(lam, (start.batch,)),
+    partner=start.partner,
+    mask=lam.reshape([start.count] + [1] * len(start.spatial_shape)),
   )
 
 

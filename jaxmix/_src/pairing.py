@@ -36,26 +36,32 @@ def draw_partner(
   [3, 0, 1, 2]
   """
   check_key(key)
+  return pair(jax.random.bits(key, (batch,), jnp.uint32), pairing=pairing)
+
+
+def pair(bits: jax.Array, *, pairing: str) -> jax.Array:
+  """Returns the partners that random bits uint32 `[B]` give: int32 `[B]`."""
   check_choice('pairing', pairing, PAIRINGS)
-  samples = jnp.arange(batch, dtype=jnp.int32)
+  samples = jnp.arange(len(bits), dtype=jnp.int32)
   if pairing == 'roll':
     return jnp.roll(samples, 1)
   if pairing == 'flip':
     return samples[::-1]
-  order = jax.random.permutation(key, samples)
+  # Equal bits, which are rare, keep their order.
+  _, order = jax.lax.sort_key_val(bits, samples)
   if pairing == 'permutation':
     return order
   return samples.at[order].set(jnp.roll(order, -1))
 
 
 def find_partner(
-  key: jax.Array, batch: int, *, pairing: str, partner: ArrayLike | None
+  bits: jax.Array, *, pairing: str, partner: ArrayLike | None
 ) -> jax.Array:
-  """Returns the partners that are given, or draws them: int32 `[B]`.
+  """Returns the partners that are given, or `pair`: int32 `[B]`.
 
   Raises:
     ValueError, TypeError: invalid partners, or `pairing` is unknown.
   """
   if partner is None:
-    return draw_partner(key, batch, pairing=pairing)
-  return check_partner(partner, batch)
+    return pair(bits, pairing=pairing)
+  return check_partner(partner, len(bits))

@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxmix._src.platform import by_platform
+
 # The fraction of a field's variance that may be left out. It lies far above the
 # frequencies that shape the mask (at 224x224 it moves the border by about a
 # twentieth of a pixel) and would need most of the random numbers.
@@ -64,7 +66,7 @@ def isotropic_field(
   )
   own_mirror = (kept[-1] == 0) | (2 * kept[-1] == spatial_shape[-1])
   amplitude = amplitude * np.where(own_mirror, math.sqrt(2), 2)
-  # The inverse transform of so few frequencies is one small matrix product for
+  # The inverse transform of so few frequencies is one small contraction for
   # each axis, several times faster than an FFT of the padded spectrum. Axes:
   # noise, (real, imaginary), frequencies still to do, lengths done.
   field = noise * amplitude.astype(np.float32)
@@ -75,11 +77,36 @@ def isotropic_field(
     waves = _waves(length, indices)
     if axis == len(spatial_shape) - 1:
       waves = waves[:, :, 0]  # the real part is the field
-    field = jnp.tensordot(
-      field, waves, axes=(summed, (0, 1)), precision=jax.lax.Precision.HIGHEST
-    )
+    field = _contract(field, waves, summed)
     summed = (field.ndim - 2, 1)
   return field
+
+
+def _contract(
+  field: jax.Array, waves: np.ndarray, axes: tuple[int, int]
+) -> jax.Array:
+  """Sums `field * waves` over two axes of `field` and the first two of `waves`.
+
+  The other axes of `waves` are the last of the result.
+  """
+
+  def product(field: jax.Array) -> jax.Array:
+    return jnp.tensordot(
+      field, waves, axes=(axes, (0, 1)), precision=jax.lax.Precision.HIGHEST
+    )
+
+  def sum_of_products(field: jax.Array) -> jax.Array:
+    shape = [1] * field.ndim + list(waves.shape[2:])
+    for axis, length in zip(axes, waves.shape[:2], strict=True):
+      shape[axis] = length
+    factor = waves if axes[0] < axes[1] else waves.swapaxes(0, 1)
+    field = field.reshape(*field.shape, *[1] * (waves.ndim - 2))
+    return jnp.sum(field * factor.reshape(shape), axis=axes)
+
+  # On a GPU products this small are kernels of their own, and sums are fused.
+  return by_platform(
+    field, cuda=sum_of_products, rocm=sum_of_products, default=product
+  )
 
 
 def _waves(length: int, indices: np.ndarray) -> np.ndarray:

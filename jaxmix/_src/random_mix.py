@@ -29,16 +29,16 @@ from jaxmix._src.identity import draw_identity
 from jaxmix._src.labels import mix_labels
 from jaxmix._src.mix import Mix, apply
 from jaxmix._src.mixup import draw_mixup
-from jaxmix._src.pairing import find_partner
+from jaxmix._src.platform import by_platform
 from jaxmix._src.resizemix import RESIZE_METHODS, draw_resizemix
 from jaxmix._src.selection import (
   Draw,
   choose,
   pad_to_common_structure,
-  select_per_sample,
+  select,
 )
 from jaxmix._src.spatial_axes import named_shape, spread
-from jaxmix._src.start import split_key
+from jaxmix._src.start import start_draw
 
 Candidate = str | Draw
 
@@ -121,7 +121,6 @@ def draw_random_mix(
   check_choice('granularity', granularity, GRANULARITIES)
   check_choice('method', method, RESIZE_METHODS)
   inner = named_shape(shape, spatial_axes)
-  batch = inner[0]
   draws = _draw_functions(
     candidates,
     alpha,
@@ -137,8 +136,10 @@ def draw_random_mix(
   # A weight that is known to be zero is left out of the program.
   known = isinstance(weights, np.ndarray)
   used = np.flatnonzero(weights > 0) if known else np.arange(len(draws))
-  pair_key, choice_key, _ = split_key(key)
-  partner = find_partner(pair_key, batch, pairing=pairing, partner=partner)
+  start = start_draw(
+    key, inner, pairing=pairing, granularity=granularity, partner=partner
+  )
+  batch, partner = start.batch, start.partner
   draws = [
     functools.partial(
       draws[i], shape=inner, granularity=granularity, partner=partner
@@ -150,17 +151,22 @@ def draw_random_mix(
     drawn = dataclasses.replace(draws[0](key), partner=partner, mode=mode)
     return spread(drawn, shape, spatial_axes)
 
-  count = batch if granularity == 'sample' else 1
-  choice = choose(choice_key, count, weights[used])
+  choice = choose(start.choice[: start.count], weights[used])
   mode = jnp.broadcast_to(jnp.asarray(used, jnp.int32)[choice], (batch,))
   branches = pad_to_common_structure(draws, key, inner)
   if granularity == 'batch' and is_concrete(choice):
     # Outside jit, a switch would be compiled at every call.
     drawn = branches[int(choice[0])](key)
   elif granularity == 'batch':
-    drawn = jax.lax.switch(choice[0], branches, key)
+    # On a CPU the draws cost more than a conditional. On an accelerator all of
+    # them are a few kernels, and a conditional waits for the host.
+    drawn = by_platform(
+      choice,
+      cpu=lambda choice: jax.lax.switch(choice[0], branches, key),
+      default=lambda choice: select(choice, [b(key) for b in branches]),
+    )
   else:
-    drawn = select_per_sample(choice, [branch(key) for branch in branches])
+    drawn = select(choice, [branch(key) for branch in branches])
   if not known:
     # Traced weights that are invalid give NaN, so that nothing trains on them.
     total = jnp.sum(weights)

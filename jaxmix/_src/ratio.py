@@ -26,14 +26,29 @@ def draw_ratio(key: jax.Array, count: int, alpha: Any) -> jax.Array:
   >>> draw_ratio(jax.random.key(0), 2, 1.0).shape
   (2,)
   """
+  uniform = jax.random.uniform(key, (2 * count,), jnp.float32)
+  return ratio_of(uniform.reshape(2, count), alpha)
+
+
+def ratio_of(uniform: jax.Array, alpha: Any) -> jax.Array:
+  """Returns ratios lambda ~ Beta(alpha, alpha) for uniform numbers.
+
+  Args:
+    uniform: float32 `[2, n]` in [0, 1). The second row is not used where alpha
+      is known to be 1.
+    alpha: above 0; if it is traced and not above 0, the result is NaN.
+
+  >>> ratio_of(jnp.array([[0.25], [0.0]]), 1.0).tolist()
+  [0.25]
+  """
   if is_uniform(alpha):
-    return jax.random.uniform(key, (count,), jnp.float32)
-  drawn = draw_beta(key, count, jnp.asarray(alpha, jnp.float32))
+    return uniform[0]
+  drawn = beta_of(uniform, jnp.asarray(alpha, jnp.float32))
   return nan_if_invalid(drawn, alpha)
 
 
-def draw_beta(key: jax.Array, count: int, alpha: jax.Array) -> jax.Array:
-  """Draws from Beta(alpha, alpha) without the rejection loop of `jax.random`.
+def beta_of(uniform: jax.Array, alpha: jax.Array) -> jax.Array:
+  """Returns Beta(alpha, alpha) without the rejection loop of `jax.random`.
 
   That loop costs more than the mixing. A t variable with `2 alpha` degrees of
   freedom is drawn by Bailey's polar method (Mathematics of Computation 62,
@@ -42,14 +57,13 @@ def draw_beta(key: jax.Array, count: int, alpha: jax.Array) -> jax.Array:
   Beta(alpha, alpha).
 
   Args:
-    key: random key.
-    count: number of draws.
+    uniform: float32 `[2, n]` in [0, 1): u and v.
     alpha: float32, above 0; other values are not detected here.
 
-  >>> draw_beta(jax.random.key(0), 2, jnp.float32(0.2)).shape
-  (2,)
+  >>> beta_of(jnp.array([[0.5], [0.5]]), jnp.float32(1)).round(4).tolist()
+  [0.5]
   """
-  u, v = jax.random.uniform(key, (2 * count,), jnp.float32).reshape(2, count)
+  u, v = uniform
   cos = jnp.cos(jnp.pi * v)
   square = jnp.expm1(-jnp.log1p(-u) / alpha) * jnp.square(cos)
   # The smaller of the ratio and its mirror image, computed without

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxmix._src.boxes import draw_pixel, fraction_outside
+from jaxmix._src.boxes import fraction_outside, make_box, pixel_of
 from jaxmix._src.checks import check_choice
 from jaxmix._src.labels import mix_labels
 from jaxmix._src.mix import Mix, apply
@@ -38,7 +38,7 @@ def paste_box(
   size = (scale[:, None] * length).astype(jnp.int32)
   size = jnp.maximum(size, 1)
   start = jnp.clip(centre - size // 2, 0, length - size)
-  return jnp.stack([start, start + size], axis=-1)
+  return make_box(start, size)
 
 
 def shrink_source(
@@ -113,19 +113,17 @@ def draw_resizemix(
   check_choice('method', method, RESIZE_METHODS)
   low, high = check_scale(scale)
   inner = named_shape(shape, spatial_axes)
-  batch, spatial_shape, count, partner, key = start_draw(
+  start = start_draw(
     key, inner, pairing=pairing, granularity=granularity, partner=partner
   )
-  scale_key, centre_key = jax.random.split(key)
-  drawn = jax.random.uniform(
-    scale_key, (count,), jnp.float32, minval=low, maxval=high
-  )
-  drawn = jnp.broadcast_to(drawn, (batch,))
-  centre = draw_pixel(centre_key, batch, spatial_shape)
+  spatial_shape = start.spatial_shape
+  number = jnp.broadcast_to(start.ratio[0, : start.count], (start.batch,))
+  drawn = jnp.clip(low + (high - low) * number, low, high)
+  centre = pixel_of(start.position, spatial_shape)
   box = paste_box(drawn, centre, spatial_shape)
   mix = Mix(
     lam=fraction_outside(box, spatial_shape),
-    partner=partner,
+    partner=start.partner,
     box=box,
     source=shrink_source(drawn, box[..., 0], spatial_shape),
     method=method,

@@ -13,16 +13,24 @@ from jaxmix._src.mix import Mix
 Draw = Callable[..., Mix]
 
 
-def choose(
-  key: jax.Array, count: int, weights: np.ndarray | jax.Array
-) -> jax.Array:
-  """Draws `count` indices with probabilities in proportion to `weights`."""
+def choose(uniform: jax.Array, weights: np.ndarray | jax.Array) -> jax.Array:
+  """Returns an index for each number, in proportion to `weights`: int32 `[n]`.
+
+  Args:
+    uniform: float32 `[n]` in [0, 1).
+    weights: `[candidates]`.
+
+  >>> choose(jnp.array([0.2, 0.8]), np.array([1, 3])).tolist()
+  [0, 1]
+  """
   bounds = jnp.cumsum(jnp.asarray(weights, jnp.float32))
   # Dividing makes the last bounds exactly 1, which a uniform number never
   # reaches: a weight of zero is never drawn, not even at the end of the list.
   bounds = bounds / bounds[-1]
-  drawn = jax.random.uniform(key, (count, 1), jnp.float32)
-  return jnp.sum(drawn >= bounds[:-1], axis=1, dtype=jnp.int32)
+  choice = jnp.zeros(uniform.shape, jnp.int32)
+  for index in range(len(weights) - 1):
+    choice = choice + (uniform >= bounds[index])
+  return choice
 
 
 def pad_to_common_structure(
@@ -98,14 +106,19 @@ def _depend_on(key: jax.Array, part: jax.Array) -> jax.Array:
   )
 
 
-def select_per_sample(choice: jax.Array, mixes: Sequence[Mix]) -> Mix:
-  """Returns a `Mix` whose sample `i` is taken from `mixes[choice[i]]`."""
+def select(choice: jax.Array, mixes: Sequence[Mix]) -> Mix:
+  """Returns a `Mix` whose sample `i` is taken from `mixes[choice[i]]`.
 
-  def select(*parts: jax.Array) -> jax.Array:
+  Args:
+    choice: int32 `[B]`, or `[1]` for all samples.
+    mixes: draws of one structure.
+  """
+
+  def chosen(*parts: jax.Array) -> jax.Array:
     result = parts[0]
     for index, part in enumerate(parts[1:], 1):
-      chosen = (choice == index).reshape([-1] + [1] * (part.ndim - 1))
-      result = jnp.where(chosen, part, result)
+      mine = (choice == index).reshape([-1] + [1] * (part.ndim - 1))
+      result = jnp.where(mine, part, result)
     return result
 
-  return jax.tree.map(select, *mixes)
+  return jax.tree.map(chosen, *mixes)

@@ -1,8 +1,9 @@
-"""Setup shared by all draws: argument checks, random keys and pairing."""
+"""Setup shared by all draws: argument checks, partners and random numbers."""
 
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxmix._src.checks import (
@@ -15,31 +16,30 @@ from jaxmix._src.pairing import find_partner
 
 
 class Start(NamedTuple):
-  """The checked inputs of a draw.
+  """The checked inputs of a draw, its partners and its random numbers.
+
+  The numbers are uniform in [0, 1). With one draw for the batch, the first of
+  `B` is used.
 
   Attributes:
     batch: number of samples `B`.
-    spatial_shape: the lengths of the spatial axes.
+    spatial_shape: the lengths of the `d` spatial axes.
     count: number of independent draws: `B`, or 1 for the whole batch.
     partner: int32 `[B]`.
-    key: random key for the numbers of the mode.
+    choice: float32 `[B]`, for the choice of a mode.
+    coin: float32 `[B]`, for a choice of two.
+    ratio: float32 `[2, B]`, for `ratio_of`.
+    position: float32 `[B, d]`, for `pixel_of`.
   """
 
   batch: int
   spatial_shape: tuple[int, ...]
   count: int
   partner: jax.Array
-  key: jax.Array
-
-
-def split_key(key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """Returns keys for the pairing, for the choice of a mode and for the mode.
-
-  A single mode does not use the second key. It is split off nevertheless, so
-  that RandomMix with one candidate equals that mode bit for bit.
-  """
-  pair_key, choice_key, mode_key = jax.random.split(key, 3)
-  return pair_key, choice_key, mode_key
+  choice: jax.Array
+  coin: jax.Array
+  ratio: jax.Array
+  position: jax.Array
 
 
 def start_draw(
@@ -50,9 +50,18 @@ def start_draw(
   granularity: str,
   partner: ArrayLike | None,
 ) -> Start:
-  """Checks the arguments that all draws share, and draws the partners.
+  """Checks the arguments that all draws share, and draws their numbers.
 
-  `partner` replaces the partners that `pairing` would draw.
+  All modes draw the same numbers in one call: on an accelerator each call is a
+  kernel, which costs more than numbers that a mode does not use. So RandomMix
+  with one candidate equals that mode bit for bit.
+
+  Args:
+    key: random key.
+    shape: `[B, *spatial, C]`.
+    pairing: see `jaxmix.draw_partner`.
+    granularity: `'batch'` or `'sample'`.
+    partner: int `[B]`, used in place of the partners that `pairing` gives.
 
   Raises:
     ValueError, TypeError: an argument has the wrong type or is unknown.
@@ -60,11 +69,42 @@ def start_draw(
   check_key(key)
   check_choice('granularity', granularity, GRANULARITIES)
   batch, spatial_shape = check_shape(shape)
-  pair_key, _, mode_key = split_key(key)
+  bits = jax.random.bits(key, (_first(shape),), jnp.uint32)
+  uniform = to_uniform(bits[batch:])
   return Start(
     batch,
     spatial_shape,
     batch if granularity == 'sample' else 1,
-    find_partner(pair_key, batch, pairing=pairing, partner=partner),
-    mode_key,
+    find_partner(bits[:batch], pairing=pairing, partner=partner),
+    choice=uniform[:batch],
+    coin=uniform[batch : 2 * batch],
+    ratio=uniform[2 * batch : 4 * batch].reshape(2, batch),
+    position=uniform[4 * batch :].reshape(batch, len(spatial_shape)),
   )
+
+
+def more_numbers(
+  key: jax.Array, shape: tuple[int, ...], count: int
+) -> jax.Array:
+  """Draws further numbers, uniform in [0, 1): float32 `[count]`.
+
+  They follow those of `start_draw` in the sequence of the key. Another key
+  would be a kernel of its own.
+  """
+  first = _first(shape)
+  return to_uniform(jax.random.bits(key, (first + count,), jnp.uint32)[first:])
+
+
+def _first(shape: tuple[int, ...]) -> int:
+  """Returns how many numbers `start_draw` draws."""
+  batch, spatial_shape = check_shape(shape)
+  return batch * (5 + len(spatial_shape))
+
+
+def to_uniform(bits: jax.Array) -> jax.Array:
+  """Returns multiples of 2^-24 in [0, 1) for uint32 bits.
+
+  >>> to_uniform(jnp.array([0, 2**31], jnp.uint32)).tolist()
+  [0.0, 0.5]
+  """
+  return (bits >> 8).astype(jnp.float32) * jnp.float32(2**-24)

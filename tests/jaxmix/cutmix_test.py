@@ -171,7 +171,7 @@ def test_boxes_of_a_batch_are_independent():
 def test_alpha_reaches_the_ratio(monkeypatch):
   # A Beta that returns its parameter shows which alpha was used.
   monkeypatch.setattr(
-    ratio, 'draw_beta', lambda key, count, alpha: jnp.full(count, alpha)
+    ratio, 'beta_of', lambda uniform, alpha: jnp.full(uniform.shape[1], alpha)
   )
   draw = functools.partial(
     jaxmix.draw_cutmix,

@@ -169,7 +169,9 @@ def keeping_draws():
     }
 
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(ratio, 'draw_beta', lambda key, count, alpha: jnp.ones(count))
+    patch.setattr(
+      ratio, 'beta_of', lambda uniform, alpha: jnp.ones(uniform.shape[1])
+    )
     return drawn.quick(draw)(jax.random.key(3))
 
 

@@ -306,7 +306,7 @@ def draws_by_alpha():
 
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(
-      ratio, 'draw_beta', lambda key, count, alpha: jnp.full(count, alpha)
+      ratio, 'beta_of', lambda uniform, alpha: jnp.full(uniform.shape[1], alpha)
     )
     return drawn.quick(draw)(jax.random.key(11))
 

@@ -73,6 +73,7 @@ def call_everything(key, images, labels, logits):
       blocks=(2,),
       levels=2,
       transport_cost=None,  # transport_test vmaps it
+      granularity='sample',
     ),
     'co_mixup': jaxmix.co_mixup(
       key,

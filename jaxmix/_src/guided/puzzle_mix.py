@@ -23,7 +23,7 @@ from jaxmix._src.guided.saliency import spectral_residual
 from jaxmix._src.guided.transport import transport
 from jaxmix._src.labels import mix_labels
 from jaxmix._src.mix import Mix, apply
-from jaxmix._src.ratio import draw_ratio, nan_if_invalid
+from jaxmix._src.ratio import nan_if_invalid, ratio_of
 from jaxmix._src.start import start_draw
 
 _TILES = 8  # minimal number of tiles per side that are moved
@@ -107,11 +107,11 @@ def draw_puzzle_mix(
   check_number('prior', prior, 0, 1e6)
   if transport_cost is not None:
     check_number('transport_cost', transport_cost, 0, 1e6)
-  _, _, count, partner, key = start_draw(
+  start = start_draw(
     key, images.shape, pairing=pairing, granularity=granularity, partner=partner
   )
-  ratio_key, choice_key = jax.random.split(key)
-  ratio = draw_ratio(ratio_key, count, alpha)
+  partner = start.partner
+  ratio = ratio_of(start.ratio[:, : start.count], alpha)
   tiles = [_tiles(n, spatial_shape) for n in blocks]
   finest = math.lcm(*tiles)
 
@@ -146,7 +146,7 @@ def draw_puzzle_mix(
   branches = [
     functools.partial(solve, n, t) for n, t in zip(blocks, tiles, strict=True)
   ]
-  choice = jax.random.randint(choice_key, (), 0, len(blocks))
+  choice = (start.choice[0] * len(blocks)).astype(jnp.int32)
   if len(branches) == 1:
     mask, order = branches[0]()
   elif is_concrete(choice) and is_concrete(images):

@@ -11,7 +11,7 @@ from jaxmix._src.checks import check_images, check_saliency
 from jaxmix._src.guided.saliency import spectral_residual
 from jaxmix._src.labels import mix_labels
 from jaxmix._src.mix import Mix, apply
-from jaxmix._src.ratio import draw_ratio, nan_if_invalid
+from jaxmix._src.ratio import nan_if_invalid, ratio_of
 from jaxmix._src.start import start_draw
 
 
@@ -55,23 +55,22 @@ def draw_saliency_mix(
   True
   """
   saliency = check_saliency(saliency)
-  batch, spatial_shape, count, partner, key = start_draw(
+  start = start_draw(
     key,
     (*saliency.shape, 1),
     pairing=pairing,
     granularity=granularity,
     partner=partner,
   )
-  # Split as in CutMix, so that both draw the same ratio from a key.
-  ratio_key, _ = jax.random.split(key)
-  ratio = draw_ratio(ratio_key, count, alpha)
-  peak = jnp.argmax(saliency.reshape(batch, -1), axis=1)
+  spatial_shape = start.spatial_shape
+  ratio = ratio_of(start.ratio[:, : start.count], alpha)
+  peak = jnp.argmax(saliency.reshape(start.batch, -1), axis=1)
   centre = jnp.stack(jnp.unravel_index(peak, spatial_shape), axis=1).astype(
     jnp.int32
   )
-  box = cut_box(ratio, centre[partner], spatial_shape)
+  box = cut_box(ratio, centre[start.partner], spatial_shape)
   lam = nan_if_invalid(fraction_outside(box, spatial_shape), alpha)
-  return Mix(lam=lam, partner=partner, box=box)
+  return Mix(lam=lam, partner=start.partner, box=box)
 
 
 def saliency_mix(

@@ -6,11 +6,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxmix._src.checks import check_key, check_whole
+from jaxmix._src.checks import check_whole
 from jaxmix._src.hidden_states.hidden_mix import HiddenMix, check_layers
-from jaxmix._src.pairing import draw_partner
-from jaxmix._src.ratio import draw_ratio
-from jaxmix._src.start import split_key
+from jaxmix._src.ratio import ratio_of
+from jaxmix._src.start import start_draw
 
 
 def draw_manifold_mixup(
@@ -47,14 +46,16 @@ def draw_manifold_mixup(
   >>> sorted(mix.weights), mix.lam.shape
   ([0, 2, 3], (4,))
   """
-  check_key(key)
   check_whole('batch', batch, 1)
   numbers = check_layers(layers)
-  pair_key, layer_key, ratio_key = split_key(key)
-  lam = draw_ratio(ratio_key, 1, alpha)
+  start = start_draw(
+    key, (batch, 1, 1), pairing=pairing, granularity='batch', partner=None
+  )
+  lam = ratio_of(start.ratio[:, :1], alpha)
+  drawn = (start.choice[0] * len(numbers)).astype(jnp.int32)
   return HiddenMix(
     lam=jnp.broadcast_to(lam, (batch,)),
-    partner=draw_partner(pair_key, batch, pairing=pairing),
-    layer=jax.random.choice(layer_key, jnp.asarray(numbers)),
+    partner=start.partner,
+    layer=jnp.asarray(numbers, jnp.int32)[drawn],
     weights={number: lam[0] for number in numbers},
   )

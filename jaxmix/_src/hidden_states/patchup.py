@@ -13,7 +13,6 @@ from jaxmix._src.cutmix import draw_cutmix
 from jaxmix._src.hidden_states.hidden_mix import HiddenMix, check_layers
 from jaxmix._src.pairing import draw_partner
 from jaxmix._src.ratio import draw_ratio
-from jaxmix._src.start import split_key
 
 
 def draw_patchup(
@@ -74,7 +73,7 @@ def draw_patchup(
   for number in numbers:
     _check_layer(number, shapes[number], batch, block_size)
 
-  pair_key, choice_key, mode_key = split_key(key)
+  pair_key, choice_key, mode_key = jax.random.split(key, 3)
   partner = draw_partner(pair_key, batch, pairing=pairing)
   layer_key, mixed_key = jax.random.split(choice_key)
   ratio_key, *weight_keys = jax.random.split(mode_key, 1 + len(numbers))
