@@ -1,5 +1,7 @@
 """Cutout: DeVries and Taylor, arXiv 1708.04552."""
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -65,7 +67,7 @@ def cutout(
   *,
   num_classes: int | None = None,
   length: int = 16,
-  fill: ArrayLike = 0,
+  fill: ArrayLike | Sequence[float] = 0,
   spatial_axes: tuple[int, ...] | None = None,
 ) -> tuple[jax.Array, jax.Array]:
   """Cutout: a square of each image is filled; nothing is mixed.
@@ -102,7 +104,7 @@ def cutout(
 
 
 def fill_box(
-  images: ArrayLike, box: ArrayLike, *, fill: ArrayLike = 0
+  images: ArrayLike, box: ArrayLike, *, fill: ArrayLike | Sequence[float] = 0
 ) -> jax.Array:
   """Fills a box of each image; applies a draw of `jaxmix.draw_cutout`.
 
@@ -132,18 +134,20 @@ def fill_box(
   return jnp.where(cut, _check_fill(fill, images), images)
 
 
-def _check_fill(fill: ArrayLike, images: jax.Array) -> jax.Array:
+def _check_fill(
+  fill: ArrayLike | Sequence[float], images: jax.Array
+) -> jax.Array:
   """Returns `fill` in the dtype of the images: `[]` or `[C]`."""
-  channels = images.shape[-1]
-  if jnp.shape(fill) not in ((), (channels,)):
-    raise ValueError(
-      f'fill={fill!r} has shape {list(jnp.shape(fill))}; it must be one number '
-      f'or one for each of the {channels} channels, [{channels}].'
-    )
-  if images.dtype == np.uint8 and is_concrete(fill):
-    known = np.asarray(fill)
-    if not np.isin(known, np.arange(256)).all():
+  known = all(map(is_concrete, jax.tree.leaves(fill)))
+  if images.dtype == np.uint8 and known:
+    if not np.isin(np.asarray(fill), np.arange(256)).all():
       raise ValueError(
         f'fill={fill!r} must be whole numbers from 0 to 255 for uint8 images.'
       )
-  return jnp.asarray(fill, images.dtype)
+  value, channels = jnp.asarray(fill, images.dtype), images.shape[-1]
+  if value.shape not in ((), (channels,)):
+    raise ValueError(
+      f'fill={fill!r} has shape {list(value.shape)}; it must be one number or '
+      f'one for each of the {channels} channels, [{channels}].'
+    )
+  return value

@@ -21,10 +21,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from jaxmix._src import blocks
 from jaxmix._src.boxes import inside
 from jaxmix._src.checks import check_images, check_shape
-from jaxmix._src.gather import take_pixels, take_samples
+from jaxmix._src.gather import move_blocks, take_pixels, take_samples
 from jaxmix._src.platform import branch, by_platform
 
 
@@ -152,8 +151,8 @@ def _combine(
 ) -> jax.Array:
   """Combines each image with the pixels of its partner."""
   if mix.order is not None:
-    images = blocks.move(images, mix.order[:, 0])
-    other = blocks.move(other, mix.order[:, 1])
+    images = move_blocks(images, mix.order[:, 0])
+    other = move_blocks(other, mix.order[:, 1])
   mixed = images
   if mix.mask is not None:
     weight = mix.mask[..., None]

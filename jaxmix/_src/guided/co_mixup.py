@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxmix._src.blocks import fractions, take
+from jaxmix._src import gather
+from jaxmix._src.blocks import fractions
 from jaxmix._src.checks import (
   check_grid,
   check_images,
@@ -194,7 +195,7 @@ def take_blocks(images: ArrayLike, owner: ArrayLike) -> jax.Array:
   images, owner = check_images(images, any_dtype=True), jnp.asarray(owner)
   check_owner(owner, len(images))
   check_grid('blocks of owner', owner.shape[1], images.shape)
-  return take(images, owner)
+  return gather.take_blocks(images, owner)
 
 
 def block_labels(
