@@ -1,4 +1,4 @@
-"""Grids of equal blocks: pooling, and moving the blocks of images.
+"""Grids of equal blocks: one number for each block of an image.
 
 A grid is an array `[B, n, n]` with one number for each block.
 """
@@ -62,53 +62,3 @@ def refine(order: jax.Array, count: int) -> jax.Array:
   part = jnp.arange(count) % factor
   row = (order // old) * factor + part[:, None]
   return row * count + (order % old) * factor + part
-
-
-def move(images: jax.Array, order: jax.Array) -> jax.Array:
-  """Moves block `order[b, i, j]` of each image to position `(i, j)`.
-
-  Args:
-    images: `[B, H, W, C]`, sides that are multiples of `n`.
-    order: int32 `[B, n, n]`, block numbers in row-major order.
-
-  >>> row = jnp.array([1, 2, 3, 4]).reshape(1, 4, 1, 1)
-  >>> image = jnp.broadcast_to(row, (1, 4, 2, 1))
-  >>> move(image, jnp.array([[[2, 3], [0, 1]]]))[0, :, 0, 0].tolist()
-  [3, 4, 1, 2]
-  """
-  count = order.shape[1]
-  sample = jnp.arange(len(images)).reshape(-1, 1, 1)
-  return _gather(images, sample, order // count, order % count)
-
-
-def take(images: jax.Array, owner: jax.Array) -> jax.Array:
-  """Takes each block from image `owner[b, i, j]`, at the same position.
-
-  Args:
-    images: `[B, H, W, C]`, sides that are multiples of `n`.
-    owner: int32 `[B, n, n]`.
-
-  >>> images = jnp.array([[[[1], [2]]] * 2, [[[3], [4]]] * 2])
-  >>> take(images, jnp.array([[[0, 1], [1, 0]]] * 2))[0, ..., 0].tolist()
-  [[1, 4], [3, 2]]
-  """
-  position = jnp.arange(owner.shape[1])
-  return _gather(images, owner, position[:, None], position)
-
-
-def _gather(
-  images: jax.Array, sample: jax.Array, row: jax.Array, column: jax.Array
-) -> jax.Array:
-  """Assembles images from blocks given by their sample, row and column.
-
-  The three index arrays broadcast to `[B, n, n]`.
-  """
-  _, height, width, channels = images.shape
-  shape = jnp.broadcast_shapes(sample.shape, row.shape, column.shape)
-  count = shape[1]
-  cut = (len(images), count, height // count, count, width // count, channels)
-  # The slice between the indices moves the pixel axes behind the block axes.
-  chosen = (
-    images.reshape(cut).at[sample, row, :, column].get(mode='promise_in_bounds')
-  )
-  return chosen.transpose(0, 1, 3, 2, 4, 5).reshape(images.shape)

@@ -3,10 +3,13 @@
 A box contains the pixels from `start` up to, but not including, `stop`.
 """
 
+import functools
+import itertools
 import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 def draw_pixel(
@@ -74,6 +77,94 @@ def cut_box(
   half = side.astype(jnp.int32) // 2
   start = jnp.clip(centre - half, 0, length)
   return make_box(start, jnp.clip(centre + half, 0, length) - start)
+
+
+def share_box(
+  ratio: jax.Array,
+  position: jax.Array,
+  spatial_shape: tuple[int, ...],
+  *,
+  min_share: float,
+  max_share: float,
+) -> jax.Array:
+  """Returns a box inside the image, whose share of it lies within bounds.
+
+  The share is `max_share - (max_share - min_share) * ratio`, rounded to that of
+  a box of `share_sides`.
+
+  Args:
+    ratio: float32 `[n]` in [0, 1].
+    position: float32 `[n, d]` in [0, 1), among all positions in the image.
+    spatial_shape: the `d` lengths of the image.
+    min_share: lower bound.
+    max_share: upper bound.
+
+  Returns:
+    int32 `[n, d, 2]`.
+
+  >>> share_box(
+  ...   jnp.ones(1), jnp.array([[0.9]]), (4,), min_share=0.5, max_share=0.75
+  ... ).tolist()
+  [[[2, 4]]]
+  """
+  sides = share_sides(spatial_shape, min_share, max_share)
+  volume = np.prod(sides, axis=1)
+  share = max_share - (max_share - min_share) * ratio
+  # Boxes of one volume, such as 2 x 3 and 3 x 2, have a half each of what is
+  # nearest to it.
+  between = (volume[1:] + volume[:-1]) / 2 / math.prod(spatial_shape)
+  nearest = jnp.searchsorted(jnp.asarray(between, jnp.float32), share)
+  side = jnp.asarray(sides, jnp.int32)[nearest]
+  length = jnp.asarray(spatial_shape, jnp.int32)
+  places = length - side + 1
+  start = (position * places.astype(jnp.float32)).astype(jnp.int32)
+  return make_box(jnp.minimum(start, places - 1), side)
+
+
+@functools.cache
+def share_sides(
+  spatial_shape: tuple[int, ...], min_share: float, max_share: float
+) -> np.ndarray:
+  """Returns the sides of the boxes of a share within bounds: int `[n, d]`.
+
+  They have the proportions of the image, rounded to whole pixels, and are
+  sorted by volume. If the bounds are too close for that, there is one box: of
+  all boxes within the bounds that with the most similar proportions. If no box
+  is within the bounds, it is the nearest in proportion; its share differs from
+  them by at most half of 1 / the shortest side of the image.
+
+  >>> share_sides((8, 8), 0.1, 0.25).tolist()
+  [[3, 3], [3, 4], [4, 3], [4, 4]]
+  """
+  length = np.array(spatial_shape)
+  total = math.prod(spatial_shape)
+  # The sides that are rounded change at these scales only.
+  scale = np.unique(np.concatenate([np.arange(n + 1) / n for n in length]))
+  exact = (scale[1:] + scale[:-1])[:, None] / 2 * length
+  whole = np.floor(exact).astype(int)
+  sides = np.concatenate(
+    [whole + up for up in itertools.product((0, 1), repeat=len(length))]
+  )
+  # Division rounds as the literal does: 7 of 100 pixels are a share of 0.07.
+  share = np.prod(sides, axis=1) / total
+  within = (min_share <= share) & (share <= max_share)
+  if within.any():
+    sides = np.unique(sides[within], axis=0)
+    return sides[np.argsort(np.prod(sides, axis=1), kind='stable')]
+  # Every box within the bounds: the last side by those of the other axes.
+  low, high = math.floor(min_share * total), math.ceil(max_share * total)
+  low, high = low + (low / total < min_share), high - (high / total > max_share)
+  first = 1 + np.array(list(np.ndindex(spatial_shape[:-1])), int)
+  other = np.prod(first, axis=1)
+  least, most = -(-low // other), np.minimum(high // other, length[-1])
+  alike = np.mean(first / length[:-1], axis=1) if len(length) > 1 else 1.0
+  last = np.clip(np.rint(alike * length[-1]).astype(int), least, most)
+  boxes = np.column_stack([first, last])[least <= most]
+  if len(boxes):
+    scales = boxes / length
+    return boxes[[np.argmin(scales.max(1) / scales.min(1))]]
+  distance = np.maximum(min_share - share, share - max_share)
+  return sides[[np.argmin(distance)]]
 
 
 def _root(value: jax.Array, degree: int) -> jax.Array:

@@ -15,6 +15,7 @@ import numpy as np
 from jax.core import Tracer
 
 GRANULARITIES = ('batch', 'sample')
+_SMALLEST = 8  # side from which a square is taken for an image
 
 
 def is_concrete(value: Any) -> bool:
@@ -55,8 +56,9 @@ def check_shape(shape: Sequence[int]) -> tuple[int, tuple[int, ...]]:
   if len(shape) < 3:
     raise ValueError(
       f'images must have rank 3 or more: [batch, *spatial, channels]; got '
-      f'shape {list(shape)}. Add a batch axis to a single image and a channel '
-      'axis to greyscale images.'
+      f'shape {list(shape)}. Sound [batch, time] and greyscale images need a '
+      'channel axis, images[..., None]; one image needs a batch axis, '
+      'images[None].'
     )
   if min(shape) < 1:
     raise ValueError(
@@ -64,6 +66,30 @@ def check_shape(shape: Sequence[int]) -> tuple[int, tuple[int, ...]]:
       'element.'
     )
   return shape[0], shape[1:-1]
+
+
+def check_layout(shape: Sequence[int]) -> None:
+  """Raises ValueError if a shape is that of images in another layout.
+
+  For functions that treat the spatial axes unlike the channels. Channels first
+  or no channels would be mixed without an error, along the wrong axes.
+  """
+  check_shape(shape)
+  shape = tuple(shape)
+  if len(shape) == 3 and shape[1] == shape[2] >= _SMALLEST:
+    raise ValueError(
+      f'images have shape {list(shape)}, like square greyscale images or masks '
+      'without a channel axis: write images[..., None]. For a signal of '
+      f'{shape[1]} steps and {shape[2]} channels write spatial_axes=(1,), if '
+      'the function has it.'
+    )
+  if len(shape) == 4 and shape[1] in (1, 3, 4) and min(shape[2:]) >= _SMALLEST:
+    raise ValueError(
+      f'images have shape {list(shape)}, like images with the channels first: '
+      'write images.transpose(0, 2, 3, 1). To accept them as images of '
+      f'{shape[1]} x {shape[2]} pixels and {shape[3]} channels write '
+      'spatial_axes=(1, 2), if the function has it.'
+    )
 
 
 def check_images(images: Any, *, any_dtype: bool = False) -> jax.Array:

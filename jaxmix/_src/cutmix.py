@@ -6,7 +6,13 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxmix._src.boxes import cut_box, fraction_outside, pixel_of
+from jaxmix._src.boxes import (
+  cut_box,
+  fraction_outside,
+  pixel_of,
+  share_box,
+)
+from jaxmix._src.checks import check_number
 from jaxmix._src.labels import mix_labels
 from jaxmix._src.mix import Mix, apply
 from jaxmix._src.ratio import nan_if_invalid, ratio_of
@@ -19,6 +25,8 @@ def draw_cutmix(
   shape: tuple[int, ...],
   *,
   alpha: Any = 1.0,
+  min_share: float = 0.0,
+  max_share: float = 1.0,
   pairing: str = 'permutation',
   spatial_axes: tuple[int, ...] | None = None,
   granularity: str = 'batch',
@@ -31,11 +39,21 @@ def draw_cutmix(
   is the fraction of pixels outside the clipped box, so labels and pixels agree
   exactly.
 
+  With bounds of the partner's share the box lies inside the image, at a uniform
+  position. The share is `max_share - (max_share - min_share) * ratio`, rounded
+  to whole pixels; the sides have the proportions of the image.
+
   Args:
     key: random key.
     shape: `[B, *spatial, C]`, the shape of the images.
     alpha: parameter of Beta(alpha, alpha), above 0; 1 is the uniform
       distribution. A traced value that is not above 0 gives `lam` NaN.
+    min_share: lower bound of the partner's share `1 - lam`, a Python number
+      from 0 to `max_share`. It is a fraction of the pixels: a box with half the
+      sides of an image has a share of 1/4.
+    max_share: upper bound, up to 1. If no box has a share within the bounds,
+      which are then less than 1 / the shortest side apart, the nearest is
+      taken; it is off by at most half of that.
     pairing: how partners are chosen, see `jaxmix.draw_partner`.
     spatial_axes: the axes of the images that boxes and masks vary over; along
       the others they are the same. For videos `[B, T, H, W, C]`, `(2, 3)` puts
@@ -55,6 +73,8 @@ def draw_cutmix(
   >>> draw_cutmix(jax.random.key(0), (4, 32, 32, 3)).box.shape
   (4, 2, 2)
   """
+  check_number('max_share', max_share, 0, 1)
+  check_number('min_share', min_share, 0, max_share)
   inner = named_shape(shape, spatial_axes)
   start = start_draw(
     key, inner, pairing=pairing, granularity=granularity, partner=partner
@@ -65,7 +85,16 @@ def draw_cutmix(
   number = jnp.broadcast_to(start.ratio[:, :count], start.ratio.shape)
   position = jnp.broadcast_to(start.position[:count], start.position.shape)
   ratio = ratio_of(number, alpha)
-  box = cut_box(ratio, pixel_of(position, spatial_shape), spatial_shape)
+  if (min_share, max_share) == (0, 1):
+    box = cut_box(ratio, pixel_of(position, spatial_shape), spatial_shape)
+  else:
+    box = share_box(
+      ratio,
+      position,
+      spatial_shape,
+      min_share=float(min_share),
+      max_share=float(max_share),
+    )
   lam = nan_if_invalid(fraction_outside(box, spatial_shape), alpha)
   mix = Mix(lam=lam, partner=start.partner, box=box)
   return spread(mix, shape, spatial_axes)
@@ -78,7 +107,10 @@ def cutmix(
   *,
   num_classes: int | None = None,
   alpha: Any = 1.0,
+  min_share: float = 0.0,
+  max_share: float = 1.0,
   pairing: str = 'permutation',
+  spatial_axes: tuple[int, ...] | None = None,
   granularity: str = 'batch',
 ) -> tuple[jax.Array, jax.Array]:
   """CutMix: a box of each image is replaced by the same box of its partner.
@@ -89,7 +121,10 @@ def cutmix(
     labels: integers `[B]` (with `num_classes`) or dense `[B, K]`.
     num_classes: number of classes `K`; required for integer labels.
     alpha: see `jaxmix.draw_cutmix`.
+    min_share: see `jaxmix.draw_cutmix`.
+    max_share: see `jaxmix.draw_cutmix`.
     pairing: see `jaxmix.draw_cutmix`.
+    spatial_axes: see `jaxmix.draw_cutmix`.
     granularity: see `jaxmix.draw_cutmix`.
 
   Returns:
@@ -108,7 +143,10 @@ def cutmix(
     key,
     jnp.shape(images),
     alpha=alpha,
+    min_share=min_share,
+    max_share=max_share,
     pairing=pairing,
+    spatial_axes=spatial_axes,
     granularity=granularity,
   )
   return apply(mix, images), mix_labels(mix, labels, num_classes=num_classes)

@@ -1,7 +1,10 @@
 """Cutout: DeVries and Taylor, arXiv 1708.04552."""
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
 from jaxmix._src.boxes import draw_pixel, inside
@@ -10,9 +13,11 @@ from jaxmix._src.checks import (
   check_key,
   check_shape,
   check_whole,
+  is_concrete,
 )
 from jaxmix._src.identity import draw_identity
 from jaxmix._src.labels import mix_labels
+from jaxmix._src.spatial_axes import named_shape, spread_box
 
 
 def draw_cutout(
@@ -20,6 +25,7 @@ def draw_cutout(
   shape: tuple[int, ...],
   *,
   length: int = 16,
+  spatial_axes: tuple[int, ...] | None = None,
 ) -> jax.Array:
   """Draws the boxes of Cutout, one for each sample.
 
@@ -33,6 +39,7 @@ def draw_cutout(
     length: side of the square in pixels, 1 or more; 16 for CIFAR-10 and 8 for
       CIFAR-100 in the paper. With an odd length the official code fills one
       pixel less.
+    spatial_axes: see `jaxmix.draw_cutmix`.
 
   Returns:
     int32 `[B, d, 2]`: start and stop on each of the `d` spatial axes.
@@ -44,12 +51,13 @@ def draw_cutout(
   (4, 2, 2)
   """
   check_key(key)
-  batch, spatial_shape = check_shape(shape)
+  batch, spatial_shape = check_shape(named_shape(shape, spatial_axes))
   check_whole('length', length, 1)
   centre = draw_pixel(key, batch, spatial_shape)
   start = centre - length // 2
   box = jnp.stack([start, start + length], axis=-1)
-  return jnp.clip(box, 0, jnp.asarray(spatial_shape, jnp.int32)[:, None])
+  box = jnp.clip(box, 0, jnp.asarray(spatial_shape, jnp.int32)[:, None])
+  return spread_box(box, shape, spatial_axes)
 
 
 def cutout(
@@ -59,7 +67,8 @@ def cutout(
   *,
   num_classes: int | None = None,
   length: int = 16,
-  fill: ArrayLike = 0,
+  fill: ArrayLike | Sequence[float] = 0,
+  spatial_axes: tuple[int, ...] | None = None,
 ) -> tuple[jax.Array, jax.Array]:
   """Cutout: a square of each image is filled; nothing is mixed.
 
@@ -69,8 +78,9 @@ def cutout(
     labels: integers `[B]` (with `num_classes`) or dense `[B, K]`.
     num_classes: number of classes `K`; required for integer labels.
     length: see `jaxmix.draw_cutout`.
-    fill: value to write, broadcast against the channels. The official code
-      fills normalised images, where 0 is the mean colour.
+    fill: the value to write, one number or one for each channel, `[C]`. The
+      official code fills normalised images, where 0 is the mean colour.
+    spatial_axes: see `jaxmix.draw_cutmix`.
 
   Returns:
     `(images, labels)`: the images in their dtype, labels `[B, K]`, in the same
@@ -87,27 +97,28 @@ def cutout(
   (True, [[0.0, 0.0, 1.0]])
   """
   images = check_images(images)
-  box = draw_cutout(key, images.shape, length=length)
+  box = draw_cutout(key, images.shape, length=length, spatial_axes=spatial_axes)
   unmixed = draw_identity(key, images.shape)
   labels = mix_labels(unmixed, labels, num_classes=num_classes)
   return fill_box(images, box, fill=fill), labels
 
 
 def fill_box(
-  images: ArrayLike, box: ArrayLike, *, fill: ArrayLike = 0
+  images: ArrayLike, box: ArrayLike, *, fill: ArrayLike | Sequence[float] = 0
 ) -> jax.Array:
   """Fills a box of each image; applies a draw of `jaxmix.draw_cutout`.
 
   Args:
     images: `[B, *spatial, C]`, floating point or uint8.
     box: int `[B, d, 2]`, start and stop on each spatial axis.
-    fill: value to write, broadcast against the channels.
+    fill: the value to write, one number or one for each channel, `[C]`.
 
   Returns:
     The images in their dtype.
 
   Raises:
-    ValueError, TypeError: invalid images, or a box of another shape.
+    ValueError, TypeError: invalid images, a box or fill of another shape, or a
+      fill that uint8 cannot hold.
 
   >>> fill_box(jnp.ones((1, 3, 1)), jnp.array([[[1, 5]]])).ravel().tolist()
   [1.0, 0.0, 0.0]
@@ -120,4 +131,23 @@ def fill_box(
       f'{[len(images), len(spatial_shape), 2]}.'
     )
   cut = inside(box, spatial_shape)[..., None]
-  return jnp.where(cut, jnp.asarray(fill, images.dtype), images)
+  return jnp.where(cut, _check_fill(fill, images), images)
+
+
+def _check_fill(
+  fill: ArrayLike | Sequence[float], images: jax.Array
+) -> jax.Array:
+  """Returns `fill` in the dtype of the images: `[]` or `[C]`."""
+  known = all(map(is_concrete, jax.tree.leaves(fill)))
+  if images.dtype == np.uint8 and known:
+    if not np.isin(np.asarray(fill), np.arange(256)).all():
+      raise ValueError(
+        f'fill={fill!r} must be whole numbers from 0 to 255 for uint8 images.'
+      )
+  value, channels = jnp.asarray(fill, images.dtype), images.shape[-1]
+  if value.shape not in ((), (channels,)):
+    raise ValueError(
+      f'fill={fill!r} has shape {list(value.shape)}; it must be one number or '
+      f'one for each of the {channels} channels, [{channels}].'
+    )
+  return value

@@ -276,6 +276,7 @@ def fmix(
   decay_power: float = 3.0,
   max_soft: float = 0.0,
   pairing: str = 'permutation',
+  spatial_axes: tuple[int, ...] | None = None,
   granularity: str = 'batch',
 ) -> tuple[jax.Array, jax.Array]:
   """FMix: smooth regions of each image are replaced by those of its partner.
@@ -287,6 +288,7 @@ def fmix(
     num_classes: number of classes `K`; required for integer labels.
     alpha: see `jaxmix.draw_cutmix`.
     pairing: see `jaxmix.draw_cutmix`.
+    spatial_axes: see `jaxmix.draw_cutmix`.
     granularity: see `jaxmix.draw_cutmix`.
     spectrum: see `jaxmix.draw_fmix`.
     decay_power: see `jaxmix.draw_fmix`.
@@ -312,6 +314,7 @@ def fmix(
     decay_power=decay_power,
     max_soft=max_soft,
     pairing=pairing,
+    spatial_axes=spatial_axes,
     granularity=granularity,
   )
   return apply(mix, images), mix_labels(mix, labels, num_classes=num_classes)

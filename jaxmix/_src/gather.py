@@ -114,6 +114,112 @@ def product_of_pixels(
   return product_of_samples(taken.reshape(shape), jnp.arange(len(images)))
 
 
+def move_blocks(images: jax.Array, order: jax.Array) -> jax.Array:
+  """Moves block `order[b, i, j]` of each image to position `(i, j)`.
+
+  Args:
+    images: `[B, H, W, C]`, of any dtype, with sides that are multiples of `n`.
+    order: int32 `[B, n, n]`, block numbers in row-major order.
+
+  >>> row = jnp.array([1, 2, 3, 4]).reshape(1, 4, 1, 1)
+  >>> image = jnp.broadcast_to(row, (1, 4, 2, 1))
+  >>> move_blocks(image, jnp.array([[[2, 3], [0, 1]]]))[0, :, 0, 0].tolist()
+  [3, 4, 1, 2]
+  """
+  return by_platform(
+    images,
+    order,
+    tpu=functools.partial(_exact, product_of_moved_blocks),
+    default=index_moved_blocks,
+  )
+
+
+def index_moved_blocks(images: jax.Array, order: jax.Array) -> jax.Array:
+  """`move_blocks` by address."""
+  count = order.shape[1]
+  sample = jnp.arange(len(images)).reshape(-1, 1, 1)
+  return _index_blocks(images, sample, order // count, order % count)
+
+
+def product_of_moved_blocks(images: jax.Array, order: jax.Array) -> jax.Array:
+  """`move_blocks` as a product for each image."""
+  count = order.shape[1]
+  blocks = _cut(images, count)
+  index = order.reshape(len(order), -1)
+  return _join(
+    _product('bzk,bk...->bz...', index, count**2, blocks), images.shape, count
+  )
+
+
+def take_blocks(images: jax.Array, owner: jax.Array) -> jax.Array:
+  """Takes each block from image `owner[b, i, j]`, at the same position.
+
+  Args:
+    images: `[B, H, W, C]`, of any dtype, with sides that are multiples of `n`.
+    owner: int32 `[B, n, n]` in [0, B).
+
+  >>> images = jnp.array([[[[1], [2]]] * 2, [[[3], [4]]] * 2])
+  >>> take_blocks(images, jnp.array([[[0, 1], [1, 0]]] * 2))[0, ..., 0].tolist()
+  [[1, 4], [3, 2]]
+  """
+  return by_platform(
+    images,
+    owner,
+    tpu=functools.partial(_exact, product_of_taken_blocks),
+    default=index_taken_blocks,
+  )
+
+
+def index_taken_blocks(images: jax.Array, owner: jax.Array) -> jax.Array:
+  """`take_blocks` by address."""
+  position = jnp.arange(owner.shape[1])
+  return _index_blocks(images, owner, position[:, None], position)
+
+
+def product_of_taken_blocks(images: jax.Array, owner: jax.Array) -> jax.Array:
+  """`take_blocks` as a product for each position."""
+  count = owner.shape[1]
+  blocks = _cut(images, count)
+  index = owner.reshape(len(owner), -1)
+  return _join(
+    _product('bka,ak...->bk...', index, len(images), blocks),
+    images.shape,
+    count,
+  )
+
+
+def _index_blocks(
+  images: jax.Array, sample: jax.Array, row: jax.Array, column: jax.Array
+) -> jax.Array:
+  """Assembles images from blocks given by their sample, row and column.
+
+  The three index arrays broadcast to `[B, n, n]`.
+  """
+  _, height, width, channels = images.shape
+  shape = jnp.broadcast_shapes(sample.shape, row.shape, column.shape)
+  count = shape[1]
+  cut = (len(images), count, height // count, count, width // count, channels)
+  # The slice between the indices moves the pixel axes behind the block axes.
+  chosen = images.reshape(cut).at[sample, row, :, column].get(mode=_PROMISE)
+  return chosen.transpose(0, 1, 3, 2, 4, 5).reshape(images.shape)
+
+
+def _cut(images: jax.Array, count: int) -> jax.Array:
+  """Returns the blocks of images: `[B, count^2, h, w, C]`."""
+  batch, height, width, channels = images.shape
+  cut = (batch, count, height // count, count, width // count, channels)
+  blocks = images.reshape(cut).swapaxes(2, 3)
+  return blocks.reshape(batch, count**2, *blocks.shape[3:])
+
+
+def _join(blocks: jax.Array, shape: Sequence[int], count: int) -> jax.Array:
+  """Returns the images of blocks; undoes `_cut`."""
+  batch, _, *size = blocks.shape
+  return (
+    blocks.reshape(batch, count, count, *size).swapaxes(2, 3).reshape(shape)
+  )
+
+
 def _product(
   equation: str, index: jax.Array, count: int, values: jax.Array
 ) -> jax.Array:
@@ -164,8 +270,10 @@ def _by_bytes(
 ) -> jax.Array:
   unsigned = jnp.dtype(f'uint{8 * values.dtype.itemsize}')
   bits = jax.lax.bitcast_convert_type(values, unsigned)
-  taken = jnp.zeros(bits.shape, unsigned)
-  for shift in range(0, 8 * unsigned.itemsize, 8):
-    part = product((bits >> shift).astype(jnp.uint8), *indices)
-    taken = taken | (part.astype(unsigned) << shift)
+  parts = [
+    product((bits >> shift).astype(jnp.uint8), *indices).astype(unsigned)
+    << shift
+    for shift in range(0, 8 * unsigned.itemsize, 8)
+  ]
+  taken = functools.reduce(jnp.bitwise_or, parts)
   return jax.lax.bitcast_convert_type(taken, values.dtype)

@@ -21,10 +21,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from jaxmix._src import blocks
 from jaxmix._src.boxes import inside
 from jaxmix._src.checks import check_images, check_shape
-from jaxmix._src.gather import take_pixels, take_samples
+from jaxmix._src.gather import move_blocks, take_pixels, take_samples
 from jaxmix._src.platform import branch, by_platform
 
 
@@ -152,8 +151,8 @@ def _combine(
 ) -> jax.Array:
   """Combines each image with the pixels of its partner."""
   if mix.order is not None:
-    images = blocks.move(images, mix.order[:, 0])
-    other = blocks.move(other, mix.order[:, 1])
+    images = move_blocks(images, mix.order[:, 0])
+    other = move_blocks(other, mix.order[:, 1])
   mixed = images
   mask = None if mix.mask is None else mix.mask[..., None]
   pasted = None
@@ -260,8 +259,19 @@ def _check_fits(mix: Mix, shape: tuple[int, ...]) -> None:
   if drawn_batch != batch:
     raise ValueError(
       f'mix was drawn for a batch of {drawn_batch}; got images of shape '
-      f'{list(shape)}.'
+      f'{list(shape)}. One image needs a batch axis: images[None].'
     )
+  # Any other length would broadcast the images.
+  by_sample = {'lam': mix.lam, 'box': mix.box, 'order': mix.order}
+  by_sample |= {'resized': mix.resized, 'mask': mix.mask}
+  by_sample |= {f'source[{i}]': s for i, s in enumerate(mix.source or ())}
+  for name, part in by_sample.items():
+    lengths = (1, batch) if name == 'mask' else (batch,)
+    if part is not None and part.shape[:1] not in [(n,) for n in lengths]:
+      raise ValueError(
+        f'mix.{name} has shape {list(part.shape)}; its first axis must be '
+        f'{" or ".join(map(str, lengths))} for a batch of {batch}.'
+      )
   fits = True
   if mix.mask is not None:
     lengths = mix.mask.shape[1:]

@@ -37,7 +37,7 @@ from jaxmix._src.selection import (
   pad_to_common_structure,
   select,
 )
-from jaxmix._src.spatial_axes import named_shape, spread
+from jaxmix._src.spatial_axes import named_saliency, named_shape, spread
 from jaxmix._src.start import start_draw
 
 Candidate = str | Draw
@@ -103,7 +103,7 @@ def draw_random_mix(
     granularity: `'batch'`: one mode with one lambda for the whole batch (the
       paper). `'sample'`: a mode, lambda and mask or box for each sample.
     saliency: `[B, *spatial]`, the saliency of each image before mixing, for
-      `'saliency_mix'`.
+      `'saliency_mix'`; its mean over axes that `spatial_axes` leaves out.
     partner: see `jaxmix.draw_cutmix`.
 
   Returns:
@@ -121,16 +121,24 @@ def draw_random_mix(
   check_choice('granularity', granularity, GRANULARITIES)
   check_choice('method', method, RESIZE_METHODS)
   inner = named_shape(shape, spatial_axes)
+  # All axes of `inner`, whose layout has been checked.
+  axes = {'spatial_axes': tuple(range(1, len(inner) - 1))}
   draws = _draw_functions(
     candidates,
     alpha,
-    resizemix={'scale': scale, 'method': method},
+    cutmix=axes,
+    resizemix={'scale': scale, 'method': method, **axes},
     fmix={
+      **axes,
       'spectrum': spectrum,
       'decay_power': decay_power,
       'max_soft': max_soft,
     },
-    saliency_mix={'saliency': saliency},
+    saliency_mix={
+      'saliency': saliency
+      if saliency is None
+      else named_saliency(saliency, shape, spatial_axes)
+    },
   )
   weights = check_weights(weights, candidates)
   # A weight that is known to be zero is left out of the program.

@@ -153,6 +153,7 @@ def resizemix(
   scale: tuple[float, float] = (0.1, 0.8),
   method: str = 'nearest',
   pairing: str = 'permutation',
+  spatial_axes: tuple[int, ...] | None = None,
   granularity: str = 'batch',
 ) -> tuple[jax.Array, jax.Array]:
   """ResizeMix: the shrunk partner is pasted onto each image.
@@ -165,6 +166,7 @@ def resizemix(
     scale: see `jaxmix.draw_resizemix`.
     method: see `jaxmix.draw_resizemix`.
     pairing: see `jaxmix.draw_resizemix`.
+    spatial_axes: see `jaxmix.draw_cutmix`.
     granularity: see `jaxmix.draw_resizemix`.
 
   Returns:
@@ -185,6 +187,7 @@ def resizemix(
     scale=scale,
     method=method,
     pairing=pairing,
+    spatial_axes=spatial_axes,
     granularity=granularity,
   )
   return apply(mix, images), mix_labels(mix, labels, num_classes=num_classes)

@@ -1,44 +1,17 @@
-"""Tests of grids of blocks: pooling and moving."""
+"""Tests of grids of blocks: pooling and orders."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
-from jaxmix._src import blocks
+from jaxmix._src import blocks, gather
 
-move = jax.jit(blocks.move)
+move = jax.jit(gather.move_blocks)
 
 
 def random_order(rng, batch, n):
   orders = [rng.permutation(n * n).reshape(n, n) for _ in range(batch)]
   return np.stack(orders).astype(np.int32)
-
-
-def moved(image, order):
-  """Block by block."""
-  n = len(order)
-  height, width = image.shape[0] // n, image.shape[1] // n
-  result = np.empty_like(image)
-  for i, j in np.ndindex(n, n):
-    a, b = divmod(order[i, j], n)
-    result[i * height : (i + 1) * height, j * width : (j + 1) * width] = image[
-      a * height : (a + 1) * height, b * width : (b + 1) * width
-    ]
-  return result
-
-
-@pytest.mark.parametrize(
-  'n, spatial_shape', [(2, (4, 6)), (3, (9, 6)), (4, (4, 4))]
-)
-def test_blocks_are_moved_whole(n, spatial_shape):
-  rng = np.random.default_rng(n)
-  images = rng.integers(0, 256, (5, *spatial_shape, 3)).astype(np.uint8)
-  order = random_order(rng, 5, n)
-  got = np.asarray(move(images, order))
-  want = np.stack([moved(*one) for one in zip(images, order, strict=True)])
-  np.testing.assert_array_equal(got, want)
-  assert got.dtype == np.uint8
 
 
 def test_a_finer_order_is_the_same_move():

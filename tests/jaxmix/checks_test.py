@@ -1,5 +1,6 @@
 """Tests of argument checks: the message names the argument and its value."""
 
+import dataclasses
 import functools
 import re
 
@@ -227,6 +228,167 @@ def test_traced_weights_of_another_length():
 )
 def test_apply(images, hard, error, words):
   raises(error, words, lambda: jaxmix.apply(MIX, images, hard=hard))
+
+
+# --- Sizes that a draw is not for ---
+
+SIZE = (8, 16, 16, 3)
+
+
+def guided(draw, **options):
+  return lambda key: draw(key, jnp.ones(SIZE[:-1]), **options)
+
+
+SIZED = {
+  **{
+    mode: lambda key, mode=mode: drawn.DRAW[mode](key, SIZE)
+    for mode in drawn.MASK_MODES
+  },
+  'bounds': lambda key: jaxmix.draw_cutmix(key, SIZE, max_share=0.5),
+  'random_mix': lambda key: jaxmix.draw_random_mix(key, SIZE),
+  'two': lambda key: jaxmix.draw_random_mix(
+    key, SIZE, candidates=('mixup', 'cutmix'), granularity='sample'
+  ),
+  'saliency_mix': guided(jaxmix.draw_saliency_mix),
+  'puzzle_mix': lambda key: jaxmix.draw_puzzle_mix(
+    key, jnp.ones(SIZE[:-1]), jnp.ones(SIZE), blocks=(2,)
+  ),
+}
+
+
+@pytest.mark.parametrize('name', SIZED)
+def test_a_draw_of_another_size_is_refused(name):
+  mix = jax.eval_shape(SIZED[name], KEY)
+  assert mix.spatial_shape == SIZE[1:-1]
+  for shape in [(8, 32, 32, 3), (8, 16, 12, 3), (8, 8, 16, 3)]:
+    raises(
+      ValueError,
+      ['mix', '[16, 16]', str(list(shape))],
+      lambda shape=shape: jax.eval_shape(
+        jaxmix.apply, mix, jax.ShapeDtypeStruct(shape, jnp.float32)
+      ),
+    )
+  # The number of channels does not matter.
+  masks = jax.ShapeDtypeStruct((8, 16, 16, 1), jnp.float32)
+  assert jax.eval_shape(jaxmix.apply, mix, masks).shape == masks.shape
+
+
+@pytest.mark.parametrize('random', [False, True])
+def test_mixup_is_applied_to_any_size(random):
+  def draw(key):
+    if random:
+      return jaxmix.draw_random_mix(key, SIZE, candidates=('mixup', 'identity'))
+    return jaxmix.draw_mixup(key, SIZE)
+
+  images = jax.ShapeDtypeStruct((8, 9, 40, 1), jnp.float32)
+  mix = jax.eval_shape(draw, KEY)
+  assert jax.eval_shape(jaxmix.apply, mix, images).shape == images.shape
+
+
+# --- Arguments that would broadcast the images ---
+
+
+@pytest.mark.parametrize(
+  'field, value',
+  [
+    ('lam', jnp.ones(3)),
+    ('box', jnp.zeros((3, 2, 2), int)),
+    ('box', jnp.zeros((2, 2), int)),
+    ('mask', jnp.ones((3, 6, 5))),
+    ('source', (jnp.zeros((3, 6), int), jnp.zeros((1, 5), int))),
+    ('source', (jnp.zeros((1, 6), int), jnp.zeros((3, 5), int))),
+    ('resized', jnp.ones(3, bool)),
+    ('order', jnp.zeros((3, 2, 1, 1), int)),
+  ],
+)
+def test_a_field_of_another_batch_is_refused(field, value):
+  one = jaxmix.Mix(jnp.ones(1), jnp.zeros(1, jnp.int32))
+  mix = dataclasses.replace(one, **{field: value})
+  raises(
+    ValueError,
+    [f'mix.{field}', '[3' if field != 'box' else '2]', 'batch of 1'],
+    lambda: jaxmix.apply(mix, IMAGES[:1]),
+  )
+
+
+@pytest.mark.parametrize(
+  'fill, channels',
+  [
+    ((0.1, 0.2, 0.3), 1),
+    (np.ones(4), 3),
+    (np.ones((5, 3)), 3),
+    (np.ones((4, 6, 5, 3)), 3),
+    (np.ones((1, 1, 1, 3)), 3),
+    (np.ones(1), 3),
+  ],
+)
+def test_a_fill_of_another_shape_is_refused(fill, channels):
+  images = IMAGES[..., :channels]
+  words = ['fill=', str(list(np.shape(fill))), f'[{channels}]']
+  boxes = jnp.zeros((4, 2, 2), int)
+  raises(ValueError, words, lambda: jaxmix.fill_box(images, boxes, fill=fill))
+  raises(
+    ValueError,
+    words,
+    lambda: jaxmix.cutout(KEY, images, LABELS, num_classes=3, fill=fill),
+  )
+
+
+@pytest.mark.parametrize('fill', [0.5, (0, 256, 0), -1, np.nan])
+def test_a_fill_that_uint8_cannot_hold_is_refused(fill):
+  images, boxes = IMAGES.astype(jnp.uint8), jnp.zeros((4, 2, 2), int)
+  raises(
+    ValueError,
+    ['fill=', 'uint8', '255'],
+    lambda: jaxmix.fill_box(images, boxes, fill=fill),
+  )
+
+
+@pytest.mark.parametrize('owner', [np.full((4, 1, 1), 4), -np.ones((4, 1, 1))])
+def test_owners_outside_the_batch_are_refused(owner):
+  owner = jnp.asarray(owner, jnp.int32)
+  words = ['owner', '[0, 4)', str(int(owner[0, 0, 0]))]
+  raises(
+    ValueError,
+    words,
+    lambda: jaxmix.block_labels(LABELS, owner, num_classes=3),
+  )
+  raises(
+    ValueError,
+    ['owner', 'float32'],
+    lambda: jaxmix.block_labels(LABELS, owner * 1.0, num_classes=3),
+  )
+
+
+# --- Shapes without a batch or a channel axis ---
+
+
+@pytest.mark.parametrize('shape', [(16,), (4, 16000), (28, 28)])
+@pytest.mark.parametrize('name', ALL_DRAWS)
+def test_sound_and_grey_images_need_a_channel_axis(name, shape):
+  words = [str(list(shape)), 'images[..., None]', 'images[None]']
+  raises(
+    ValueError,
+    words,
+    lambda: jax.eval_shape(lambda key: ALL_DRAWS[name](key, shape), KEY),
+  )
+
+
+def test_masks_without_channels_and_lone_images_are_told_what_to_write():
+  mix = jax.eval_shape(SIZED['cutmix'], KEY)
+  masks = jax.ShapeDtypeStruct((8, 16, 16), jnp.int32)
+  hard = functools.partial(jaxmix.apply, hard=True)
+  raises(
+    ValueError,
+    ['[8, 16, 16]', 'images[..., None]'],
+    lambda: jax.eval_shape(hard, mix, masks),
+  )
+  lone = jax.ShapeDtypeStruct((16, 16, 3), jnp.float32)
+  raises(
+    ValueError,
+    ['[16, 16, 3]', 'images[None]'],
+    lambda: jax.eval_shape(jaxmix.apply, mix, lone),
+  )
 
 
 @functools.cache

@@ -10,7 +10,7 @@ from scipy import stats
 
 import jaxmix
 from jaxmix._src import ratio
-from jaxmix._src.boxes import cut_box
+from jaxmix._src.boxes import cut_box, share_sides
 from tests.jaxmix import drawn, reference
 
 MANY = 200_000
@@ -183,3 +183,117 @@ def test_alpha_reaches_the_ratio(monkeypatch):
   assert lam.min() == 0.75 and lam.max() < 1, (
     'boxes are not those of the ratio drawn, clipped at the border'
   )
+
+
+# --- Bounds of the share ---
+
+BOUNDS = [(0, 0.5), (0.1, 0.3), (0.25, 0.25), (0.3, 0.3), (0.6, 1), (0, 0)]
+
+
+@pytest.mark.parametrize('bounds', BOUNDS)
+@pytest.mark.parametrize(
+  'spatial_shape', [(32, 32), (7, 96), (21,), (6, 9, 5), (1, 8)]
+)
+def test_shares_lie_within_bounds_if_whole_pixels_can(spatial_shape, bounds):
+  low, high = bounds
+  side = share_sides(spatial_shape, low, high)
+  assert (side >= 0).all() and (side <= spatial_shape).all()
+  share = side.prod(1) / np.prod(spatial_shape)
+  assert (np.diff(share) >= 0).all()
+  every = np.indices(np.add(spatial_shape, 1)).reshape(len(spatial_shape), -1)
+  possible = every.prod(0) / np.prod(spatial_shape)
+  allowed = 0.0
+  if not ((low <= possible) & (possible <= high)).any():
+    allowed = 0.5 / min(spatial_shape)
+  assert (share >= low - allowed).all() and (share <= high + allowed).all()
+
+
+@functools.cache
+def bounded():
+  draw = functools.partial(
+    jaxmix.draw_cutmix,
+    shape=(20_000, 32, 32, 1),
+    min_share=0.1,
+    max_share=0.3,
+    granularity='sample',
+    pairing='roll',
+  )
+  mix = drawn.quick(draw)(jax.random.key(7))
+  return np.asarray(mix.box), np.asarray(mix.lam)
+
+
+def test_boxes_with_bounds_lie_inside():
+  box, lam = bounded()
+  side = box[..., 1] - box[..., 0]
+  assert (box >= 0).all() and (box <= 32).all() and (side > 0).all()
+  share = side.prod(1) / 32**2
+  np.testing.assert_allclose(lam, 1 - share, atol=1e-6)
+  assert share.min() >= 0.1 and share.max() <= 0.3
+
+
+def test_shares_within_bounds_are_those_of_the_ratio():
+  box, lam = bounded()
+  share = 1 - lam
+  # Uniform in the bounds; a box is at most half a row away from its share.
+  expected = 0.1 + 0.2 * (np.arange(len(share)) + 0.5) / len(share)
+  np.testing.assert_allclose(np.sort(share), expected, atol=0.5 / 32 + 0.005)
+  assert abs(share.mean() - 0.2) < 0.002  # five standard errors: 0.002
+  rows, columns = (box[..., 1] - box[..., 0]).T
+  assert (abs(rows - columns) <= 1).all(), 'not the proportions of the image'
+  assert abs((rows > columns).sum() / (rows != columns).sum() - 0.5) < 0.05
+  for side, axis in ((rows, 0), (columns, 1)):
+    start = box[side == 14, axis, 0]
+    p = stats.chisquare(np.bincount(start, minlength=32 - 14 + 1)).pvalue
+    assert p > 1e-4, f'axis {axis}: positions are not uniform (p={p:.1e})'
+
+
+def test_bounds_that_exclude_nothing_change_no_bit():
+  key, shape = jax.random.key(3), (6, 9, 12, 1)
+  plain = jaxmix.draw_cutmix(key, shape)
+  named = jaxmix.draw_cutmix(key, shape, min_share=0, max_share=1.0)
+  np.testing.assert_array_equal(plain.box, named.box)
+  # The partners do not depend on the bounds.
+  other = jaxmix.draw_cutmix(key, shape, max_share=0.5)
+  np.testing.assert_array_equal(plain.partner, other.partner)
+
+
+def test_bounds_reach_the_function_and_the_candidate():
+  images = np.repeat(np.arange(6, dtype=np.float32), 81).reshape(6, 9, 9, 1)
+  key = jax.random.key(5)
+  options = {'min_share': 0.2, 'max_share': 0.4, 'pairing': 'roll'}
+  mixed, labels = jaxmix.cutmix(
+    key, images, np.arange(6), num_classes=6, **options
+  )
+  share = np.mean(np.asarray(mixed) != images, axis=(1, 2, 3))
+  assert ((share >= 0.2) & (share <= 0.4)).all()
+  own = np.asarray(labels)[np.arange(6), np.arange(6)]
+  np.testing.assert_allclose(own, 1 - share, atol=1e-6)
+  draw = functools.partial(jaxmix.draw_cutmix, min_share=0.2, max_share=0.4)
+  mix = jaxmix.draw_random_mix(key, images.shape, candidates=(draw,))
+  want = jaxmix.draw_cutmix(key, images.shape, min_share=0.2, max_share=0.4)
+  np.testing.assert_array_equal(mix.box, want.box)
+
+
+@pytest.mark.parametrize(
+  'options, error, words',
+  [
+    ({'min_share': -0.1}, ValueError, r'min_share=-0\.1'),
+    ({'max_share': 1.5}, ValueError, r'max_share=1\.5'),
+    ({'min_share': 0.4, 'max_share': 0.3}, ValueError, r'min_share=0\.4.*0\.3'),
+    ({'max_share': float('nan')}, ValueError, 'max_share=nan'),
+    ({'min_share': '0.1'}, TypeError, "min_share='0.1'"),
+  ],
+)
+def test_invalid_bounds_are_refused(options, error, words):
+  with pytest.raises(error, match=words):
+    jaxmix.draw_cutmix(jax.random.key(0), (4, 8, 8, 3), **options)
+
+
+def test_traced_bounds_are_refused():
+  def draw(bound):
+    return jaxmix.draw_cutmix(
+      jax.random.key(0), (4, 8, 8, 3), max_share=bound
+    ).lam
+
+  with pytest.raises(TypeError, match='max_share'):
+    jax.eval_shape(draw, jnp.float32(0.5))

@@ -497,21 +497,6 @@ def test_works_where_float64_is_enabled():
   assert mix.lam.dtype == np.float32
 
 
-@pytest.mark.slow
-def test_a_second_eager_call_compiles_nothing(caplog):
-  shape = (4, 8, 8, 1)
-  jaxmix.draw_random_mix(jax.random.key(0), shape, candidates=('fmix', 'mixup'))
-  with jax.log_compiles(), caplog.at_level('WARNING'):
-    for seed in range(6):
-      jaxmix.draw_random_mix(
-        jax.random.key(seed), shape, candidates=('fmix', 'mixup')
-      )
-  compiled = [r.message for r in caplog.records if 'Compiling' in r.message]
-  # Each mode has its own few operations, met once.
-  slow = [m for m in compiled if 'cond' in m or 'while' in m or 'scan' in m]
-  assert not slow, f'compiled again in every call of a notebook: {slow}'
-
-
 @pytest.mark.parametrize('weights', [[0.0, 0.0], [1.0, np.nan], [2.0, -1.0]])
 def test_invalid_traced_weights_give_nan(weights):
   draw = jax.jit(

@@ -6,18 +6,21 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxmix._src.blocks import fractions, take
+from jaxmix._src import gather
+from jaxmix._src.blocks import fractions
 from jaxmix._src.checks import (
   check_grid,
   check_images,
   check_key,
   check_labels,
+  check_layout,
   check_number,
   check_saliency,
   check_whole,
+  is_concrete,
 )
 from jaxmix._src.guided.potts import label_grid
-from jaxmix._src.guided.saliency import spectral_residual
+from jaxmix._src.guided.saliency import spectral_residual, zero_if_undefined
 from jaxmix._src.labels import one_hot
 
 
@@ -53,7 +56,8 @@ def draw_co_mixup(
   Args:
     key: random key.
     saliency: `[B, H, W]`, the saliency of each image before mixing; the paper
-      uses `jaxmix.gradient_saliency`.
+      uses `jaxmix.gradient_saliency`. A map that is not finite counts as one
+      without saliency.
     group: upper bound of m, which is the largest divisor of B up to it.
     grid: n, blocks per side, 2 or more; must divide H and W.
     concentration: parameter of the Dirichlet distribution, a whole number of 1
@@ -77,7 +81,7 @@ def draw_co_mixup(
   (8, 4, 4)
   """
   check_key(key)
-  saliency = check_saliency(saliency)
+  saliency = zero_if_undefined(check_saliency(saliency))
   check_grid('grid', grid, (*saliency.shape, 1))
   check_whole('group', group, 2)
   check_whole('sweeps', sweeps, 1)
@@ -191,7 +195,7 @@ def take_blocks(images: ArrayLike, owner: ArrayLike) -> jax.Array:
   images, owner = check_images(images, any_dtype=True), jnp.asarray(owner)
   check_owner(owner, len(images))
   check_grid('blocks of owner', owner.shape[1], images.shape)
-  return take(images, owner)
+  return gather.take_blocks(images, owner)
 
 
 def block_labels(
@@ -226,13 +230,22 @@ def block_labels(
 
 
 def check_owner(owner: jax.Array, batch: int) -> None:
-  """Raises ValueError unless `owner` is `[batch, n, n]`."""
+  """Raises ValueError unless `owner` is `[batch, n, n]`, each in [0, batch)."""
   shape = owner.shape
   if len(shape) != 3 or shape[0] != batch or shape[1] != shape[2]:
     raise ValueError(
       f'owner must have shape [{batch}, n, n] for these {batch} images; got '
       f'{list(shape)}.'
     )
+  if not jnp.issubdtype(owner.dtype, jnp.integer):
+    raise ValueError(f'owner must be integers; got {owner.dtype}.')
+  if is_concrete(owner) and owner.size:
+    low, high = int(owner.min()), int(owner.max())
+    if low < 0 or high >= batch:
+      raise ValueError(
+        f'owner must lie in [0, {batch}) for a batch of {batch}; got values '
+        f'from {low} to {high}.'
+      )
 
 
 def co_mixup(
@@ -282,6 +295,7 @@ def co_mixup(
   True
   """
   images = check_images(images)
+  check_layout(images.shape)
   if saliency is None:
     saliency = spectral_residual(images)
   owner = draw_co_mixup(

@@ -13,13 +13,14 @@ from jaxmix._src import blocks as grids
 from jaxmix._src.checks import (
   check_grid,
   check_images,
+  check_layout,
   check_number,
   check_saliency,
   is_concrete,
 )
 from jaxmix._src.guided.graph_cut import cut
 from jaxmix._src.guided.puzzle_costs import mask_costs
-from jaxmix._src.guided.saliency import spectral_residual
+from jaxmix._src.guided.saliency import spectral_residual, zero_if_undefined
 from jaxmix._src.guided.transport import transport
 from jaxmix._src.labels import mix_labels
 from jaxmix._src.mix import Mix, apply
@@ -62,7 +63,8 @@ def draw_puzzle_mix(
   Args:
     key: random key.
     saliency: `[B, H, W]`, the saliency of each image before mixing; the paper
-      uses `jaxmix.gradient_saliency`.
+      uses `jaxmix.gradient_saliency`. A map that is not finite counts as one
+      without saliency.
     images: `[B, H, W, C]`, uint8, or floating point with a range of about 1.
     alpha: see `jaxmix.draw_cutmix`.
     pairing: see `jaxmix.draw_cutmix`.
@@ -92,7 +94,8 @@ def draw_puzzle_mix(
   ((4, 8, 8), (4, 2, 8, 8))
   """
   images = check_images(images)
-  saliency = check_saliency(saliency, images.shape)
+  check_layout(images.shape)
+  saliency = zero_if_undefined(check_saliency(saliency, images.shape))
   if not isinstance(blocks, Sequence) or not blocks:
     raise ValueError(
       f'blocks={blocks!r} must be a sequence of one or more whole numbers.'
@@ -159,6 +162,7 @@ def draw_puzzle_mix(
     partner=partner,
     mask=mask > 0 if levels == 2 else mask,
     order=None if transport_cost is None else order,
+    spatial_shape=spatial_shape,
   )
 
 

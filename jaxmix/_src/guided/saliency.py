@@ -91,6 +91,20 @@ def _blur_matrix(length: int, sigma: float) -> np.ndarray:
   return (weight / weight.sum(1, keepdims=True)).astype(np.float32)
 
 
+def zero_if_undefined(saliency: jax.Array) -> jax.Array:
+  """Returns the maps that are finite, and zeros for the others.
+
+  A map with a NaN or an infinity, of an image that has one, would win every
+  comparison with the maps of other images.
+
+  >>> zero_if_undefined(jnp.array([[1.0, 2.0], [jnp.nan, 1.0]])).tolist()
+  [[1.0, 2.0], [0.0, 0.0]]
+  """
+  axes = tuple(range(1, saliency.ndim))
+  finite = jnp.all(jnp.isfinite(saliency), axis=axes, keepdims=True)
+  return jnp.where(finite, saliency, jnp.zeros_like(saliency))
+
+
 def gradient_saliency(gradient: ArrayLike) -> jax.Array:
   """Computes saliency from a gradient of the loss: Puzzle Mix, section 3.
 

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxmix._src.boxes import cut_box, fraction_outside
-from jaxmix._src.checks import check_images, check_saliency
-from jaxmix._src.guided.saliency import spectral_residual
+from jaxmix._src.checks import check_images, check_layout, check_saliency
+from jaxmix._src.guided.saliency import spectral_residual, zero_if_undefined
 from jaxmix._src.labels import mix_labels
 from jaxmix._src.mix import Mix, apply
 from jaxmix._src.ratio import nan_if_invalid, ratio_of
@@ -35,7 +35,8 @@ def draw_saliency_mix(
   Args:
     key: random key.
     saliency: `[B, *spatial]`, the saliency of each image before mixing, for
-      example from `jaxmix.spectral_residual`.
+      example from `jaxmix.spectral_residual`. A map that is not finite counts
+      as constant.
     alpha: see `jaxmix.draw_cutmix`.
     pairing: see `jaxmix.draw_cutmix`.
     granularity: `'batch'`: one ratio for the whole batch (the official code).
@@ -54,7 +55,7 @@ def draw_saliency_mix(
   >>> bool(inside.all())
   True
   """
-  saliency = check_saliency(saliency)
+  saliency = zero_if_undefined(check_saliency(saliency))
   start = start_draw(
     key,
     (*saliency.shape, 1),
@@ -70,7 +71,9 @@ def draw_saliency_mix(
   )
   box = cut_box(ratio, centre[start.partner], spatial_shape)
   lam = nan_if_invalid(fraction_outside(box, spatial_shape), alpha)
-  return Mix(lam=lam, partner=start.partner, box=box)
+  return Mix(
+    lam=lam, partner=start.partner, box=box, spatial_shape=spatial_shape
+  )
 
 
 def saliency_mix(
@@ -109,6 +112,7 @@ def saliency_mix(
   True
   """
   images = check_images(images)
+  check_layout(images.shape)
   if saliency is None:
     saliency = spectral_residual(images)
   saliency = check_saliency(saliency, images.shape)

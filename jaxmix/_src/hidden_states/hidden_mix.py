@@ -14,7 +14,9 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from jaxmix._src.gather import take_samples
 from jaxmix._src.mix import blend
+from jaxmix._src.platform import branch
 
 
 @jax.tree_util.register_dataclass
@@ -95,15 +97,12 @@ def apply_hidden(
       f'{layer}; got {list(activations.shape[1:])}.'
     )
 
-  def mixed(activations: jax.Array) -> jax.Array:
-    # The partners are a permutation: the gradient needs no summation.
-    other = activations.at[mix.partner].get(
-      mode='promise_in_bounds', unique_indices=True
-    )
+  def mixed() -> jax.Array:
+    other = take_samples(activations, mix.partner)
     return blend(weight, activations, other).astype(activations.dtype)
 
   # A branch, so that a layer that is not mixed does not read the partners.
-  return jax.lax.cond(mix.layer == layer, mixed, lambda x: x, activations)
+  return branch(mix.layer == layer, mixed, lambda: activations)
 
 
 def check_layers(layers: Any) -> tuple[int, ...]:

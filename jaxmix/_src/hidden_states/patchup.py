@@ -129,7 +129,8 @@ def _check_layer(
 
 def _box(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
   """Draws the box of a CutMix as a mask: bool `[*spatial, 1]`."""
-  box = draw_cutmix(key, (1, *shape[1:])).box
+  axes = tuple(range(1, len(shape) - 1))
+  box = draw_cutmix(key, (1, *shape[1:]), spatial_axes=axes).box
   assert box is not None
   return inside(box, shape[1:-1])[0, ..., None]
 
