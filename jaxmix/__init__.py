@@ -42,6 +42,7 @@ from jaxmix._src.labels import mixed_cross_entropy as mixed_cross_entropy
 from jaxmix._src.labels import (
   mixed_sigmoid_cross_entropy as mixed_sigmoid_cross_entropy,
 )
+from jaxmix._src.lengths import with_lengths as with_lengths
 from jaxmix._src.mix import Mix as Mix
 from jaxmix._src.mix import apply as apply
 from jaxmix._src.mixup import draw_mixup as draw_mixup

@@ -297,18 +297,17 @@ def mixed_sigmoid_cross_entropy(
     name: str, labels: ArrayLike, counts: jax.Array | np.ndarray | None
   ) -> tuple[jax.Array, jax.Array]:
     """Returns the weights of present and absent, float32 `[B, K]`."""
-    sample_counts = counts if counts is None or counts.ndim == 1 else None
-    if jnp.ndim(labels) == 1 and counts is not sample_counts:
+    if counts is not None and counts.ndim > jnp.ndim(labels):
       raise ValueError(
-        f'where has shape {list(jnp.shape(where))}; for integer labels [batch] '
-        f'it must be [{batch}].'
+        f'where has shape {list(counts.shape)}; integer labels [batch] need '
+        f'[{batch}].'
       )
     checked = check_labels(name, labels, batch, num_classes, counts)
     if checked.ndim == 2:
       check_values(
         name, checked, counts, lambda x: (x >= 0) & (x <= 1), 'lie in [0, 1]'
       )
-    dense = _to_dense(checked, sample_counts, num_classes).astype(jnp.float32)
+    dense = _to_dense(checked, counts, num_classes).astype(jnp.float32)
     dense = jnp.where((dense >= 0) & (dense <= 1), dense, jnp.nan)
     present = (1 - label_smoothing) * dense + label_smoothing / 2
     absent = 1 - present
