@@ -80,7 +80,8 @@ def mix_labels(
       'partner_labels', partner_labels, batch, num_classes, label_smoothing
     )
   lam = mix.lam[:, None].astype(own.dtype)
-  mixed = lam * own + (1 - lam) * other[mix.partner]
+  other = other[mix.partner].astype(own.dtype)
+  mixed = lam * own + (1 - lam) * other
   return mixed.astype(label_dtype(labels))
 
 
@@ -123,7 +124,7 @@ def _to_dense(
 ) -> jax.Array:
   """Returns `[B, K]`, in float32 or wider; anything where it does not count."""
   if labels.ndim == 2:
-    return labels.astype(jnp.promote_types(labels.dtype, jnp.float32))
+    return labels if labels.dtype.itemsize > 4 else labels.astype(jnp.float32)
   assert num_classes is not None
   if counts is not None:
     labels = jnp.where(counts, labels, 0)

@@ -35,32 +35,28 @@ ALL = {
 }
 
 
-@functools.cache
-def weights(name):
-  """Returns `[B, B]`: how much of each label a mixed label has."""
-
-  def mix(key):
-    return ALL[name](key, IMAGES, jnp.arange(BATCH), num_classes=BATCH)[1]
-
-  return np.asarray(drawn.quick(mix)(KEY), float)
+GUIDED = ('saliency_mix', 'puzzle_mix', 'co_mixup')
 
 
-@pytest.mark.parametrize('name', ALL)
+@pytest.mark.parametrize(
+  'name',
+  [pytest.param(n, marks=[pytest.mark.slow] * (n in GUIDED)) for n in ALL],
+)
 def test_labels_are_smoothed_and_left_out(name):
-  def mix(key, images, labels, where):
-    return ALL[name](
-      key,
-      images,
-      labels,
-      num_classes=CLASSES,
-      label_smoothing=0.3,
-      where=where,
-    )[1]
+  mix = functools.partial(ALL[name], KEY)
 
-  got = drawn.quick(mix)(KEY, IMAGES, HOLES, HOLES != -1)
+  @drawn.quick
+  def both(images, labels, where):
+    got = mix(
+      images, labels, num_classes=CLASSES, label_smoothing=0.3, where=where
+    )
+    # How much of each label a mixed label has.
+    return got[1], mix(images, jnp.arange(BATCH), num_classes=BATCH)[1]
+
+  got, weights = both(IMAGES, HOLES, HOLES != -1)
   smooth = 0.7 * np.eye(CLASSES)[np.asarray(HOLES)] + 0.1
   smooth[1] = 0
-  np.testing.assert_allclose(got, weights(name) @ smooth, atol=1e-6)
+  np.testing.assert_allclose(got, weights @ smooth, atol=1e-6)
 
 
 def draw_alone(name, key):
@@ -110,8 +106,15 @@ def test_a_second_batch_is_the_partner(name):
   assert (got[0] != IMAGES).any(), 'nothing was mixed'
 
 
-@pytest.mark.parametrize('mode', [*drawn.MODES, 'linear'])
-@pytest.mark.parametrize('way', ['eager', 'jit', 'vmap'])
+alone = drawn.quick(jaxmix.apply)
+
+
+@pytest.mark.parametrize(
+  'mode, way',
+  [(mode, 'jit') for mode in drawn.MODES]
+  + [('cutmix', 'eager'), ('resizemix', 'eager')]
+  + [('resizemix', 'vmap'), ('linear', 'vmap')],
+)
 def test_apply_reads_partners_from_a_second_batch(mode, way):
   draw = drawn.DRAW.get(
     mode, functools.partial(jaxmix.draw_resizemix, method='linear')
@@ -128,42 +131,38 @@ def test_apply_reads_partners_from_a_second_batch(mode, way):
     call = drawn.quick(
       lambda *pair: jax.vmap(apply)(*(jnp.stack([x, x]) for x in pair))[1]
     )
-  # The mixing is linear in the images: a sum of what each batch gives.
-  own = jaxmix.apply(mix, IMAGES) - jaxmix.apply(
-    mix, jnp.zeros(SHAPE), partner_images=IMAGES
-  )
-  other = jaxmix.apply(mix, OTHERS, partner_images=jnp.zeros(SHAPE))
+  # The mixing is linear in both batches, and a batch may be its own second.
+  zero = jnp.zeros(SHAPE)
   np.testing.assert_allclose(
     call(IMAGES, OTHERS),
-    own + jaxmix.apply(mix, OTHERS) - other,
+    call(IMAGES, zero) + alone(mix, OTHERS) - call(OTHERS, zero),
     atol=1e-5,
   )
-  # A second batch that is the first one changes nothing.
-  np.testing.assert_array_equal(call(IMAGES, IMAGES), jaxmix.apply(mix, IMAGES))
+  np.testing.assert_allclose(
+    call(IMAGES, IMAGES), alone(mix, IMAGES), atol=1e-6
+  )
 
 
 def test_saliency_is_that_of_the_second_batch():
   others = jnp.zeros(SHAPE).at[:, 6, 1].set(1)
-  mixed, _ = jaxmix.random_mix(
-    KEY,
-    jnp.full(SHAPE, -1.0),
-    LABELS,
-    num_classes=CLASSES,
-    candidates=('saliency_mix',),
-    saliency=others[..., 0],
-    partner_images=others,
-    partner_labels=OTHER_LABELS,
-  )
-  again, _ = jaxmix.random_mix(
-    KEY,
-    jnp.full(SHAPE, -1.0),
-    LABELS,
-    num_classes=CLASSES,
-    candidates=('saliency_mix',),
-    partner_images=others,
-    partner_labels=OTHER_LABELS,
-  )
-  for images in (mixed, again):
+
+  @drawn.quick
+  def mix(saliency):
+    return [
+      jaxmix.random_mix(
+        KEY,
+        jnp.full(SHAPE, -1.0),
+        LABELS,
+        num_classes=CLASSES,
+        candidates=('saliency_mix',),
+        saliency=given,
+        partner_images=others,
+        partner_labels=OTHER_LABELS,
+      )[0]
+      for given in (saliency, None)
+    ]
+
+  for images in mix(others[..., 0]):
     np.testing.assert_array_equal(images[:, 6, 1], 1)
 
 
