@@ -204,8 +204,9 @@ def random_mix(
     num_classes: number of classes `K`; required for integer labels.
     label_smoothing: fraction of each label spread evenly over all classes.
     where: bool `[B]`, the samples whose label counts, for example
-      `where=labels != -1`; any other label may have any value and weight 0, see
-      `jaxmix.mix_labels`. None: all count.
+      `where=labels != -1`. The other labels may have any value, and have weight
+      0 (see `jaxmix.mix_labels`): divide the sum of the losses by the sum of
+      the mixed labels. None: all count.
     candidates: see `jaxmix.draw_random_mix`.
     weights: see `jaxmix.draw_random_mix`.
     alpha: see `jaxmix.draw_random_mix`.
