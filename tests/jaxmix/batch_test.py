@@ -190,6 +190,30 @@ def test_lengths_change_the_labels(name):
   assert (np.abs(got[1] - plain) > 1e-3).any()
 
 
+@pytest.mark.parametrize('second', [False, True], ids=['one', 'two batches'])
+def test_options_outside_jit_and_under_vmap(second):
+  def mix(images, labels, where, lengths, others):
+    options = {'lengths': lengths}
+    if second:
+      options = {'partner_images': others, 'partner_labels': OTHER_LABELS}
+    return jaxmix.mixup(
+      KEY,
+      images,
+      labels,
+      num_classes=CLASSES,
+      label_smoothing=0.1,
+      where=where,
+      **options,
+    )
+
+  args = IMAGES, HOLES, HOLES != -1, LENGTHS, OTHERS
+  want = drawn.quick(mix)(*args)
+  batched = drawn.quick(jax.vmap(mix))(*(jnp.stack([x, x]) for x in args))
+  for got in (mix(*args), [x[1] for x in batched]):
+    np.testing.assert_allclose(got[0], want[0], atol=1e-6)
+    np.testing.assert_allclose(got[1], want[1], atol=1e-6)
+
+
 def mix_named(name):
   return lambda **options: PAIRS[name](
     KEY, IMAGES, LABELS, num_classes=CLASSES, **options
