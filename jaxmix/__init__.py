@@ -39,6 +39,10 @@ from jaxmix._src.hidden_states.patchup import draw_patchup as draw_patchup
 from jaxmix._src.identity import draw_identity as draw_identity
 from jaxmix._src.labels import mix_labels as mix_labels
 from jaxmix._src.labels import mixed_cross_entropy as mixed_cross_entropy
+from jaxmix._src.labels import (
+  mixed_sigmoid_cross_entropy as mixed_sigmoid_cross_entropy,
+)
+from jaxmix._src.lengths import with_lengths as with_lengths
 from jaxmix._src.mix import Mix as Mix
 from jaxmix._src.mix import apply as apply
 from jaxmix._src.mixup import draw_mixup as draw_mixup

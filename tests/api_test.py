@@ -43,6 +43,8 @@ def test_the_names_are_those_we_promise():
     'fill_box',
     'mix_labels',
     'mixed_cross_entropy',
+    'mixed_sigmoid_cross_entropy',
+    'with_lengths',
   ]
   rest += ['gradient_saliency', 'spectral_residual']
   rest += ['take_blocks', 'block_labels']

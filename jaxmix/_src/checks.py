@@ -39,9 +39,16 @@ def check_key(key: Any) -> None:
   if is_array and not typed and key.dtype == np.uint32 and key.ndim == 1:
     return
   given = f'{key.dtype}{list(key.shape)}' if is_array else repr(key)
+  if len(given) > 60 or '\n' in given:
+    given = f'a {type(key).__name__}'
+  hint = 'The order of arguments is (key, images, labels).'
+  if callable(key):
+    hint = (
+      'A stream of keys, such as flax.nnx.Rngs, gives one by a call: rngs().'
+    )
   raise TypeError(
-    f'key must be one JAX random key, e.g. jax.random.key(0); got {given}. '
-    'The order of arguments is (key, images, labels).'
+    'key must be one JAX random key, e.g. jax.random.key(0); got '
+    f'{given}. {hint}'
   )
 
 
@@ -167,68 +174,6 @@ def check_grid(name: str, count: Any, shape: Sequence[int]) -> None:
     raise ValueError(
       f'{name}={count!r} must be a whole number of 2 or more that divides the '
       f'sides of the images, {list(shape[1:3])}.'
-    )
-
-
-def check_labels(labels: Any, batch: int, num_classes: int | None) -> jax.Array:
-  """Returns `labels` as integers `[B]` or probabilities `[B, K]`."""
-  if not hasattr(labels, 'dtype') or not hasattr(labels, 'shape'):
-    raise TypeError(f'labels must be an array; got {type(labels).__name__}.')
-  shape = list(labels.shape)
-  if len(shape) not in (1, 2):
-    raise ValueError(
-      f'labels must be integers [batch] or dense [batch, classes]; got shape '
-      f'{shape}.'
-    )
-  if shape[0] != batch:
-    raise ValueError(
-      f'labels have shape {shape}, but there are {batch} images.'
-    )
-  integer = jnp.issubdtype(labels.dtype, jnp.integer)
-  if len(shape) == 1:
-    if not integer:
-      raise TypeError(f'labels [batch] must be integers; got {labels.dtype}.')
-    if num_classes is None:
-      raise ValueError(
-        'num_classes=None: integer labels need the number of classes to be '
-        'mixed. Pass it, or keep the labels and use '
-        'jaxmix.mixed_cross_entropy.'
-      )
-    check_num_classes(num_classes)
-    check_label_range(labels, num_classes)
-  else:
-    if not jnp.issubdtype(labels.dtype, jnp.floating):
-      raise TypeError(
-        f'dense labels [batch, classes] must be floating point; got '
-        f'{labels.dtype}.'
-      )
-    if num_classes is not None and num_classes != shape[1]:
-      raise ValueError(
-        f'num_classes={num_classes} but labels have shape {shape}.'
-      )
-    check_finite('labels', labels)
-  # A narrow integer type may not hold the number of classes.
-  return jnp.asarray(labels, jnp.int32 if integer else None)
-
-
-def check_num_classes(num_classes: Any) -> None:
-  """Raises unless `num_classes` is a positive Python integer."""
-  if not isinstance(num_classes, int | np.integer) or num_classes < 1:
-    raise ValueError(
-      f'num_classes={num_classes!r} must be an integer of 1 or more.'
-    )
-
-
-def check_label_range(labels: Any, num_classes: int) -> None:
-  """Raises ValueError if a known label lies outside [0, K)."""
-  if not is_concrete(labels) or labels.size == 0:
-    return
-  known = np.asarray(labels)  # under jit, jnp would trace even a constant
-  low, high = int(known.min()), int(known.max())
-  if low < 0 or high >= num_classes:
-    raise ValueError(
-      f'labels must lie in [0, {num_classes}) for num_classes={num_classes}; '
-      f'got values from {low} to {high}.'
     )
 
 

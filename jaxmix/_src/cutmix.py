@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from jaxmix._src.batch import mix_batch, second_batch
 from jaxmix._src.boxes import (
   cut_box,
   fraction_outside,
@@ -13,8 +14,7 @@ from jaxmix._src.boxes import (
   share_box,
 )
 from jaxmix._src.checks import check_number
-from jaxmix._src.labels import mix_labels
-from jaxmix._src.mix import Mix, apply
+from jaxmix._src.mix import Mix
 from jaxmix._src.ratio import nan_if_invalid, ratio_of
 from jaxmix._src.spatial_axes import named_shape, spread
 from jaxmix._src.start import start_draw
@@ -106,12 +106,17 @@ def cutmix(
   labels: ArrayLike,
   *,
   num_classes: int | None = None,
+  label_smoothing: float = 0.0,
+  where: ArrayLike | None = None,
   alpha: Any = 1.0,
   min_share: float = 0.0,
   max_share: float = 1.0,
   pairing: str = 'permutation',
   spatial_axes: tuple[int, ...] | None = None,
   granularity: str = 'batch',
+  partner_images: ArrayLike | None = None,
+  partner_labels: ArrayLike | None = None,
+  lengths: ArrayLike | None = None,
 ) -> tuple[jax.Array, jax.Array]:
   """CutMix: a box of each image is replaced by the same box of its partner.
 
@@ -120,12 +125,17 @@ def cutmix(
     images: `[B, *spatial, C]`, floating point or uint8.
     labels: integers `[B]` (with `num_classes`) or dense `[B, K]`.
     num_classes: number of classes `K`; required for integer labels.
+    label_smoothing: see `jaxmix.random_mix`.
+    where: see `jaxmix.random_mix`.
     alpha: see `jaxmix.draw_cutmix`.
     min_share: see `jaxmix.draw_cutmix`.
     max_share: see `jaxmix.draw_cutmix`.
     pairing: see `jaxmix.draw_cutmix`.
     spatial_axes: see `jaxmix.draw_cutmix`.
     granularity: see `jaxmix.draw_cutmix`.
+    partner_images: see `jaxmix.random_mix`.
+    partner_labels: see `jaxmix.random_mix`.
+    lengths: see `jaxmix.random_mix`.
 
   Returns:
     `(images, labels)`: the mixed images in their dtype, labels `[B, K]`.
@@ -148,5 +158,16 @@ def cutmix(
     pairing=pairing,
     spatial_axes=spatial_axes,
     granularity=granularity,
+    partner=second_batch(images, partner_images),
   )
-  return apply(mix, images), mix_labels(mix, labels, num_classes=num_classes)
+  return mix_batch(
+    mix,
+    images,
+    labels,
+    num_classes=num_classes,
+    label_smoothing=label_smoothing,
+    where=where,
+    partner_images=partner_images,
+    partner_labels=partner_labels,
+    lengths=lengths,
+  )

@@ -66,6 +66,8 @@ def cutout(
   labels: ArrayLike,
   *,
   num_classes: int | None = None,
+  label_smoothing: float = 0.0,
+  where: ArrayLike | None = None,
   length: int = 16,
   fill: ArrayLike | Sequence[float] = 0,
   spatial_axes: tuple[int, ...] | None = None,
@@ -77,6 +79,8 @@ def cutout(
     images: `[B, *spatial, C]`, floating point or uint8.
     labels: integers `[B]` (with `num_classes`) or dense `[B, K]`.
     num_classes: number of classes `K`; required for integer labels.
+    label_smoothing: see `jaxmix.random_mix`.
+    where: see `jaxmix.random_mix`.
     length: see `jaxmix.draw_cutout`.
     fill: the value to write, one number or one for each channel, `[C]`. The
       official code fills normalised images, where 0 is the mean colour.
@@ -99,8 +103,13 @@ def cutout(
   images = check_images(images)
   box = draw_cutout(key, images.shape, length=length, spatial_axes=spatial_axes)
   unmixed = draw_identity(key, images.shape)
-  labels = mix_labels(unmixed, labels, num_classes=num_classes)
-  return fill_box(images, box, fill=fill), labels
+  return fill_box(images, box, fill=fill), mix_labels(
+    unmixed,
+    labels,
+    num_classes=num_classes,
+    label_smoothing=label_smoothing,
+    where=where,
+  )
 
 
 def fill_box(

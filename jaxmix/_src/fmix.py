@@ -8,10 +8,10 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxmix._src import random_fields
+from jaxmix._src.batch import mix_batch, second_batch
 from jaxmix._src.boxes import pixel_of
 from jaxmix._src.checks import check_choice, check_number
-from jaxmix._src.labels import mix_labels
-from jaxmix._src.mix import Mix, apply
+from jaxmix._src.mix import Mix
 from jaxmix._src.platform import by_platform
 from jaxmix._src.ratio import is_uniform, nan_if_invalid, ratio_of
 from jaxmix._src.spatial_axes import named_shape, spread
@@ -271,6 +271,8 @@ def fmix(
   labels: ArrayLike,
   *,
   num_classes: int | None = None,
+  label_smoothing: float = 0.0,
+  where: ArrayLike | None = None,
   alpha: Any = 1.0,
   spectrum: str = 'isotropic',
   decay_power: float = 3.0,
@@ -278,6 +280,9 @@ def fmix(
   pairing: str = 'permutation',
   spatial_axes: tuple[int, ...] | None = None,
   granularity: str = 'batch',
+  partner_images: ArrayLike | None = None,
+  partner_labels: ArrayLike | None = None,
+  lengths: ArrayLike | None = None,
 ) -> tuple[jax.Array, jax.Array]:
   """FMix: smooth regions of each image are replaced by those of its partner.
 
@@ -286,6 +291,8 @@ def fmix(
     images: `[B, *spatial, C]`, floating point or uint8.
     labels: integers `[B]` (with `num_classes`) or dense `[B, K]`.
     num_classes: number of classes `K`; required for integer labels.
+    label_smoothing: see `jaxmix.random_mix`.
+    where: see `jaxmix.random_mix`.
     alpha: see `jaxmix.draw_cutmix`.
     pairing: see `jaxmix.draw_cutmix`.
     spatial_axes: see `jaxmix.draw_cutmix`.
@@ -293,6 +300,9 @@ def fmix(
     spectrum: see `jaxmix.draw_fmix`.
     decay_power: see `jaxmix.draw_fmix`.
     max_soft: see `jaxmix.draw_fmix`.
+    partner_images: see `jaxmix.random_mix`.
+    partner_labels: see `jaxmix.random_mix`.
+    lengths: see `jaxmix.random_mix`.
 
   Returns:
     `(images, labels)`: the mixed images in their dtype, labels `[B, K]`.
@@ -316,5 +326,16 @@ def fmix(
     pairing=pairing,
     spatial_axes=spatial_axes,
     granularity=granularity,
+    partner=second_batch(images, partner_images),
   )
-  return apply(mix, images), mix_labels(mix, labels, num_classes=num_classes)
+  return mix_batch(
+    mix,
+    images,
+    labels,
+    num_classes=num_classes,
+    label_smoothing=label_smoothing,
+    where=where,
+    partner_images=partner_images,
+    partner_labels=partner_labels,
+    lengths=lengths,
+  )

@@ -15,6 +15,7 @@ resized. So the mode is chosen among small arrays, and the images are read once.
 import dataclasses
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -80,6 +81,7 @@ def apply(
   *,
   hard: bool = False,
   postprocess: Callable[[jax.Array], jax.Array] | None = None,
+  partner_images: ArrayLike | None = None,
 ) -> jax.Array:
   """Applies a draw to a batch of images: RandomMix, equations (1) and (2).
 
@@ -97,6 +99,8 @@ def apply(
       `lambda x: ((x / 255 - mean) / std).astype(jnp.bfloat16)` reads uint8 and
       writes the input of a network. (Normalising before or after the mixing is
       equivalent: the weights of a pixel add up to 1.)
+    partner_images: a second batch of the shape and dtype of `images`: sample
+      `i` is mixed with `partner_images[mix.partner[i]]`. None: `images`.
 
   Returns:
     The mixed images, with the shape and dtype of `images`, or the result of
@@ -104,7 +108,8 @@ def apply(
 
   Raises:
     TypeError: an integer dtype other than uint8 without `hard=True`.
-    ValueError: rank below 3, or `mix` was drawn for another shape.
+    ValueError: rank below 3, `mix` was drawn for another shape, or
+      `partner_images` have another shape or dtype.
 
   >>> import jaxmix
   >>> mix = jaxmix.draw_cutmix(jax.random.key(0), (8, 32, 32, 3))
@@ -114,17 +119,21 @@ def apply(
   """
   images = check_images(images, any_dtype=hard)
   _check_fits(mix, images.shape)
+  others = images
+  if partner_images is not None:
+    others = _check_same_images(images, partner_images)
   if postprocess is not None and mix.method != 'nearest':
     # Interpolate in the precision of the result, without rounding.
     wide = jax.ShapeDtypeStruct(images.shape, jnp.float32)
-    images = images.astype(jax.eval_shape(postprocess, wide).dtype)
+    dtype = jax.eval_shape(postprocess, wide).dtype
+    images, others = images.astype(dtype), others.astype(dtype)
   finish = functools.partial(_combine, mix, images, hard, postprocess)
 
   def same_position() -> jax.Array:
-    return finish(take_samples(images, mix.partner))
+    return finish(take_samples(others, mix.partner))
 
   def at_source() -> jax.Array:
-    return finish(_resized_partners(mix, images, hard))
+    return finish(_resized_partners(mix, others, hard))
 
   if mix.source is None:
     return same_position()
@@ -137,8 +146,9 @@ def apply(
   # kernel and nothing to wait for on the one, all threads on the other.
   return by_platform(
     images,
-    tpu=lambda _: branch(resized, at_source, same_position),
-    default=lambda _: at_source(),
+    others,
+    tpu=lambda *_: branch(resized, at_source, same_position),
+    default=lambda *_: at_source(),
   )
 
 
@@ -208,7 +218,7 @@ def blend(weight: jax.Array, images: jax.Array, other: jax.Array) -> jax.Array:
 
 
 def _resized_partners(mix: Mix, images: jax.Array, hard: bool) -> jax.Array:
-  """Returns the partner's pixel for each pixel of the batch."""
+  """Returns the pixel of the partner, one of `images`, for each pixel."""
   assert mix.source is not None
   if mix.method == 'nearest' or hard:
     return take_pixels(images, mix.partner, mix.source)
@@ -296,3 +306,20 @@ def _check_fits(mix: Mix, shape: tuple[int, ...]) -> None:
       f'channels are {list(spatial_shape)}. Images and masks without a channel '
       'axis need one: images[..., None].'
     )
+
+
+def _check_same_images(images: jax.Array, partner_images: Any) -> jax.Array:
+  """Returns `partner_images` if they have the shape and dtype of `images`."""
+  if not hasattr(partner_images, 'dtype'):
+    raise TypeError(
+      f'partner_images must be an array; got {type(partner_images).__name__}.'
+    )
+  given, needed = (
+    f'{array.dtype}{list(array.shape)}' for array in (partner_images, images)
+  )
+  if given != needed:
+    raise ValueError(
+      f'partner_images are {given}; they need the dtype and shape of images, '
+      f'{needed}.'
+    )
+  return jnp.asarray(partner_images)

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxmix._src.labels import mix_labels
-from jaxmix._src.mix import Mix, apply
+from jaxmix._src.batch import mix_batch, second_batch
+from jaxmix._src.mix import Mix
 from jaxmix._src.ratio import ratio_of
 from jaxmix._src.start import start_draw
 
@@ -57,9 +57,14 @@ def mixup(
   labels: ArrayLike,
   *,
   num_classes: int | None = None,
+  label_smoothing: float = 0.0,
+  where: ArrayLike | None = None,
   alpha: Any = 1.0,
   pairing: str = 'permutation',
   granularity: str = 'batch',
+  partner_images: ArrayLike | None = None,
+  partner_labels: ArrayLike | None = None,
+  lengths: ArrayLike | None = None,
 ) -> tuple[jax.Array, jax.Array]:
   """Mixup: `lambda * own + (1 - lambda) * partner`, for images and labels.
 
@@ -68,9 +73,14 @@ def mixup(
     images: `[B, *spatial, C]`, floating point or uint8.
     labels: integers `[B]` (with `num_classes`) or dense `[B, K]`.
     num_classes: number of classes `K`; required for integer labels.
+    label_smoothing: see `jaxmix.random_mix`.
+    where: see `jaxmix.random_mix`.
     alpha: see `jaxmix.draw_cutmix`.
     pairing: see `jaxmix.draw_cutmix`.
     granularity: see `jaxmix.draw_cutmix`.
+    partner_images: see `jaxmix.random_mix`.
+    partner_labels: see `jaxmix.random_mix`.
+    lengths: see `jaxmix.random_mix`.
 
   Returns:
     `(images, labels)`: the mixed images in their dtype, labels `[B, K]`.
@@ -90,5 +100,16 @@ def mixup(
     alpha=alpha,
     pairing=pairing,
     granularity=granularity,
+    partner=second_batch(images, partner_images),
   )
-  return apply(mix, images), mix_labels(mix, labels, num_classes=num_classes)
+  return mix_batch(
+    mix,
+    images,
+    labels,
+    num_classes=num_classes,
+    label_smoothing=label_smoothing,
+    where=where,
+    partner_images=partner_images,
+    partner_labels=partner_labels,
+    lengths=lengths,
+  )

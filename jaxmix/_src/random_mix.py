@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from jaxmix._src.batch import mix_batch, second_batch
 from jaxmix._src.checks import (
   GRANULARITIES,
   check_alpha,
@@ -26,8 +27,7 @@ from jaxmix._src.fmix import draw_fmix
 from jaxmix._src.guided.saliency import spectral_residual
 from jaxmix._src.guided.saliency_mix import draw_saliency_mix
 from jaxmix._src.identity import draw_identity
-from jaxmix._src.labels import mix_labels
-from jaxmix._src.mix import Mix, apply
+from jaxmix._src.mix import Mix
 from jaxmix._src.mixup import draw_mixup
 from jaxmix._src.platform import by_platform
 from jaxmix._src.resizemix import RESIZE_METHODS, draw_resizemix
@@ -190,6 +190,8 @@ def random_mix(
   labels: ArrayLike,
   *,
   num_classes: int | None = None,
+  label_smoothing: float = 0.0,
+  where: ArrayLike | None = None,
   candidates: Sequence[Candidate] = PAPER,
   weights: Any = None,
   alpha: Any = 1.0,
@@ -202,14 +204,23 @@ def random_mix(
   spatial_axes: tuple[int, ...] | None = None,
   granularity: str = 'batch',
   saliency: ArrayLike | None = None,
+  partner_images: ArrayLike | None = None,
+  partner_labels: ArrayLike | None = None,
+  lengths: ArrayLike | None = None,
 ) -> tuple[jax.Array, jax.Array]:
   """RandomMix: each batch is mixed by one of the candidates, chosen by weight.
 
   Args:
     key: random key; use a new one for every batch, e.g. `fold_in(root, step)`.
     images: `[B, *spatial, C]`, floating point or uint8.
-    labels: integers `[B]` (with `num_classes`) or dense `[B, K]`.
+    labels: integers `[B]` (with `num_classes`) or dense `[B, K]`: floating
+      point, integers 0 and 1, or bool.
     num_classes: number of classes `K`; required for integer labels.
+    label_smoothing: fraction of each label spread evenly over all classes.
+    where: bool `[B]`, the samples whose label counts, for example
+      `where=labels != -1`. The other labels may have any value, and have weight
+      0 (see `jaxmix.mix_labels`): divide the sum of the losses by the sum of
+      the mixed labels. None: all count.
     candidates: see `jaxmix.draw_random_mix`.
     weights: see `jaxmix.draw_random_mix`.
     alpha: see `jaxmix.draw_random_mix`.
@@ -222,7 +233,16 @@ def random_mix(
     spatial_axes: see `jaxmix.draw_random_mix`.
     granularity: see `jaxmix.draw_random_mix`.
     saliency: see `jaxmix.draw_random_mix`. None: with the candidate
-      `'saliency_mix'`, `jaxmix.spectral_residual` of the images.
+      `'saliency_mix'`, `jaxmix.spectral_residual` of the images. With
+      `partner_images`, it is theirs.
+    partner_images: a second batch of the shape and dtype of `images`: sample
+      `i` is mixed with `partner_images[i]`, and `pairing` is not used. Needs
+      `partner_labels`. None: the partners are in `images`.
+    partner_labels: the labels of `partner_images`, in the form of `labels`, all
+      of which count.
+    lengths: int `[B]`, for padded sequences: the number of valid steps on the
+      first spatial axis. Labels are mixed by the valid steps, see
+      `jaxmix.with_lengths`. None: all steps. Not with `partner_images`.
 
   Returns:
     `(images, labels)`: the mixed images in their dtype, labels `[B, K]`.
@@ -238,7 +258,9 @@ def random_mix(
   True
   """
   if saliency is None and 'saliency_mix' in candidates:
-    saliency = spectral_residual(images)
+    saliency = spectral_residual(
+      images if partner_images is None else partner_images
+    )
   mix = draw_random_mix(
     key,
     jnp.shape(images),
@@ -254,10 +276,23 @@ def random_mix(
     spatial_axes=spatial_axes,
     granularity=granularity,
     saliency=saliency,
+    partner=second_batch(images, partner_images),
   )
-  mixed = apply(mix, images)
+  result = mix_batch(
+    mix,
+    images,
+    labels,
+    num_classes=num_classes,
+    label_smoothing=label_smoothing,
+    where=where,
+    partner_images=partner_images,
+    partner_labels=partner_labels,
+    lengths=lengths,
+  )
   check_finite('images', images)
-  return mixed, mix_labels(mix, labels, num_classes=num_classes)
+  if partner_images is not None:
+    check_finite('partner_images', partner_images)
+  return result
 
 
 def _draw_functions(

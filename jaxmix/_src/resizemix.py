@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from jaxmix._src.batch import mix_batch, second_batch
 from jaxmix._src.boxes import fraction_outside, make_box, pixel_of
 from jaxmix._src.checks import check_choice
-from jaxmix._src.labels import mix_labels
-from jaxmix._src.mix import Mix, apply
+from jaxmix._src.mix import Mix
 from jaxmix._src.spatial_axes import named_shape, spread
 from jaxmix._src.start import start_draw
 
@@ -150,11 +150,16 @@ def resizemix(
   labels: ArrayLike,
   *,
   num_classes: int | None = None,
+  label_smoothing: float = 0.0,
+  where: ArrayLike | None = None,
   scale: tuple[float, float] = (0.1, 0.8),
   method: str = 'nearest',
   pairing: str = 'permutation',
   spatial_axes: tuple[int, ...] | None = None,
   granularity: str = 'batch',
+  partner_images: ArrayLike | None = None,
+  partner_labels: ArrayLike | None = None,
+  lengths: ArrayLike | None = None,
 ) -> tuple[jax.Array, jax.Array]:
   """ResizeMix: the shrunk partner is pasted onto each image.
 
@@ -163,11 +168,16 @@ def resizemix(
     images: `[B, *spatial, C]`, floating point or uint8.
     labels: integers `[B]` (with `num_classes`) or dense `[B, K]`.
     num_classes: number of classes `K`; required for integer labels.
+    label_smoothing: see `jaxmix.random_mix`.
+    where: see `jaxmix.random_mix`.
     scale: see `jaxmix.draw_resizemix`.
     method: see `jaxmix.draw_resizemix`.
     pairing: see `jaxmix.draw_resizemix`.
     spatial_axes: see `jaxmix.draw_cutmix`.
     granularity: see `jaxmix.draw_resizemix`.
+    partner_images: see `jaxmix.random_mix`.
+    partner_labels: see `jaxmix.random_mix`.
+    lengths: see `jaxmix.random_mix`.
 
   Returns:
     `(images, labels)`: the mixed images in their dtype, labels `[B, K]`.
@@ -189,5 +199,16 @@ def resizemix(
     pairing=pairing,
     spatial_axes=spatial_axes,
     granularity=granularity,
+    partner=second_batch(images, partner_images),
   )
-  return apply(mix, images), mix_labels(mix, labels, num_classes=num_classes)
+  return mix_batch(
+    mix,
+    images,
+    labels,
+    num_classes=num_classes,
+    label_smoothing=label_smoothing,
+    where=where,
+    partner_images=partner_images,
+    partner_labels=partner_labels,
+    lengths=lengths,
+  )

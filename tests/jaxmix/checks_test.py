@@ -42,6 +42,16 @@ def trace(draw, **options):
   return jax.eval_shape(lambda key: draw(key, SHAPE, **options), KEY)
 
 
+class Streams:
+  """A stream of keys whose description has several lines, like nnx.Rngs."""
+
+  def __call__(self):
+    return KEY
+
+  def __repr__(self):
+    return 'Streams(\n  default=...\n)'
+
+
 BAD_KEYS = {
   '0': 0,
   'None': None,
@@ -49,7 +59,14 @@ BAD_KEYS = {
   'float32[4, 6, 5, 3]': IMAGES,
   'key<fry>[2]': jax.random.split(KEY),
   'uint32[2, 2]': np.zeros((2, 2), np.uint32),
+  'Streams': Streams(),
 }
+
+
+def test_a_stream_of_keys_is_told_to_give_one():
+  raises(
+    TypeError, ['key', 'rngs()'], lambda: jaxmix.draw_mixup(Streams(), SHAPE)
+  )
 
 
 @pytest.mark.parametrize('name', ALL_MIXES)
@@ -424,7 +441,17 @@ def test_apply_to_other_spatial_axes(mode, shape):
     (LABELS - 1, 3, ValueError, ['labels', '[0, 3)', '-1']),
     (LABELS * 1.0, 3, TypeError, ['labels', 'float32']),
     (LABELS > 0, 3, TypeError, ['labels', 'bool']),
-    (jnp.zeros((4, 3), int), None, TypeError, ['labels', 'int32']),
+    (
+      jnp.full((4, 3), 2),
+      None,
+      ValueError,
+      ['labels', '0 or 1', '2 at [0, 0]'],
+    ),
+    (jnp.ones((4, 3), 'c8'), None, TypeError, ['labels', 'complex64']),
+    (LABELS[:1], 3, ValueError, ['labels', '[1]', '4', 'images[None]']),
+    (LABELS[0], 3, ValueError, ['labels', '[]', 'images[None]']),
+    (LABELS[:, None], 3, ValueError, ['num_classes=3', 'labels[:, 0]']),
+    (LABELS * 0.5, 3, TypeError, ['labels', 'float32', 'labels[:, None]']),
     (jnp.zeros((4, 3)), 5, ValueError, ['num_classes=5', '[4, 3]']),
     (np.array([0, 255, 2, 0], 'u1'), 3, ValueError, ['[0, 3)', '255']),
     (np.array([0, 1, 2, 2**32]), 3, ValueError, ['[0, 3)', '4294967296']),
@@ -450,25 +477,6 @@ def test_labels(way, labels, classes, error, words):
     )
 
 
-@pytest.mark.parametrize('smoothing', [-0.1, 1.1, np.nan])
-def test_label_smoothing(smoothing):
-  words = ['label_smoothing', str(smoothing), '[0, 1]']
-  raises(
-    ValueError,
-    words,
-    lambda: jaxmix.mix_labels(
-      MIX, LABELS, num_classes=3, label_smoothing=smoothing
-    ),
-  )
-  raises(
-    ValueError,
-    words,
-    lambda: jaxmix.mixed_cross_entropy(
-      jnp.zeros((4, 3)), LABELS, MIX, label_smoothing=smoothing
-    ),
-  )
-
-
 @pytest.mark.parametrize(
   'logits, labels, error, words',
   [
@@ -477,7 +485,7 @@ def test_label_smoothing(smoothing):
       jnp.zeros((4, 3)),
       jnp.zeros((4, 3)),
       ValueError,
-      ['labels', '[4, 3]'],
+      ['labels', '[4, 3]', 'mix_labels', 'mixed_sigmoid_cross_entropy'],
     ),
     (jnp.zeros((4, 3)), LABELS[:2], ValueError, ['labels', '[2]', '4']),
     (jnp.zeros((4, 2)), LABELS, ValueError, ['labels', '[0, 2)', '2']),
@@ -486,6 +494,65 @@ def test_label_smoothing(smoothing):
 )
 def test_mixed_cross_entropy(logits, labels, error, words):
   raises(error, words, lambda: jaxmix.mixed_cross_entropy(logits, labels, MIX))
+
+
+@pytest.mark.parametrize(
+  'labels, error, words',
+  [
+    (jnp.zeros((4, 2)), ValueError, ['num_classes=3', '[4, 2]']),
+    (jnp.full((4, 3), 1.5), ValueError, ['labels', '[0, 1]', '1.5 at [0, 0]']),
+    (jnp.full((4, 3), -1), ValueError, ['labels', '0 or 1', '-1 at [0, 0]']),
+    (LABELS + 1, ValueError, ['labels', '[0, 3)', '3']),
+  ],
+)
+def test_labels_of_the_sigmoid(labels, error, words):
+  raises(
+    error,
+    words,
+    lambda: jaxmix.mixed_sigmoid_cross_entropy(jnp.zeros((4, 3)), labels, MIX),
+  )
+
+
+LABEL_CALLS = {
+  'mix_labels': lambda **o: jaxmix.mix_labels(MIX, LABELS, num_classes=3, **o),
+  'block_labels': lambda **o: jaxmix.block_labels(
+    LABELS, jnp.zeros((4, 2, 2), int), num_classes=3, **o
+  ),
+  'mixed_cross_entropy': lambda **o: jaxmix.mixed_cross_entropy(
+    jnp.zeros((4, 3)), LABELS, MIX, **o
+  ),
+  'mixed_sigmoid_cross_entropy': lambda **o: jaxmix.mixed_sigmoid_cross_entropy(
+    jnp.zeros((4, 3)), LABELS, MIX, **o
+  ),
+  'random_mix': lambda **o: jaxmix.random_mix(
+    KEY, IMAGES, LABELS, num_classes=3, candidates=('identity',), **o
+  ),
+}
+
+
+@pytest.mark.parametrize('name', LABEL_CALLS)
+@pytest.mark.parametrize('smoothing', [-0.1, 1.1, np.nan])
+def test_label_smoothing(name, smoothing):
+  raises(
+    ValueError,
+    ['label_smoothing', str(smoothing), '[0, 1]'],
+    lambda: LABEL_CALLS[name](label_smoothing=smoothing),
+  )
+
+
+@pytest.mark.parametrize('name', LABEL_CALLS)
+@pytest.mark.parametrize(
+  'where, error, words',
+  [
+    (LABELS, TypeError, ['where', 'int32', 'labels != -1']),
+    ([True] * 4, TypeError, ['where', 'list']),
+    (LABELS[:3] > 0, ValueError, ['where', '[4]', '[3]']),
+    (jnp.ones((4, 2), bool), ValueError, ['where', '[4]', '[4, 2]']),
+    (jnp.ones((4, 3), bool), ValueError, ['where', '[4]', '[4, 3]']),
+  ],
+)
+def test_where(name, where, error, words):
+  raises(error, words, lambda: LABEL_CALLS[name](where=where))
 
 
 @pytest.mark.parametrize(

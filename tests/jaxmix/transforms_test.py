@@ -56,6 +56,10 @@ def call_everything(key, images, labels, logits):
     'apply': jaxmix.apply(mix, images),
     'mix_labels': jaxmix.mix_labels(mix, labels, num_classes=CLASSES),
     'mixed_cross_entropy': jaxmix.mixed_cross_entropy(logits, labels, mix),
+    'mixed_sigmoid_cross_entropy': jaxmix.mixed_sigmoid_cross_entropy(
+      logits, labels, mix
+    ),
+    'with_lengths': jaxmix.with_lengths(mix, labels + 1),
     'random_mix': jaxmix.random_mix(
       key, images, labels, num_classes=CLASSES, candidates=two
     ),

@@ -12,7 +12,6 @@ from jaxmix._src.checks import (
   check_grid,
   check_images,
   check_key,
-  check_labels,
   check_layout,
   check_number,
   check_saliency,
@@ -21,7 +20,7 @@ from jaxmix._src.checks import (
 )
 from jaxmix._src.guided.potts import label_grid
 from jaxmix._src.guided.saliency import spectral_residual, zero_if_undefined
-from jaxmix._src.labels import one_hot
+from jaxmix._src.labels import dense_labels, label_dtype
 
 
 def draw_co_mixup(
@@ -199,7 +198,12 @@ def take_blocks(images: ArrayLike, owner: ArrayLike) -> jax.Array:
 
 
 def block_labels(
-  labels: ArrayLike, owner: ArrayLike, *, num_classes: int | None = None
+  labels: ArrayLike,
+  owner: ArrayLike,
+  *,
+  num_classes: int | None = None,
+  label_smoothing: float = 0.0,
+  where: ArrayLike | None = None,
 ) -> jax.Array:
   """Mixes the labels of blocks, weighted by their area.
 
@@ -207,10 +211,13 @@ def block_labels(
     labels: integers `[B]` (with `num_classes`) or dense `[B, K]`.
     owner: int32 `[B, n, n]`, as for `jaxmix.take_blocks`.
     num_classes: `K`, for integer labels.
+    label_smoothing: see `jaxmix.mix_labels`.
+    where: bool `[B]`, the samples whose label counts, see `jaxmix.mix_labels`.
+      A row adds up to the area of the blocks whose label counts.
 
   Returns:
-    `[B, K]`: float32 for integer labels, else in the dtype of `labels`. A
-    traced integer label outside `[0, K)` gives NaN.
+    `[B, K]`, in the dtype of floating-point `labels`, else float32. A traced
+    integer label outside `[0, K)` gives NaN.
 
   Raises:
     ValueError, TypeError: labels of another batch size, dtype or range.
@@ -220,13 +227,12 @@ def block_labels(
   [[0.25, 0.0, 0.75], [0.0, 0.0, 1.0]]
   """
   owner = jnp.asarray(owner)
-  labels = check_labels(labels, len(owner), num_classes)
-  check_owner(owner, len(labels))
-  if labels.ndim == 1:
-    assert num_classes is not None
-    labels = one_hot(labels, num_classes)
-  flat = owner.reshape(len(owner), -1)
-  return jnp.mean(labels[flat].astype(jnp.float32), axis=1).astype(labels.dtype)
+  dense = dense_labels(
+    'labels', labels, len(owner), num_classes, label_smoothing, where=where
+  )
+  check_owner(owner, len(dense))
+  mixed = jnp.mean(dense[owner.reshape(len(owner), -1)], axis=1)
+  return mixed.astype(label_dtype(labels))
 
 
 def check_owner(owner: jax.Array, batch: int) -> None:
@@ -254,6 +260,8 @@ def co_mixup(
   labels: ArrayLike,
   *,
   num_classes: int | None = None,
+  label_smoothing: float = 0.0,
+  where: ArrayLike | None = None,
   saliency: ArrayLike | None = None,
   group: int = 16,
   grid: int = 4,
@@ -268,9 +276,11 @@ def co_mixup(
 
   Args:
     key: random key.
+    images: `[B, H, W, C]`, floating point or uint8.
     labels: integers `[B]` (with `num_classes`) or dense `[B, K]`.
     num_classes: number of classes `K`; required for integer labels.
-    images: `[B, H, W, C]`, floating point or uint8.
+    label_smoothing: see `jaxmix.random_mix`.
+    where: see `jaxmix.random_mix`.
     saliency: `[B, H, W]`; the paper uses `jaxmix.gradient_saliency`. None:
       `jaxmix.spectral_residual`, which needs no network.
     group: see `jaxmix.draw_co_mixup`.
@@ -310,5 +320,10 @@ def co_mixup(
     input_prior=input_prior,
     sweeps=sweeps,
   )
-  mixed = take_blocks(images, owner)
-  return mixed, block_labels(labels, owner, num_classes=num_classes)
+  return take_blocks(images, owner), block_labels(
+    labels,
+    owner,
+    num_classes=num_classes,
+    label_smoothing=label_smoothing,
+    where=where,
+  )

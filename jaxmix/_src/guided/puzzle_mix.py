@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxmix._src import blocks as grids
+from jaxmix._src.batch import mix_batch
 from jaxmix._src.checks import (
   check_grid,
   check_images,
@@ -22,8 +23,7 @@ from jaxmix._src.guided.graph_cut import cut
 from jaxmix._src.guided.puzzle_costs import mask_costs
 from jaxmix._src.guided.saliency import spectral_residual, zero_if_undefined
 from jaxmix._src.guided.transport import transport
-from jaxmix._src.labels import mix_labels
-from jaxmix._src.mix import Mix, apply
+from jaxmix._src.mix import Mix
 from jaxmix._src.ratio import nan_if_invalid, ratio_of
 from jaxmix._src.start import start_draw
 
@@ -178,6 +178,8 @@ def puzzle_mix(
   labels: ArrayLike,
   *,
   num_classes: int | None = None,
+  label_smoothing: float = 0.0,
+  where: ArrayLike | None = None,
   saliency: ArrayLike | None = None,
   alpha: Any = 1.0,
   blocks: Sequence[int] = (2, 4, 8, 16),
@@ -193,9 +195,11 @@ def puzzle_mix(
 
   Args:
     key: random key.
+    images: `[B, H, W, C]`, uint8, or floating point with a range of about 1.
     labels: integers `[B]` (with `num_classes`) or dense `[B, K]`.
     num_classes: number of classes `K`; required for integer labels.
-    images: `[B, H, W, C]`, uint8, or floating point with a range of about 1.
+    label_smoothing: see `jaxmix.random_mix`.
+    where: see `jaxmix.random_mix`.
     saliency: `[B, H, W]`; the paper uses `jaxmix.gradient_saliency`. None:
       `jaxmix.spectral_residual`, which needs no network.
     alpha: see `jaxmix.draw_puzzle_mix`.
@@ -239,4 +243,11 @@ def puzzle_mix(
     pairing=pairing,
     granularity=granularity,
   )
-  return apply(mix, images), mix_labels(mix, labels, num_classes=num_classes)
+  return mix_batch(
+    mix,
+    images,
+    labels,
+    num_classes=num_classes,
+    label_smoothing=label_smoothing,
+    where=where,
+  )

@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from jaxmix._src.batch import mix_batch
 from jaxmix._src.boxes import cut_box, fraction_outside
 from jaxmix._src.checks import check_images, check_layout, check_saliency
 from jaxmix._src.guided.saliency import spectral_residual, zero_if_undefined
-from jaxmix._src.labels import mix_labels
-from jaxmix._src.mix import Mix, apply
+from jaxmix._src.mix import Mix
 from jaxmix._src.ratio import nan_if_invalid, ratio_of
 from jaxmix._src.start import start_draw
 
@@ -82,6 +82,8 @@ def saliency_mix(
   labels: ArrayLike,
   *,
   num_classes: int | None = None,
+  label_smoothing: float = 0.0,
+  where: ArrayLike | None = None,
   saliency: ArrayLike | None = None,
   alpha: Any = 1.0,
   pairing: str = 'permutation',
@@ -94,6 +96,8 @@ def saliency_mix(
     images: `[B, *spatial, C]`, floating point or uint8.
     labels: integers `[B]` (with `num_classes`) or dense `[B, K]`.
     num_classes: number of classes `K`; required for integer labels.
+    label_smoothing: see `jaxmix.random_mix`.
+    where: see `jaxmix.random_mix`.
     saliency: `[B, *spatial]`; None: `jaxmix.spectral_residual` of the images.
     alpha: see `jaxmix.draw_saliency_mix`.
     pairing: see `jaxmix.draw_saliency_mix`.
@@ -119,4 +123,11 @@ def saliency_mix(
   mix = draw_saliency_mix(
     key, saliency, alpha=alpha, pairing=pairing, granularity=granularity
   )
-  return apply(mix, images), mix_labels(mix, labels, num_classes=num_classes)
+  return mix_batch(
+    mix,
+    images,
+    labels,
+    num_classes=num_classes,
+    label_smoothing=label_smoothing,
+    where=where,
+  )
