@@ -13,8 +13,10 @@ from jaxmix._src.checks import (
 )
 from jaxmix._src.identity import draw_identity
 from jaxmix._src.labels import mix_labels
+from jaxmix._src.sharding import on_any_mesh
 
 
+@on_any_mesh
 def draw_cutout(
   key: jax.Array,
   shape: tuple[int, ...],
@@ -93,6 +95,7 @@ def cutout(
   return fill_box(images, box, fill=fill), labels
 
 
+@on_any_mesh
 def fill_box(
   images: ArrayLike, box: ArrayLike, *, fill: ArrayLike = 0
 ) -> jax.Array:

@@ -12,8 +12,10 @@ from jaxmix._src.checks import (
   check_shape,
 )
 from jaxmix._src.mix import Mix
+from jaxmix._src.sharding import on_any_mesh
 
 
+@on_any_mesh
 def draw_identity(
   key: jax.Array,
   shape: tuple[int, ...],

@@ -19,8 +19,10 @@ from jaxmix._src.checks import (
 from jaxmix._src.guided.potts import label_grid
 from jaxmix._src.guided.saliency import spectral_residual
 from jaxmix._src.labels import one_hot
+from jaxmix._src.sharding import on_any_mesh
 
 
+@on_any_mesh
 def draw_co_mixup(
   key: jax.Array,
   saliency: ArrayLike,
@@ -171,6 +173,7 @@ def _overuse(
   return jnp.where(others > limit, others, 0)
 
 
+@on_any_mesh
 def take_blocks(images: ArrayLike, owner: ArrayLike) -> jax.Array:
   """Assembles images from blocks; applies a draw of `jaxmix.draw_co_mixup`.
 
@@ -194,6 +197,7 @@ def take_blocks(images: ArrayLike, owner: ArrayLike) -> jax.Array:
   return take(images, owner)
 
 
+@on_any_mesh
 def block_labels(
   labels: ArrayLike, owner: ArrayLike, *, num_classes: int | None = None
 ) -> jax.Array:

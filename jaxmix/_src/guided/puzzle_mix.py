@@ -24,11 +24,13 @@ from jaxmix._src.guided.transport import transport
 from jaxmix._src.labels import mix_labels
 from jaxmix._src.mix import Mix, apply
 from jaxmix._src.ratio import draw_ratio, nan_if_invalid
+from jaxmix._src.sharding import on_any_mesh
 from jaxmix._src.start import start_draw
 
 _TILES = 8  # minimal number of tiles per side that are moved
 
 
+@on_any_mesh
 def draw_puzzle_mix(
   key: jax.Array,
   saliency: ArrayLike,

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxmix._src.mix import blend
+from jaxmix._src.sharding import on_any_mesh
 
 
 @jax.tree_util.register_dataclass
@@ -41,6 +42,7 @@ class HiddenMix:
   weights: dict[int, jax.Array]
 
 
+@on_any_mesh
 def apply_hidden(
   mix: HiddenMix, layer: int, activations: ArrayLike
 ) -> jax.Array:

@@ -10,9 +10,11 @@ from jaxmix._src.checks import check_key, check_whole
 from jaxmix._src.hidden_states.hidden_mix import HiddenMix, check_layers
 from jaxmix._src.pairing import draw_partner
 from jaxmix._src.ratio import draw_ratio
+from jaxmix._src.sharding import on_any_mesh
 from jaxmix._src.start import split_key
 
 
+@on_any_mesh
 def draw_manifold_mixup(
   key: jax.Array,
   batch: int,

@@ -13,9 +13,11 @@ from jaxmix._src.cutmix import draw_cutmix
 from jaxmix._src.hidden_states.hidden_mix import HiddenMix, check_layers
 from jaxmix._src.pairing import draw_partner
 from jaxmix._src.ratio import draw_ratio
+from jaxmix._src.sharding import on_any_mesh
 from jaxmix._src.start import split_key
 
 
+@on_any_mesh
 def draw_patchup(
   key: jax.Array,
   shapes: Mapping[int, tuple[int, ...]],
