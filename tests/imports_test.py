@@ -101,7 +101,7 @@ RULES = {
 LAYERS = {
   'launch': (16, 7, 50),
   'jaxretrieval': (13, 6, 24),
-  'jaxmix/_src': (23, 7, 85),  # every draw and every result: sharding.py
+  'jaxmix/_src': (24, 7, 87),  # the public functions import settings.py
   'jaxmix/classification': (9, 4, 12),
   'jaxmix/classification/datasets': (10, 4, 18),
   'jaxmix/files': (6, 2, 2),

@@ -10,12 +10,12 @@ from jaxmix._src.boxes import cut_box, draw_pixel, fraction_outside
 from jaxmix._src.labels import mix_labels
 from jaxmix._src.mix import Mix, apply
 from jaxmix._src.ratio import draw_ratio, nan_if_invalid
-from jaxmix._src.sharding import on_any_mesh
+from jaxmix._src.settings import in_any_setting
 from jaxmix._src.spatial_axes import named_shape, spread
 from jaxmix._src.start import start_draw
 
 
-@on_any_mesh
+@in_any_setting
 def draw_cutmix(
   key: jax.Array,
   shape: tuple[int, ...],

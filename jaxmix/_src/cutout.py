@@ -13,10 +13,10 @@ from jaxmix._src.checks import (
 )
 from jaxmix._src.identity import draw_identity
 from jaxmix._src.labels import mix_labels
-from jaxmix._src.sharding import on_any_mesh
+from jaxmix._src.settings import in_any_setting
 
 
-@on_any_mesh
+@in_any_setting
 def draw_cutout(
   key: jax.Array,
   shape: tuple[int, ...],
@@ -95,7 +95,7 @@ def cutout(
   return fill_box(images, box, fill=fill), labels
 
 
-@on_any_mesh
+@in_any_setting
 def fill_box(
   images: ArrayLike, box: ArrayLike, *, fill: ArrayLike = 0
 ) -> jax.Array:

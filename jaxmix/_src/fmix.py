@@ -13,7 +13,7 @@ from jaxmix._src.checks import check_choice, check_number
 from jaxmix._src.labels import mix_labels
 from jaxmix._src.mix import Mix, apply
 from jaxmix._src.ratio import draw_ratio, is_uniform, nan_if_invalid
-from jaxmix._src.sharding import on_any_mesh
+from jaxmix._src.settings import in_any_setting
 from jaxmix._src.spatial_axes import named_shape, spread
 from jaxmix._src.start import start_draw
 
@@ -146,7 +146,7 @@ def soft_mask(
   return mask.reshape(field.shape)
 
 
-@on_any_mesh
+@in_any_setting
 def draw_fmix(
   key: jax.Array,
   shape: tuple[int, ...],

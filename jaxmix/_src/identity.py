@@ -12,10 +12,10 @@ from jaxmix._src.checks import (
   check_shape,
 )
 from jaxmix._src.mix import Mix
-from jaxmix._src.sharding import on_any_mesh
+from jaxmix._src.settings import in_any_setting
 
 
-@on_any_mesh
+@in_any_setting
 def draw_identity(
   key: jax.Array,
   shape: tuple[int, ...],

@@ -11,7 +11,7 @@ from jaxmix._src.checks import (
   check_labels,
   check_number,
 )
-from jaxmix._src.sharding import on_any_mesh
+from jaxmix._src.settings import in_any_setting
 
 
 class Pairs(Protocol):
@@ -29,7 +29,7 @@ class Pairs(Protocol):
   def partner(self) -> jax.Array: ...
 
 
-@on_any_mesh
+@in_any_setting
 def mix_labels(
   mix: Pairs,
   labels: ArrayLike,
@@ -84,7 +84,7 @@ def one_hot(labels: jax.Array, num_classes: int) -> jax.Array:
   return jnp.where(valid, dense, jnp.nan)
 
 
-@on_any_mesh
+@in_any_setting
 def mixed_cross_entropy(
   logits: ArrayLike,
   labels: ArrayLike,

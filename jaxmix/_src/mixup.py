@@ -9,11 +9,11 @@ from jax.typing import ArrayLike
 from jaxmix._src.labels import mix_labels
 from jaxmix._src.mix import Mix, apply
 from jaxmix._src.ratio import draw_ratio
-from jaxmix._src.sharding import on_any_mesh
+from jaxmix._src.settings import in_any_setting
 from jaxmix._src.start import start_draw
 
 
-@on_any_mesh
+@in_any_setting
 def draw_mixup(
   key: jax.Array,
   shape: tuple[int, ...],

@@ -37,7 +37,7 @@ from jaxmix._src.selection import (
   pad_to_common_structure,
   select_per_sample,
 )
-from jaxmix._src.sharding import on_any_mesh
+from jaxmix._src.settings import in_any_setting
 from jaxmix._src.spatial_axes import named_shape, spread
 from jaxmix._src.start import split_key
 
@@ -56,7 +56,7 @@ _WITH_ALPHA = ('mixup', 'cutmix', 'fmix', 'saliency_mix')
 PAPER = ('mixup', 'cutmix', 'resizemix', 'fmix')
 
 
-@on_any_mesh
+@in_any_setting
 def draw_random_mix(
   key: jax.Array,
   shape: tuple[int, ...],

@@ -8,7 +8,7 @@ from jaxmix._src.boxes import draw_pixel, fraction_outside
 from jaxmix._src.checks import check_choice
 from jaxmix._src.labels import mix_labels
 from jaxmix._src.mix import Mix, apply
-from jaxmix._src.sharding import on_any_mesh
+from jaxmix._src.settings import in_any_setting
 from jaxmix._src.spatial_axes import named_shape, spread
 from jaxmix._src.start import start_draw
 
@@ -70,7 +70,7 @@ def shrink_source(
   return tuple(source)
 
 
-@on_any_mesh
+@in_any_setting
 def draw_resizemix(
   key: jax.Array,
   shape: tuple[int, ...],

@@ -8,7 +8,7 @@ axes Auto, where XLA partitions it, and what it returns is given a sharding.
 
 import functools
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 import jax
 from jax.sharding import (
@@ -24,66 +24,61 @@ from jax.sharding import (
 
 from jaxmix._src.checks import is_concrete
 
-Args = ParamSpec('Args')
-Result = TypeVar('Result')
 Specs = dict[tuple[int, ...], PartitionSpec]  # by the shape of the array
 
 
-def on_any_mesh(function: Callable[Args, Result]) -> Callable[Args, Result]:
-  """Returns a function that accepts arrays on a mesh with Explicit axes.
+def call_on_any_mesh(
+  function: Callable[..., Any], args: Any, kwargs: dict[str, Any]
+) -> Any:
+  """Calls a function with arrays that may be on a mesh with Explicit axes.
 
   A result is sharded like the argument of its shape, or else as the arguments
   are sharded over the batch, the first axis. Other results are replicated.
   Without Explicit axes the function is called and nothing else is done.
 
-  >>> on_any_mesh(lambda x: x + 1)(jax.numpy.ones(2)).tolist()
+  >>> call_on_any_mesh(lambda x: x + 1, [jax.numpy.ones(2)], {}).tolist()
   [2.0, 2.0]
   """
+  arrays = [x for x in jax.tree.leaves((args, kwargs)) if _is_array(x)]
+  context = get_abstract_mesh()
+  meshes = [mesh for mesh in map(_mesh, arrays) if _explicit(mesh)]
+  if not meshes and not _explicit(context):
+    return function(*args, **kwargs)
+  mesh = (meshes or [context])[0]
+  specs = {x.shape: _spec(x) for x in arrays if any(_spec(x))}
+  # Outside jit, arrays are placed on devices, which only their mesh knows.
+  devices = next((m for m in map(_devices, arrays) if m is not None), mesh)
+  auto = mesh.update_axis_types(dict.fromkeys(_explicit(mesh), AxisType.Auto))
 
-  @functools.wraps(function)
-  def call(*args: Args.args, **kwargs: Args.kwargs) -> Result:
-    arrays = [x for x in jax.tree.leaves((args, kwargs)) if _is_array(x)]
-    context = get_abstract_mesh()
-    meshes = [mesh for mesh in map(_mesh, arrays) if _explicit(mesh)]
-    if not meshes and not _explicit(context):
-      return function(*args, **kwargs)
-    mesh = (meshes or [context])[0]
-    specs = {x.shape: _spec(x) for x in arrays if any(_spec(x))}
-    # Outside jit, arrays are placed on devices, which only their mesh knows.
-    devices = next((m for m in map(_devices, arrays) if m is not None), mesh)
-    auto = mesh.update_axis_types(dict.fromkeys(_explicit(mesh), AxisType.Auto))
+  def enter(value: Any) -> Any:
+    """Makes the axes Auto in what the function takes."""
+    if _is_array(value):
+      on_mesh = _explicit(_mesh(value))
+      return reshard(value, PartitionSpec()) if on_mesh else value
+    return outside(value) if callable(value) else value
 
-    def enter(value: Any) -> Any:
-      """Makes the axes Auto in what the function takes."""
-      if _is_array(value):
-        on_mesh = _explicit(_mesh(value))
-        return reshard(value, PartitionSpec()) if on_mesh else value
-      return outside(value) if callable(value) else value
+  def leave(value: Any) -> Any:
+    """Makes the axes Explicit in what the function returns."""
+    if not _is_array(value):
+      return value
+    return reshard(value, NamedSharding(devices, _find(value.shape, specs)))
 
-    def leave(value: Any) -> Any:
-      """Makes the axes Explicit in what the function returns."""
-      if not _is_array(value):
-        return value
-      return reshard(value, NamedSharding(devices, _find(value.shape, specs)))
+  def outside(callback: Callable[..., Any]) -> Callable[..., Any]:
+    """Calls a function of the user, whose closure may have arrays."""
 
-    def outside(callback: Callable[..., Any]) -> Callable[..., Any]:
-      """Calls a function of the user, whose closure may have arrays."""
+    @functools.wraps(callback)
+    def call_outside(*values: Any, **named: Any) -> Any:
+      values, named = jax.tree.map(leave, (values, named))
+      with use_abstract_mesh(context):
+        result = callback(*values, **named)
+      return jax.tree.map(enter, result)
 
-      @functools.wraps(callback)
-      def call_outside(*values: Any, **named: Any) -> Any:
-        values, named = jax.tree.map(leave, (values, named))
-        with use_abstract_mesh(context):
-          result = callback(*values, **named)
-        return jax.tree.map(enter, result)
+    return call_outside
 
-      return call_outside
-
-    with use_abstract_mesh(auto):
-      args, kwargs = jax.tree.map(enter, (args, kwargs))
-      result = function(*args, **kwargs)
-    return jax.tree.map(leave, result)
-
-  return call
+  with use_abstract_mesh(auto):
+    args, kwargs = jax.tree.map(enter, (args, kwargs))
+    result = function(*args, **kwargs)
+  return jax.tree.map(leave, result)
 
 
 def _is_array(value: Any) -> bool:

@@ -19,10 +19,10 @@ from jaxmix._src.checks import (
 from jaxmix._src.guided.potts import label_grid
 from jaxmix._src.guided.saliency import spectral_residual
 from jaxmix._src.labels import one_hot
-from jaxmix._src.sharding import on_any_mesh
+from jaxmix._src.settings import in_any_setting
 
 
-@on_any_mesh
+@in_any_setting
 def draw_co_mixup(
   key: jax.Array,
   saliency: ArrayLike,
@@ -104,7 +104,7 @@ def draw_co_mixup(
   log_p = jnp.log(drawn.reshape(concentration, groups, size).sum(0))
   fraction = fractions(saliency, grid).reshape(groups, size, grid, grid)
   cost = -fraction - input_prior / blocks * log_p[:, :, None, None]
-  start = jax.random.randint(start_key, (batch * blocks,), 0, size)
+  start = jax.random.randint(start_key, (batch * blocks,), 0, size, jnp.int32)
   owner = solve(
     jnp.moveaxis(cost, 1, -1),
     start.reshape(groups, size, grid, grid),
@@ -173,7 +173,7 @@ def _overuse(
   return jnp.where(others > limit, others, 0)
 
 
-@on_any_mesh
+@in_any_setting
 def take_blocks(images: ArrayLike, owner: ArrayLike) -> jax.Array:
   """Assembles images from blocks; applies a draw of `jaxmix.draw_co_mixup`.
 
@@ -197,7 +197,7 @@ def take_blocks(images: ArrayLike, owner: ArrayLike) -> jax.Array:
   return take(images, owner)
 
 
-@on_any_mesh
+@in_any_setting
 def block_labels(
   labels: ArrayLike, owner: ArrayLike, *, num_classes: int | None = None
 ) -> jax.Array:

@@ -24,13 +24,13 @@ from jaxmix._src.guided.transport import transport
 from jaxmix._src.labels import mix_labels
 from jaxmix._src.mix import Mix, apply
 from jaxmix._src.ratio import draw_ratio, nan_if_invalid
-from jaxmix._src.sharding import on_any_mesh
+from jaxmix._src.settings import in_any_setting
 from jaxmix._src.start import start_draw
 
 _TILES = 8  # minimal number of tiles per side that are moved
 
 
-@on_any_mesh
+@in_any_setting
 def draw_puzzle_mix(
   key: jax.Array,
   saliency: ArrayLike,
@@ -148,7 +148,7 @@ def draw_puzzle_mix(
   branches = [
     functools.partial(solve, n, t) for n, t in zip(blocks, tiles, strict=True)
   ]
-  choice = jax.random.randint(choice_key, (), 0, len(blocks))
+  choice = jax.random.randint(choice_key, (), 0, len(blocks), jnp.int32)
   if len(branches) == 1:
     mask, order = branches[0]()
   elif is_concrete(choice) and is_concrete(images):

@@ -8,13 +8,13 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jaxmix._src.checks import check_images, check_number, check_shape
-from jaxmix._src.sharding import on_any_mesh
+from jaxmix._src.settings import in_any_setting
 
 # Saliency is computed at a coarse scale, as in Hou and Zhang: pixels per side.
 _SIDE = 64
 
 
-@on_any_mesh
+@in_any_setting
 def spectral_residual(
   images: ArrayLike, *, sigma: float = 2.5 / 64
 ) -> jax.Array:
@@ -93,7 +93,7 @@ def _blur_matrix(length: int, sigma: float) -> np.ndarray:
   return (weight / weight.sum(1, keepdims=True)).astype(np.float32)
 
 
-@on_any_mesh
+@in_any_setting
 def gradient_saliency(gradient: ArrayLike) -> jax.Array:
   """Computes saliency from a gradient of the loss: Puzzle Mix, section 3.
 

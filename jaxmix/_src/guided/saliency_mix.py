@@ -12,11 +12,11 @@ from jaxmix._src.guided.saliency import spectral_residual
 from jaxmix._src.labels import mix_labels
 from jaxmix._src.mix import Mix, apply
 from jaxmix._src.ratio import draw_ratio, nan_if_invalid
-from jaxmix._src.sharding import on_any_mesh
+from jaxmix._src.settings import in_any_setting
 from jaxmix._src.start import start_draw
 
 
-@on_any_mesh
+@in_any_setting
 def draw_saliency_mix(
   key: jax.Array,
   saliency: ArrayLike,

@@ -7,7 +7,7 @@ mixed, and one program serves every draw.
 """
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxmix._src.mix import blend
-from jaxmix._src.sharding import on_any_mesh
+from jaxmix._src.settings import in_any_setting
 
 
 @jax.tree_util.register_dataclass
@@ -42,7 +42,7 @@ class HiddenMix:
   weights: dict[int, jax.Array]
 
 
-@on_any_mesh
+@in_any_setting
 def apply_hidden(
   mix: HiddenMix, layer: int, activations: ArrayLike
 ) -> jax.Array:
@@ -106,6 +106,12 @@ def apply_hidden(
 
   # A branch, so that a layer that is not mixed does not read the partners.
   return jax.lax.cond(mix.layer == layer, mixed, lambda x: x, activations)
+
+
+def draw_layer(key: jax.Array, numbers: Sequence[int]) -> jax.Array:
+  """Draws one of the layers: int32 `[]`."""
+  index = jax.random.randint(key, (), 0, len(numbers), jnp.int32)
+  return jnp.asarray(numbers, jnp.int32)[index]
 
 
 def check_layers(layers: Any) -> tuple[int, ...]:

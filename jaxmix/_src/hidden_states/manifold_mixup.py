@@ -7,14 +7,18 @@ import jax
 import jax.numpy as jnp
 
 from jaxmix._src.checks import check_key, check_whole
-from jaxmix._src.hidden_states.hidden_mix import HiddenMix, check_layers
+from jaxmix._src.hidden_states.hidden_mix import (
+  HiddenMix,
+  check_layers,
+  draw_layer,
+)
 from jaxmix._src.pairing import draw_partner
 from jaxmix._src.ratio import draw_ratio
-from jaxmix._src.sharding import on_any_mesh
+from jaxmix._src.settings import in_any_setting
 from jaxmix._src.start import split_key
 
 
-@on_any_mesh
+@in_any_setting
 def draw_manifold_mixup(
   key: jax.Array,
   batch: int,
@@ -57,6 +61,6 @@ def draw_manifold_mixup(
   return HiddenMix(
     lam=jnp.broadcast_to(lam, (batch,)),
     partner=draw_partner(pair_key, batch, pairing=pairing),
-    layer=jax.random.choice(layer_key, jnp.asarray(numbers)),
+    layer=draw_layer(layer_key, numbers),
     weights={number: lam[0] for number in numbers},
   )
