@@ -6,8 +6,16 @@ RUNS := runs/quickstart
 NUMBERS := runs/numbers
 TORCH_PYTHON ?= $(BIN)/python
 SAVE ?=
+# The newest Python that runs here: a version manager may have commands for
+# versions that are not installed.
+NEWEST_PYTHON ?= $(shell for python in python3.14 python3.13 python3.12 \
+  "$$HOME"/.pyenv/versions/3.13*/bin/python3 \
+  "$$HOME"/.pyenv/versions/3.12*/bin/python3 $(PYTHON); do \
+  if "$$python" -c 'import ensurepip' 2>/dev/null; then \
+  echo "$$python"; break; fi; done)
+NEWEST := .venv-newest/bin
 
-.PHONY: run retrieval test test-all faults soak lint bench bench-gpu clean
+.PHONY: run retrieval test test-all test-newest faults soak lint bench bench-gpu clean
 
 # Trains six small networks on real digits; makes their table, their curves and an
 # image of the four mixes. Under three minutes on two cores.
@@ -37,6 +45,15 @@ test: .venv/installed
 test-all: .venv/extract .venv/demo
 	JAX_NUM_CPU_DEVICES=8 $(PYTEST) -m "devices" tests
 	$(PYTEST) -m "(slow or extract) and not devices"
+
+# The library alone, with the newest Python here and the newest jax that is allowed
+# (constraints.txt has the oldest of both). Under four minutes on two cores.
+test-newest: .venv-newest/installed
+	$(NEWEST)/python -c 'import jax, sys; print(sys.version, "jax", jax.__version__)'
+	$(NEWEST)/python -m pytest -n 2 --dist loadfile --durations 10 \
+	  -m "not devices and not slow" --ignore tests/jaxmix/gallery_test.py \
+	  tests/jaxmix/*_test.py tests/jaxmix/guided tests/jaxmix/hidden_states \
+	  jaxmix/_src
 
 # Every trial of tests/faults, of which `make test-all` has a few of each kind.
 # Under an hour on two cores.
@@ -78,6 +95,13 @@ bench-gpu:
 	  -c constraints.txt -e '.[retrieval,plots,dev]'
 	touch $@
 
+.venv-newest/installed: pyproject.toml
+	rm -rf .venv-newest
+	$(NEWEST_PYTHON) -m venv .venv-newest
+	$(NEWEST)/python -m pip install -q --disable-pip-version-check \
+	  --upgrade-strategy eager -e . pytest pytest-timeout pytest-xdist scipy
+	touch $@
+
 .venv/demo: .venv/installed
 	$(BIN)/python -m pip install -q --disable-pip-version-check \
 	  -c constraints.txt -e '.[demo]'
@@ -94,4 +118,4 @@ bench-gpu:
 	touch $@
 
 clean:
-	rm -rf .venv runs
+	rm -rf .venv .venv-newest runs

@@ -101,7 +101,7 @@ RULES = {
 LAYERS = {
   'launch': (16, 7, 50),
   'jaxretrieval': (13, 6, 24),
-  'jaxmix/_src': (25, 8, 88),
+  'jaxmix/_src': (27, 9, 115),
   'jaxmix/classification': (9, 4, 12),
   'jaxmix/classification/datasets': (10, 4, 18),
   'jaxmix/files': (6, 2, 2),

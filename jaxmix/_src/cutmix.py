@@ -16,10 +16,12 @@ from jaxmix._src.boxes import (
 from jaxmix._src.checks import check_number
 from jaxmix._src.mix import Mix
 from jaxmix._src.ratio import nan_if_invalid, ratio_of
+from jaxmix._src.settings import in_any_setting
 from jaxmix._src.spatial_axes import named_shape, spread
 from jaxmix._src.start import start_draw
 
 
+@in_any_setting
 def draw_cutmix(
   key: jax.Array,
   shape: tuple[int, ...],

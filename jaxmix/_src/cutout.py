@@ -17,9 +17,11 @@ from jaxmix._src.checks import (
 )
 from jaxmix._src.identity import draw_identity
 from jaxmix._src.labels import mix_labels
+from jaxmix._src.settings import in_any_setting
 from jaxmix._src.spatial_axes import named_shape, spread_box
 
 
+@in_any_setting
 def draw_cutout(
   key: jax.Array,
   shape: tuple[int, ...],
@@ -112,6 +114,7 @@ def cutout(
   )
 
 
+@in_any_setting
 def fill_box(
   images: ArrayLike, box: ArrayLike, *, fill: ArrayLike | Sequence[float] = 0
 ) -> jax.Array:

@@ -14,6 +14,7 @@ from jaxmix._src.checks import check_choice, check_number
 from jaxmix._src.mix import Mix
 from jaxmix._src.platform import by_platform
 from jaxmix._src.ratio import is_uniform, nan_if_invalid, ratio_of
+from jaxmix._src.settings import in_any_setting
 from jaxmix._src.spatial_axes import named_shape, spread
 from jaxmix._src.start import more_numbers, start_draw
 
@@ -156,6 +157,7 @@ def soft_mask(
   return mask.reshape(field.shape)
 
 
+@in_any_setting
 def draw_fmix(
   key: jax.Array,
   shape: tuple[int, ...],

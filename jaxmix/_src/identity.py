@@ -12,8 +12,10 @@ from jaxmix._src.checks import (
   check_shape,
 )
 from jaxmix._src.mix import Mix
+from jaxmix._src.settings import in_any_setting
 
 
+@in_any_setting
 def draw_identity(
   key: jax.Array,
   shape: tuple[int, ...],

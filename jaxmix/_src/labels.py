@@ -9,6 +9,7 @@ from jax.typing import ArrayLike
 
 from jaxmix._src.checks import check_number
 from jaxmix._src.label_checks import check_labels, check_values, check_where
+from jaxmix._src.settings import in_any_setting
 
 
 class Pairs(Protocol):
@@ -26,6 +27,7 @@ class Pairs(Protocol):
   def partner(self) -> jax.Array: ...
 
 
+@in_any_setting
 def mix_labels(
   mix: Pairs,
   labels: ArrayLike,
@@ -158,6 +160,7 @@ def one_hot(labels: jax.Array, num_classes: int) -> jax.Array:
   return jnp.where(valid, dense, jnp.nan)
 
 
+@in_any_setting
 def mixed_cross_entropy(
   logits: ArrayLike,
   labels: ArrayLike,
@@ -240,6 +243,7 @@ def mixed_cross_entropy(
   )
 
 
+@in_any_setting
 def mixed_sigmoid_cross_entropy(
   logits: ArrayLike,
   labels: ArrayLike,

@@ -11,8 +11,10 @@ from jax.typing import ArrayLike
 from jaxmix._src.boxes import inside
 from jaxmix._src.checks import is_concrete
 from jaxmix._src.mix import Mix
+from jaxmix._src.settings import in_any_setting
 
 
+@in_any_setting
 def with_lengths(mix: Mix, lengths: ArrayLike) -> Mix:
   """Counts `lam` of padded sequences over valid steps only.
 

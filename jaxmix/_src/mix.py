@@ -26,6 +26,7 @@ from jaxmix._src.boxes import inside
 from jaxmix._src.checks import check_images, check_shape
 from jaxmix._src.gather import move_blocks, take_pixels, take_samples
 from jaxmix._src.platform import branch, by_platform
+from jaxmix._src.settings import in_any_setting
 
 
 @jax.tree_util.register_dataclass
@@ -75,6 +76,7 @@ class Mix:
   method: str = dataclasses.field(default='nearest', metadata={'static': True})
 
 
+@in_any_setting
 def apply(
   mix: Mix,
   images: ArrayLike,

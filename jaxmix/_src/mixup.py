@@ -9,9 +9,11 @@ from jax.typing import ArrayLike
 from jaxmix._src.batch import mix_batch, second_batch
 from jaxmix._src.mix import Mix
 from jaxmix._src.ratio import ratio_of
+from jaxmix._src.settings import in_any_setting
 from jaxmix._src.start import start_draw
 
 
+@in_any_setting
 def draw_mixup(
   key: jax.Array,
   shape: tuple[int, ...],

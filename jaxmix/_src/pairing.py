@@ -5,10 +5,12 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxmix._src.checks import check_choice, check_key, check_partner
+from jaxmix._src.settings import in_any_setting
 
 PAIRINGS = ('permutation', 'roll', 'flip', 'derangement')
 
 
+@in_any_setting
 def draw_partner(
   key: jax.Array, batch: int, *, pairing: str = 'permutation'
 ) -> jax.Array:

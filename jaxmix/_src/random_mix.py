@@ -37,6 +37,7 @@ from jaxmix._src.selection import (
   pad_to_common_structure,
   select,
 )
+from jaxmix._src.settings import in_any_setting
 from jaxmix._src.spatial_axes import named_saliency, named_shape, spread
 from jaxmix._src.start import start_draw
 
@@ -55,6 +56,7 @@ _WITH_ALPHA = ('mixup', 'cutmix', 'fmix', 'saliency_mix')
 PAPER = ('mixup', 'cutmix', 'resizemix', 'fmix')
 
 
+@in_any_setting
 def draw_random_mix(
   key: jax.Array,
   shape: tuple[int, ...],

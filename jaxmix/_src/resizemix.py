@@ -8,6 +8,7 @@ from jaxmix._src.batch import mix_batch, second_batch
 from jaxmix._src.boxes import fraction_outside, make_box, pixel_of
 from jaxmix._src.checks import check_choice
 from jaxmix._src.mix import Mix
+from jaxmix._src.settings import in_any_setting
 from jaxmix._src.spatial_axes import named_shape, spread
 from jaxmix._src.start import start_draw
 
@@ -69,6 +70,7 @@ def shrink_source(
   return tuple(source)
 
 
+@in_any_setting
 def draw_resizemix(
   key: jax.Array,
   shape: tuple[int, ...],

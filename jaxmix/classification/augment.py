@@ -51,8 +51,8 @@ def crop_flip(drawn: CropFlip, images: jax.Array) -> jax.Array:
   Array([0, 3, 2], dtype=int32)
   """
   batch, height, width, _ = images.shape
-  row = jnp.arange(height) + drawn.offset[:, :1]
-  column = jnp.arange(width)
+  row = jnp.arange(height)[None] + drawn.offset[:, :1]
+  column = jnp.arange(width)[None]
   column = jnp.where(drawn.flip[:, None], width - 1 - column, column)
   column = column + drawn.offset[:, 1:]
   black = ((row < 0) | (row >= height))[:, :, None]
@@ -74,5 +74,6 @@ def normalise(
   >>> normalise(jnp.full((1, 1, 1, 1), 255, jnp.uint8), (0.5,), (0.5,)).item()
   1.0
   """
-  mean_, std_ = jnp.asarray(mean), jnp.asarray(std)
+  shape = [1] * (images.ndim - 1) + [-1]
+  mean_, std_ = (jnp.asarray(x).reshape(shape) for x in (mean, std))
   return (images.astype(jnp.float32) / 255 - mean_) / std_

@@ -21,8 +21,10 @@ from jaxmix._src.checks import (
 from jaxmix._src.guided.potts import label_grid
 from jaxmix._src.guided.saliency import spectral_residual, zero_if_undefined
 from jaxmix._src.labels import dense_labels, label_dtype
+from jaxmix._src.settings import in_any_setting
 
 
+@in_any_setting
 def draw_co_mixup(
   key: jax.Array,
   saliency: ArrayLike,
@@ -105,7 +107,7 @@ def draw_co_mixup(
   log_p = jnp.log(drawn.reshape(concentration, groups, size).sum(0))
   fraction = fractions(saliency, grid).reshape(groups, size, grid, grid)
   cost = -fraction - input_prior / blocks * log_p[:, :, None, None]
-  start = jax.random.randint(start_key, (batch * blocks,), 0, size)
+  start = jax.random.randint(start_key, (batch * blocks,), 0, size, jnp.int32)
   owner = solve(
     jnp.moveaxis(cost, 1, -1),
     start.reshape(groups, size, grid, grid),
@@ -174,6 +176,7 @@ def _overuse(
   return jnp.where(others > limit, others, 0)
 
 
+@in_any_setting
 def take_blocks(images: ArrayLike, owner: ArrayLike) -> jax.Array:
   """Assembles images from blocks; applies a draw of `jaxmix.draw_co_mixup`.
 
@@ -197,6 +200,7 @@ def take_blocks(images: ArrayLike, owner: ArrayLike) -> jax.Array:
   return gather.take_blocks(images, owner)
 
 
+@in_any_setting
 def block_labels(
   labels: ArrayLike,
   owner: ArrayLike,

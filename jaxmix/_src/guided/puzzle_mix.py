@@ -25,11 +25,13 @@ from jaxmix._src.guided.saliency import spectral_residual, zero_if_undefined
 from jaxmix._src.guided.transport import transport
 from jaxmix._src.mix import Mix
 from jaxmix._src.ratio import nan_if_invalid, ratio_of
+from jaxmix._src.settings import in_any_setting
 from jaxmix._src.start import start_draw
 
 _TILES = 8  # minimal number of tiles per side that are moved
 
 
+@in_any_setting
 def draw_puzzle_mix(
   key: jax.Array,
   saliency: ArrayLike,

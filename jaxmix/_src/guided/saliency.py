@@ -8,11 +8,13 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jaxmix._src.checks import check_images, check_number, check_shape
+from jaxmix._src.settings import in_any_setting
 
 # Saliency is computed at a coarse scale, as in Hou and Zhang: pixels per side.
 _SIDE = 64
 
 
+@in_any_setting
 def spectral_residual(
   images: ArrayLike, *, sigma: float = 2.5 / 64
 ) -> jax.Array:
@@ -105,6 +107,7 @@ def zero_if_undefined(saliency: jax.Array) -> jax.Array:
   return jnp.where(finite, saliency, jnp.zeros_like(saliency))
 
 
+@in_any_setting
 def gradient_saliency(gradient: ArrayLike) -> jax.Array:
   """Computes saliency from a gradient of the loss: Puzzle Mix, section 3.
 

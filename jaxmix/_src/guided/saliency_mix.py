@@ -12,9 +12,11 @@ from jaxmix._src.checks import check_images, check_layout, check_saliency
 from jaxmix._src.guided.saliency import spectral_residual, zero_if_undefined
 from jaxmix._src.mix import Mix
 from jaxmix._src.ratio import nan_if_invalid, ratio_of
+from jaxmix._src.settings import in_any_setting
 from jaxmix._src.start import start_draw
 
 
+@in_any_setting
 def draw_saliency_mix(
   key: jax.Array,
   saliency: ArrayLike,

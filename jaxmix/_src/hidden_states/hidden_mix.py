@@ -7,7 +7,7 @@ mixed, and one program serves every draw.
 """
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
@@ -17,6 +17,7 @@ from jax.typing import ArrayLike
 from jaxmix._src.gather import take_samples
 from jaxmix._src.mix import blend
 from jaxmix._src.platform import branch
+from jaxmix._src.settings import in_any_setting
 
 
 @jax.tree_util.register_dataclass
@@ -43,6 +44,7 @@ class HiddenMix:
   weights: dict[int, jax.Array]
 
 
+@in_any_setting
 def apply_hidden(
   mix: HiddenMix, layer: int, activations: ArrayLike
 ) -> jax.Array:
@@ -103,6 +105,12 @@ def apply_hidden(
 
   # A branch, so that a layer that is not mixed does not read the partners.
   return branch(mix.layer == layer, mixed, lambda: activations)
+
+
+def draw_layer(key: jax.Array, numbers: Sequence[int]) -> jax.Array:
+  """Draws one of the layers: int32 `[]`."""
+  index = jax.random.randint(key, (), 0, len(numbers), jnp.int32)
+  return jnp.asarray(numbers, jnp.int32)[index]
 
 
 def check_layers(layers: Any) -> tuple[int, ...]:

@@ -9,9 +9,11 @@ import jax.numpy as jnp
 from jaxmix._src.checks import check_whole
 from jaxmix._src.hidden_states.hidden_mix import HiddenMix, check_layers
 from jaxmix._src.ratio import ratio_of
+from jaxmix._src.settings import in_any_setting
 from jaxmix._src.start import start_draw
 
 
+@in_any_setting
 def draw_manifold_mixup(
   key: jax.Array,
   batch: int,

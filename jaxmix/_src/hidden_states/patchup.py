@@ -6,15 +6,22 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxmix._src.boxes import inside
 from jaxmix._src.checks import check_key, check_number, check_shape
 from jaxmix._src.cutmix import draw_cutmix
-from jaxmix._src.hidden_states.hidden_mix import HiddenMix, check_layers
+from jaxmix._src.hidden_states.hidden_mix import (
+  HiddenMix,
+  check_layers,
+  draw_layer,
+)
 from jaxmix._src.pairing import draw_partner
 from jaxmix._src.ratio import draw_ratio
+from jaxmix._src.settings import in_any_setting
 
 
+@in_any_setting
 def draw_patchup(
   key: jax.Array,
   shapes: Mapping[int, tuple[int, ...]],
@@ -92,7 +99,7 @@ def draw_patchup(
     own_fractions[number] = 1 - covered * (1 - weight)
 
   mixed = jax.random.uniform(mixed_key) < probability
-  layer = jax.random.choice(layer_key, jnp.asarray(numbers))
+  layer = draw_layer(layer_key, numbers)
   layer = jnp.where(mixed, layer, -1)
   # The fraction of the layer that was drawn; 1 if no layer is mixed.
   lam = jnp.float32(1)
@@ -152,6 +159,11 @@ def _blocks(
     window = [1] * len(shape)
     window[axis] = size
     blocks = jax.lax.reduce_window(
-      blocks, 0.0, jax.lax.max, tuple(window), (1,) * len(shape), 'SAME'
+      blocks,
+      np.float32(0),
+      jax.lax.max,
+      tuple(window),
+      (1,) * len(shape),
+      'SAME',
     )
   return blocks > 0
