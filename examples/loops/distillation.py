@@ -9,14 +9,13 @@ import jax
 import numpy as np
 import optax
 from flax.training.train_state import TrainState
-from sklearn.datasets import load_digits
-from sklearn.ensemble import ExtraTreesClassifier
+from sklearn import datasets, ensemble
 
 import jaxmix
 
-images, labels = load_digits(return_X_y=True)
-teacher = ExtraTreesClassifier(random_state=0).fit(images[:750], labels[:750])
-probs = teacher.predict_proba(images)  # [B, 10]
+images, labels = datasets.load_digits(return_X_y=True)
+teacher = ensemble.ExtraTreesClassifier(random_state=0)
+probs = teacher.fit(images[:750], labels[:750]).predict_proba(images)
 images = images.reshape(-1, 8, 8, 1) / 16
 net = nn.Sequential([nn.DenseGeneral(64, (1, 2, 3)), nn.relu, nn.Dense(10)])
 params, adam = net.init(jax.random.key(0), images[:1]), optax.adam(1e-2)
@@ -29,12 +28,13 @@ def train_step(state, images, probs):
   images, probs = jaxmix.random_mix(key, images, probs)
 
   def loss_fn(params):
-    return optax.softmax_cross_entropy(net.apply(params, images), probs).mean()
+    logits = state.apply_fn(params, images)
+    return optax.softmax_cross_entropy(logits, probs).mean()
 
   return state.apply_gradients(grads=jax.grad(loss_fn)(state.params))
 
 
 for rows in np.random.default_rng(0).integers(1500, size=(300, 128)):
   state = train_step(state, images[rows], probs[rows])
-predicted = net.apply(state.params, images[1500:]).argmax(1)
+predicted = state.apply_fn(state.params, images[1500:]).argmax(1)
 print('test accuracy', accuracy := np.mean(predicted == labels[1500:]))

@@ -13,7 +13,7 @@ from sklearn.datasets import load_digits
 import jaxmix
 
 images, labels = load_digits(return_X_y=True)
-images = images.reshape(-1, 8, 8, 1) / 16
+images = jax.numpy.reshape(images, (-1, 8, 8, 1)) / 16
 model = eqx.nn.MLP(64, 10, width_size=64, depth=1, key=jax.random.key(0))
 optimizer = optax.adam(1e-2)
 opt_state = optimizer.init(eqx.filter(model, eqx.is_inexact_array))

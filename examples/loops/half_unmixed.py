@@ -27,7 +27,7 @@ def train_step(state, images, labels):
   mix = jaxmix.draw_random_mix(key, images.shape, **options)
 
   def loss_fn(params):
-    logits = net.apply(params, jaxmix.apply(mix, images))
+    logits = state.apply_fn(params, jaxmix.apply(mix, images))
     return jaxmix.mixed_cross_entropy(logits, labels, mix).mean()
 
   return state.apply_gradients(grads=jax.grad(loss_fn)(state.params))
@@ -35,5 +35,5 @@ def train_step(state, images, labels):
 
 for rows in np.random.default_rng(0).integers(1500, size=(300, 128)):
   state = train_step(state, images[rows], labels[rows])
-predicted = net.apply(state.params, images[1500:]).argmax(1)
+predicted = state.apply_fn(state.params, images[1500:]).argmax(1)
 print('test accuracy', accuracy := np.mean(predicted == labels[1500:]))

@@ -3,13 +3,14 @@
 For any Keras model: callbacks, metrics and `evaluate` work as before. Labels
 are one-hot, because mixed labels are. `iterations` is the number of the step.
 """
+# pyright: reportMissingImports=false, reportArgumentType=false
 
 import os
 
 os.environ['KERAS_BACKEND'] = 'jax'  # before keras is imported
 
 import jax
-import keras  # pyright: ignore[reportMissingImports]
+import keras
 from sklearn.datasets import load_digits
 
 import jaxmix
@@ -30,11 +31,8 @@ layers = keras.layers
 model = MixedModel(
   [layers.Flatten(), layers.Dense(64, activation='relu'), layers.Dense(10)]
 )
-model.compile(
-  optimizer=keras.optimizers.Adam(1e-2),
-  loss=keras.losses.CategoricalCrossentropy(from_logits=True),
-  metrics=['accuracy'],
-)
+loss = keras.losses.CategoricalCrossentropy(from_logits=True)
+model.compile(keras.optimizers.Adam(1e-2), loss, metrics=['accuracy'])
 model.fit(images[:1500], labels[:1500], batch_size=125, epochs=25, verbose=0)
 _, accuracy = model.evaluate(images[1500:], labels[1500:], verbose=0)
 print('test accuracy', accuracy)

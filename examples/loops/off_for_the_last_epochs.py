@@ -27,7 +27,7 @@ def train_step(state, images, labels, *, mixing):
   mix = draw(key, images.shape)
 
   def loss_fn(params):
-    logits = net.apply(params, jaxmix.apply(mix, images))
+    logits = state.apply_fn(params, jaxmix.apply(mix, images))
     return jaxmix.mixed_cross_entropy(logits, labels, mix).mean()
 
   return state.apply_gradients(grads=jax.grad(loss_fn)(state.params))
@@ -36,5 +36,5 @@ def train_step(state, images, labels, *, mixing):
 for epoch in range(25):
   for rows in np.random.default_rng(epoch).permutation(1500).reshape(-1, 125):
     state = train_step(state, images[rows], labels[rows], mixing=epoch < 20)
-predicted = net.apply(state.params, images[1500:]).argmax(1)
+predicted = state.apply_fn(state.params, images[1500:]).argmax(1)
 print('test accuracy', accuracy := np.mean(predicted == labels[1500:]))

@@ -26,7 +26,7 @@ def train_step(state, images, labels):
   images, labels = jaxmix.random_mix(key, images, labels, num_classes=10)
 
   def loss_fn(params):
-    logits = net.apply(params, images)
+    logits = state.apply_fn(params, images)
     return optax.softmax_cross_entropy(logits, labels).mean()
 
   return state.apply_gradients(grads=jax.grad(loss_fn)(state.params))
@@ -34,5 +34,5 @@ def train_step(state, images, labels):
 
 for rows in np.random.default_rng(0).integers(1500, size=(300, 128)):
   state = train_step(state, images[rows], labels[rows])
-predicted = net.apply(state.params, images[1500:]).argmax(1)
+predicted = state.apply_fn(state.params, images[1500:]).argmax(1)
 print('test accuracy', accuracy := np.mean(predicted == labels[1500:]))

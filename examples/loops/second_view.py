@@ -13,7 +13,7 @@ from sklearn.datasets import load_digits
 
 import jaxmix
 
-images = load_digits().images[..., None] / 16
+images = load_digits(return_X_y=True)[0].reshape(-1, 8, 8, 1) / 16
 net = nn.Sequential([nn.DenseGeneral(64, (1, 2, 3)), nn.relu, nn.Dense(32)])
 params, adam = net.init(jax.random.key(0), images[:1]), optax.adam(1e-2)
 start = state = TrainState.create(apply_fn=net.apply, params=params, tx=adam)
@@ -27,7 +27,7 @@ def train_step(state, images):
   views = jax.numpy.concatenate([jaxmix.apply(mix, images + n) for n in noise])
 
   def loss_fn(params):
-    return optax.ntxent(net.apply(params, views), np.arange(256) % 128)
+    return optax.ntxent(state.apply_fn(params, views), np.arange(256) % 128)
 
   loss, grads = jax.value_and_grad(loss_fn)(state.params)
   return state.apply_gradients(grads=grads), loss

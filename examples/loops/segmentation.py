@@ -28,7 +28,7 @@ def train_step(state, images, masks):
   masks = jaxmix.apply(mix, masks[..., None], hard=True)[..., 0]
 
   def loss_fn(params):
-    logits = net.apply(params, jaxmix.apply(mix, images))
+    logits = state.apply_fn(params, jaxmix.apply(mix, images))
     return optax.softmax_cross_entropy_with_integer_labels(logits, masks).mean()
 
   return state.apply_gradients(grads=jax.grad(loss_fn)(state.params))
@@ -36,5 +36,5 @@ def train_step(state, images, masks):
 
 for rows in np.random.default_rng(0).integers(1500, size=(200, 64)):
   state = train_step(state, images[rows], masks[rows])
-right = net.apply(state.params, images[1500:]).argmax(-1) == masks[1500:]
+right = state.apply_fn(state.params, images[1500:]).argmax(-1) == masks[1500:]
 print('accuracy where a digit is', accuracy := right[masks[1500:] > 0].mean())

@@ -28,7 +28,7 @@ def train_step(state, waves, labels):
   waves, labels = jaxmix.cutmix(key, waves, labels, num_classes=3)
 
   def loss_fn(params):
-    logits = net.apply(params, waves)
+    logits = state.apply_fn(params, waves)
     return optax.softmax_cross_entropy(logits, labels).mean()
 
   return state.apply_gradients(grads=jax.grad(loss_fn)(state.params))
@@ -36,5 +36,5 @@ def train_step(state, waves, labels):
 
 for rows in rng.integers(1500, size=(300, 64)):
   state = train_step(state, waves[rows], labels[rows])
-predicted = net.apply(state.params, waves[1500:]).argmax(1)
+predicted = state.apply_fn(state.params, waves[1500:]).argmax(1)
 print('test accuracy', accuracy := np.mean(predicted == labels[1500:]))

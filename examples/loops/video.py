@@ -13,7 +13,7 @@ from sklearn.datasets import load_digits
 
 import jaxmix
 
-digits = np.pad(load_digits().images, [(0, 0), (3, 3), (3, 3)])[..., None] / 16
+digits = load_digits(return_X_y=True)[0].reshape(-1, 8, 8, 1) / 16
 clips = [[np.roll(digits, v * t, 2) for t in range(4)] for v in (-1, 0, 1)]
 labels = np.random.default_rng(0).integers(3, size=len(digits))
 videos = np.stack(clips, 2)[:, range(len(digits)), labels].swapaxes(0, 1)
@@ -28,7 +28,7 @@ def train_step(state, videos, labels):
   mix = jaxmix.draw_random_mix(key, videos.shape, spatial_axes=(2, 3))
 
   def loss_fn(params):
-    logits = net.apply(params, jaxmix.apply(mix, videos))
+    logits = state.apply_fn(params, jaxmix.apply(mix, videos))
     return jaxmix.mixed_cross_entropy(logits, labels, mix).mean()
 
   return state.apply_gradients(grads=jax.grad(loss_fn)(state.params))
@@ -36,5 +36,5 @@ def train_step(state, videos, labels):
 
 for rows in np.random.default_rng(0).integers(1500, size=(300, 64)):
   state = train_step(state, videos[rows], labels[rows])
-predicted = net.apply(state.params, videos[1500:]).argmax(1)
+predicted = state.apply_fn(state.params, videos[1500:]).argmax(1)
 print('test accuracy', accuracy := np.mean(predicted == labels[1500:]))
