@@ -1,5 +1,6 @@
 """Every recipe of examples/loops is short, listed, runs and learns."""
 
+import importlib.util
 import os
 import pathlib
 import re
@@ -45,8 +46,9 @@ def test_it_learns(name, monkeypatch, request):
   if name in WAITING:
     waits = pytest.mark.xfail(strict=True, reason=WAITING[name])
     request.applymarker(waits)
-  if name in PACKAGES:
-    pytest.importorskip(PACKAGES[name], reason='needs the extra examples')
+  package = PACKAGES.get(name)
+  if package and not importlib.util.find_spec(package):
+    pytest.skip(f'needs {package}, of the extra examples')
   monkeypatch.setenv('KERAS_BACKEND', 'jax')  # undoes what keras3 sets
   if name in DEVICES:
     accuracy = accuracy_on_devices(name)
