@@ -42,7 +42,7 @@ test: .venv/installed
 
 # What `make test` leaves out: eight devices (fake ones), whole runs, faults,
 # encoders (torch). Under 25 minutes on two cores.
-test-all: .venv/extract .venv/demo
+test-all: .venv/extract .venv/demo .venv/examples
 	JAX_NUM_CPU_DEVICES=8 $(PYTEST) -m "devices" tests
 	$(PYTEST) -m "(slow or extract) and not devices"
 
@@ -105,6 +105,11 @@ bench-gpu:
 .venv/demo: .venv/installed
 	$(BIN)/python -m pip install -q --disable-pip-version-check \
 	  -c constraints.txt -e '.[demo]'
+	touch $@
+
+.venv/examples: .venv/installed
+	$(BIN)/python -m pip install -q --disable-pip-version-check \
+	  -c constraints.txt -e '.[examples]'
 	touch $@
 
 .venv/bench: .venv/installed
