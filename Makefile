@@ -15,7 +15,12 @@ NEWEST_PYTHON ?= $(shell for python in python3.14 python3.13 python3.12 \
   echo "$$python"; break; fi; done)
 NEWEST := .venv-newest/bin
 
-.PHONY: run retrieval test test-all test-newest faults soak lint bench bench-gpu clean
+# The compiler of TPUs is in its own environment: where it is installed, every
+# program without JAX_PLATFORMS looks for a TPU.
+TPU := JAX_PLATFORMS=cpu .venv-tpu/bin/python
+
+.PHONY: run retrieval test test-all test-newest faults soak lint bench \
+  bench-gpu bench-compiled clean
 
 # Trains six small networks on real digits; makes their table, their curves and an
 # image of the four mixes. Under three minutes on two cores.
@@ -38,13 +43,14 @@ retrieval: .venv/demo
 # Unit tests of everything, and for each trainer one run that is killed and
 # resumed. Under five minutes on two cores.
 test: .venv/installed
-	$(PYTEST) -m "not devices and not slow and not extract"
+	$(PYTEST) -m "not devices and not slow and not extract and not tpu and not gpu"
 
 # What `make test` leaves out: eight devices (fake ones), whole runs, faults,
-# encoders (torch). Under 25 minutes on two cores.
-test-all: .venv/extract .venv/demo .venv/examples
+# encoders (torch), programs compiled for TPUs. Under 25 minutes on two cores.
+test-all: .venv/extract .venv/demo .venv/examples .venv-tpu/installed
 	JAX_NUM_CPU_DEVICES=8 $(PYTEST) -m "devices" tests
 	$(PYTEST) -m "(slow or extract) and not devices"
+	$(TPU) -m pytest --durations 5 -m tpu tests/benchmarks/compiled
 
 # The library alone, with the newest Python here and the newest jax that is allowed
 # (constraints.txt has the oldest of both). Under four minutes on two cores.
@@ -89,6 +95,12 @@ bench-gpu:
 	$(PYTHON) -m benchmarks.mix_ops $(SAVE)
 	$(PYTHON) -m benchmarks.retrieval_step $(SAVE)
 
+# What the compilers of TPUs make of mixing: bytes, cycles, memory. Nothing is
+# run. SAVE=--save writes benchmarks/results/compiled/. For GPUs see
+# benchmarks/README.md.
+bench-compiled: .venv-tpu/installed
+	$(TPU) -m benchmarks.compiled.mixing $(SAVE)
+
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -q --disable-pip-version-check \
@@ -100,6 +112,12 @@ bench-gpu:
 	$(NEWEST_PYTHON) -m venv .venv-newest
 	$(NEWEST)/python -m pip install -q --disable-pip-version-check \
 	  --upgrade-strategy eager -e . pytest pytest-timeout pytest-xdist scipy
+	touch $@
+
+.venv-tpu/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-tpu
+	.venv-tpu/bin/python -m pip install -q --disable-pip-version-check \
+	  -c constraints.txt -e '.[train,tpu]' pytest pytest-timeout pytest-xdist
 	touch $@
 
 .venv/demo: .venv/installed
@@ -123,4 +141,4 @@ bench-gpu:
 	touch $@
 
 clean:
-	rm -rf .venv .venv-newest runs
+	rm -rf .venv .venv-newest .venv-tpu runs
