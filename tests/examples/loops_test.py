@@ -32,20 +32,11 @@ ACCURACY = {
 # Recipes that set a mesh for the whole process, or need several devices.
 DEVICES = 'explicit_mesh', 'shard_map'
 PACKAGES = {'equinox_model': 'equinox', 'keras3': 'keras'}
-# Written for functions that are not in this branch yet: goes with the merge.
-WAITING = {
-  'explicit_mesh': 'no function takes arrays of an explicit mesh',
-  'ignore_labels': 'mixed_cross_entropy has no where',
-  'multi_label': 'mixed_sigmoid_cross_entropy is missing',
-}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('name', FILES)
-def test_it_learns(name, monkeypatch, request):
-  if name in WAITING:
-    waits = pytest.mark.xfail(strict=True, reason=WAITING[name])
-    request.applymarker(waits)
+def test_it_learns(name, monkeypatch):
   package = PACKAGES.get(name)
   if package and not importlib.util.find_spec(package):
     pytest.skip(f'needs {package}, of the extra examples')
@@ -177,7 +168,7 @@ CHECKS = {
 
 
 def test_every_check_is_of_a_recipe():
-  named = {*CHECKS, *ACCURACY, *DEVICES, *PACKAGES, *WAITING}
+  named = {*CHECKS, *ACCURACY, *DEVICES, *PACKAGES}
   assert named <= set(FILES)
 
 
