@@ -208,7 +208,7 @@ def draw_fmix(
   pixels = math.prod(spatial_shape)
   if is_uniform(alpha) and not max_soft:
     mask = mask_above(field, draw_pixel(ratio_key, count, spatial_shape), up)
-    lam = _count(mask.reshape(count, -1, spatial_shape[-1])) / pixels
+    lam = _count(mask.reshape(count, -1, mask.shape[-1])) / pixels
   else:
     ratio = draw_ratio(ratio_key, count, alpha)
     wanted = ratio * pixels
