@@ -113,7 +113,9 @@ def share_box(
   # Boxes of one volume, such as 2 x 3 and 3 x 2, have a half each of what is
   # nearest to it.
   between = (volume[1:] + volume[:-1]) / 2 / math.prod(spatial_shape)
-  nearest = jnp.searchsorted(jnp.asarray(between, jnp.float32), share)
+  nearest = jnp.searchsorted(
+    jnp.asarray(between, jnp.float32), share, method='compare_all'
+  )
   side = jnp.asarray(sides, jnp.int32)[nearest]
   length = jnp.asarray(spatial_shape, jnp.int32)
   places = length - side + 1

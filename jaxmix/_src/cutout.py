@@ -58,7 +58,7 @@ def draw_cutout(
   centre = draw_pixel(key, batch, spatial_shape)
   start = centre - length // 2
   box = jnp.stack([start, start + length], axis=-1)
-  box = jnp.clip(box, 0, jnp.asarray(spatial_shape, jnp.int32)[:, None])
+  box = jnp.clip(box, 0, jnp.asarray([spatial_shape], jnp.int32)[..., None])
   return spread_box(box, shape, spatial_axes)
 
 
@@ -149,7 +149,7 @@ def fill_box(
 def _check_fill(
   fill: ArrayLike | Sequence[float], images: jax.Array
 ) -> jax.Array:
-  """Returns `fill` in the dtype of the images: `[]` or `[C]`."""
+  """Returns `fill` in the dtype and the rank of the images."""
   known = all(map(is_concrete, jax.tree.leaves(fill)))
   if images.dtype == np.uint8 and known:
     if not np.isin(np.asarray(fill), np.arange(256)).all():
@@ -162,4 +162,4 @@ def _check_fill(
       f'fill={fill!r} has shape {list(value.shape)}; it must be one number or '
       f'one for each of the {channels} channels, [{channels}].'
     )
-  return value
+  return value.reshape([1] * (images.ndim - value.ndim) + [*value.shape])

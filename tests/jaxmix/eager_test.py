@@ -1,6 +1,7 @@
 """Eager calls in a loop compile nothing after the first of their kind."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ import jaxmix
 from tests.jaxmix import drawn
 
 BATCH, CLASSES, SHAPE = 4, 3, (4, 8, 8, 3)
-IMAGES = np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)
+IMAGES: Any = np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)
 BYTES = np.random.default_rng(0).integers(0, 256, SHAPE).astype(np.uint8)
 LABELS = np.arange(BATCH) % CLASSES
 MASKS = np.zeros((4, 8, 8, 1), np.int32)
@@ -110,9 +111,10 @@ def compilations():
   """A list that grows by an entry for every compilation."""
   found = []
 
-  def listen(event, duration, **_):
+  def listen(event: str, duration_secs: float, **kwargs: Any) -> None:
+    del kwargs
     if 'backend_compile' in event:
-      found.append(duration)
+      found.append(duration_secs)
 
   jax.monitoring.register_event_duration_secs_listener(listen)
   return found

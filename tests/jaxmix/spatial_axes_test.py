@@ -138,9 +138,11 @@ def test_interpolated_frames_are_those_of_images():
 
   @drawn.quick
   def run(images):
-    options = {'method': 'linear', 'granularity': 'sample'}
-    video = jaxmix.draw_resizemix(KEY, VIDEO, spatial_axes=(2, 3), **options)
-    frame = jaxmix.draw_resizemix(KEY, FRAMES, **options)
+    draw = functools.partial(
+      jaxmix.draw_resizemix, key=KEY, method='linear', granularity='sample'
+    )
+    video = draw(shape=VIDEO, spatial_axes=(2, 3))
+    frame = draw(shape=FRAMES)
     one_by_one = jax.vmap(lambda x: jaxmix.apply(frame, x), 1, 1)
     return jaxmix.apply(video, images), one_by_one(images)
 
