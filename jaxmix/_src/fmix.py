@@ -205,7 +205,7 @@ def draw_fmix(
       'one to three.'
     )
   ratio_key, coin_key, noise_key = jax.random.split(key, 3)
-  up = jax.random.bernoulli(coin_key, shape=(count,))
+  up = jax.random.bernoulli(coin_key, jnp.float32(0.5), (count,))
   field = _draw_field(noise_key, count, spatial_shape, spectrum, decay_power)
   pixels = math.prod(spatial_shape)
   if is_uniform(alpha) and not max_soft:
