@@ -58,8 +58,8 @@ test-newest: .venv-newest/installed
 	$(NEWEST)/python -c 'import jax, sys; print(sys.version, "jax", jax.__version__)'
 	$(NEWEST)/python -m pytest -n 2 --dist loadfile --durations 10 \
 	  -m "not devices and not slow" --ignore tests/jaxmix/gallery_test.py \
-	  tests/jaxmix/*_test.py tests/jaxmix/guided tests/jaxmix/hidden_states \
-	  jaxmix/_src
+	  --ignore tests/jaxmix/classification --ignore tests/jaxmix/files \
+	  tests/jaxmix jaxmix/_src
 
 # Every trial of tests/faults, of which `make test-all` has a few of each kind.
 # Under an hour on two cores.

@@ -103,7 +103,9 @@ def draw_co_mixup(
   # Dirichlet variables are gamma variables divided by their sum, which does not
   # change the minimum. With a whole-number parameter, a gamma variable is a sum
   # of exponential ones.
-  drawn = jax.random.exponential(prior_key, (concentration * batch,))
+  drawn = jax.random.exponential(
+    prior_key, (concentration * batch,), jnp.float32
+  )
   log_p = jnp.log(drawn.reshape(concentration, groups, size).sum(0))
   fraction = fractions(saliency, grid).reshape(groups, size, grid, grid)
   cost = -fraction - input_prior / blocks * log_p[:, :, None, None]

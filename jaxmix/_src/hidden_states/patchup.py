@@ -98,7 +98,7 @@ def draw_patchup(
     covered = jnp.mean(pasted, dtype=jnp.float32)  # exact: a count over a size
     own_fractions[number] = 1 - covered * (1 - weight)
 
-  mixed = jax.random.uniform(mixed_key) < probability
+  mixed = jax.random.uniform(mixed_key, (), jnp.float32) < probability
   layer = draw_layer(layer_key, numbers)
   layer = jnp.where(mixed, layer, -1)
   # The fraction of the layer that was drawn; 1 if no layer is mixed.
@@ -153,7 +153,7 @@ def _blocks(
   spatial_shape = shape[:-1]
   rate = gamma * math.prod(n / (size * (n - size + 1)) for n in spatial_shape)
   # Drawn flat: XLA's CPU compiler is slow over random arrays of several axes.
-  centres = jax.random.uniform(key, (math.prod(shape),)) < rate
+  centres = jax.random.uniform(key, (math.prod(shape),), jnp.float32) < rate
   blocks = centres.reshape(shape).astype(jnp.float32)
   for axis in range(len(spatial_shape)):  # a block is a product of intervals
     window = [1] * len(shape)
