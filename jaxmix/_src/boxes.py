@@ -205,6 +205,6 @@ def fraction_outside(
   """
   # Not a sum over an axis, which would be a kernel of its own.
   side = box[..., 1] - box[..., 0]
-  area = math.prod(side[:, axis] for axis in range(len(spatial_shape)))
+  area = functools.reduce(jnp.multiply, jnp.unstack(side, axis=1))
   total = math.prod(spatial_shape)
   return (total - area).astype(jnp.float32) / total

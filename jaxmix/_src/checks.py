@@ -197,7 +197,9 @@ def check_alpha(alpha: Any, name: str = 'alpha') -> None:
   if not is_concrete(alpha):
     return
   try:
-    value = float(None if isinstance(alpha, str) else alpha)
+    if isinstance(alpha, str):
+      raise TypeError
+    value = float(alpha)
   except (TypeError, ValueError):
     raise TypeError(f'{name}={alpha!r} must be a number.') from None
   if not (math.isfinite(value) and value > 0):

@@ -2,6 +2,7 @@
 
 import functools
 import re
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -353,15 +354,16 @@ def test_a_candidate_is_told_the_partner():
 
   @drawn.quick
   def draw(keys):
+    every: list[dict[str, Any]] = [
+      {'candidates': (own, 'mixup')},
+      {'candidates': ('saliency_mix', 'mixup'), 'saliency': saliency},
+    ]
     return jax.lax.map(
       lambda key: [
         jaxmix.draw_random_mix(
           key, (8, 9, 9, 3), pairing='derangement', **options
         )
-        for options in (
-          {'candidates': (own, 'mixup')},
-          {'candidates': ('saliency_mix', 'mixup'), 'saliency': saliency},
-        )
+        for options in every
       ],
       keys,
     )
@@ -384,7 +386,7 @@ def test_a_candidate_is_told_the_partner():
   'draw',
   [
     lambda key, shape, *, granularity: jaxmix.draw_identity(key, shape),
-    lambda shape: jaxmix.draw_identity(None, shape),
+    lambda shape: shape,
   ],
 )
 def test_a_candidate_that_cannot_be_called(draw):
