@@ -84,3 +84,13 @@ def test_normalise_is_by_channel():
   expected = (images / 255 - np.array(mean)) / np.array(std)
   assert result.dtype == jnp.float32
   np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_ranks_are_not_promoted():
+  # A trainer runs with JAX_NUMPY_RANK_PROMOTION=raise.
+  images = jnp.ones((2, 8, 8, 3), jnp.uint8)
+  drawn = CropFlip(jnp.zeros((2, 2), jnp.int32), jnp.array([True, False]))
+  with jax.numpy_rank_promotion('raise'):
+    cropped = jax.eval_shape(crop_flip, drawn, images)
+    scaled = normalise(images, (0.5, 0.4, 0.3), (0.2, 0.2, 0.1))
+  assert cropped.shape == scaled.shape == images.shape
