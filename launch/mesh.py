@@ -30,6 +30,11 @@ def make_mesh(devices: Sequence[Any] | None = None) -> Mesh:
   return Mesh(np.array(devices), ('data',), axis_types=(AxisType.Auto,))
 
 
+def can_run(mesh: Mesh) -> bool:
+  """Returns whether a mesh has devices, and not only a description of them."""
+  return bool(mesh.devices.flat[0].client.local_devices())
+
+
 def on_cpu(mesh: Mesh) -> bool:
   """Returns whether the devices of a mesh are CPUs."""
   return mesh.devices.flat[0].platform == 'cpu'

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import NamedSharding
+from jax.sharding import Mesh, NamedSharding
 
 from benchmarks.compiled.hlo import Collective, collectives
 from benchmarks.harness.rounds import ROOT
@@ -118,9 +118,38 @@ def compiled(
       yield program, Compiled(**fields)
 
 
+class Step(NamedTuple):
+  """A training step that was traced for a mesh.
+
+  Attributes:
+    traced: what `jax.jit` traces.
+    state: shapes of the training state.
+    metrics: shapes of the metrics.
+  """
+
+  traced: Any
+  state: Any
+  metrics: dict[str, Any]
+
+
 def compile_here(program: Program) -> Compiled:
   """Compiles a program for the devices of this process."""
   mesh = make_mesh()
+  step = trace_step(program, mesh)
+  begin = time.perf_counter()
+  text, partitioned = _compile(step.traced.lower())
+  return Compiled(
+    parameters=sum(x.size for x in jax.tree.leaves(step.state.params)),
+    packed=_floats((step.state.params, step.state.model_state))
+    + len([x for x in step.metrics.values() if x.dtype == jnp.float32]),
+    collectives=list(collectives(text, mesh.size)),
+    partitioned=list(collectives(partitioned, mesh.size)),
+    seconds=time.perf_counter() - begin,
+  )
+
+
+def trace_step(program: Program, mesh: Mesh) -> Step:
+  """Traces the step of a program for the devices of a mesh."""
   config = get_config(program.config, program.argument)
   config.batch_size = mesh.size * program.each
   config.virtual_devices = mesh.size
@@ -150,19 +179,10 @@ def compile_here(program: Program) -> Compiled:
   training = assemble(task, config, feed, mesh, looped=True)
   state: Any = training.abstract_state()
   steps: Any = training.train_steps
-  begin = time.perf_counter()
-  lowered = steps.lower(state, resident_data, chunk, training.key)
-  text, partitioned = _compile(lowered)
-  metrics = lowered.out_info[1]
+  traced = steps.trace(state, resident_data, chunk, training.key)
+  metrics = dict(traced.out_info[1])
   del metrics['learning_rate']
-  return Compiled(
-    parameters=sum(x.size for x in jax.tree.leaves(state.params)),
-    packed=_floats((state.params, state.model_state))
-    + len([x for x in metrics.values() if x.dtype == jnp.float32]),
-    collectives=list(collectives(text, mesh.size)),
-    partitioned=list(collectives(partitioned, mesh.size)),
-    seconds=time.perf_counter() - begin,
-  )
+  return Step(traced, state, metrics)
 
 
 def _classification(config: Any) -> tuple[Any, Any]:

@@ -263,7 +263,7 @@ def _draw_field(
   # Normal numbers: the centre of each of the 2^24 intervals, never infinite.
   noise = math.sqrt(2) * jax.lax.erf_inv(2 * uniform - (1 - 2**-24))
   # A TPU has the draws last in memory.
-  noise = jnp.moveaxis(noise.reshape(*noise_shape, count), -1, 0)
+  noise = noise.reshape(-1, count).T.reshape(count, *noise_shape)
   return make_field(noise, spatial_shape, decay_power)
 
 

@@ -9,7 +9,7 @@ import optax
 from jax.sharding import Mesh
 
 from launch.config import Config
-from launch.mesh import device_put_global, replicated
+from launch.mesh import can_run, device_put_global, replicated
 from launch.task import PyTree, Task
 
 
@@ -38,13 +38,17 @@ def make_keys(seed: int, mesh: Mesh) -> tuple[jax.Array, jax.Array]:
   """Returns the keys `(init, train)` of a seed, on every device.
 
   They differ, because with one key for both a task's `split(key)[i]` in `init`
-  would be the key of step i.
+  would be the key of step i. For a mesh that programs are only compiled for,
+  they are shapes.
   """
 
   def split(seed):
     init_key, train_key = jax.random.split(jax.random.key(seed))
     return init_key, train_key
 
+  if not can_run(mesh):
+    shapes = jax.eval_shape(split, seed)
+    return jax.tree.map(lambda x: x.update(sharding=replicated(mesh)), shapes)
   return jax.jit(split, out_shardings=replicated(mesh))(seed)
 
 
