@@ -33,9 +33,14 @@ def take_samples(images: jax.Array, index: jax.Array) -> jax.Array:
   return by_platform(
     images,
     index,
-    tpu=functools.partial(_exact, product_of_samples),
+    tpu=exact_samples,
     default=index_samples,
   )
+
+
+def exact_samples(images: jax.Array, index: jax.Array) -> jax.Array:
+  """`take_samples` as products of bytes."""
+  return _exact(product_of_samples, images, index)
 
 
 def index_samples(images: jax.Array, index: jax.Array) -> jax.Array:

@@ -7,16 +7,17 @@ mixed, and one program serves every draw.
 """
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+import functools
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxmix._src.gather import take_samples
+from jaxmix._src.gather import exact_samples, index_samples
 from jaxmix._src.mix import blend
-from jaxmix._src.platform import branch
+from jaxmix._src.platform import branch, by_platform
 from jaxmix._src.settings import in_any_setting
 
 
@@ -99,12 +100,28 @@ def apply_hidden(
       f'{layer}; got {list(activations.shape[1:])}.'
     )
 
-  def mixed() -> jax.Array:
-    other = take_samples(activations, mix.partner)
-    return blend(weight, activations, other).astype(activations.dtype)
+  def mixed(
+    take: Callable[..., jax.Array],
+    activations: jax.Array,
+    partner: jax.Array,
+    drawn: jax.Array,
+  ) -> jax.Array:
+    def blended() -> jax.Array:
+      other = take(activations, partner)
+      return blend(weight, activations, other).astype(activations.dtype)
 
-  # A branch, so that a layer that is not mixed does not read the partners.
-  return branch(mix.layer == layer, mixed, lambda: activations)
+    # A branch, so that a layer that is not mixed does not read the partners.
+    return branch(drawn == layer, blended, lambda: activations)
+
+  # Around the branch: the gradient of a branch would get the platform as a
+  # result of the branch, and not as a constant.
+  return by_platform(
+    activations,
+    mix.partner,
+    mix.layer,
+    tpu=functools.partial(mixed, exact_samples),
+    default=functools.partial(mixed, index_samples),
+  )
 
 
 def draw_layer(key: jax.Array, numbers: Sequence[int]) -> jax.Array:

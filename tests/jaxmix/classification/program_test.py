@@ -94,13 +94,13 @@ def branches(text):
   """Returns the numbers of branches of all conditionals that have several.
 
   A function of the platform is a conditional of one branch, whose index is
-  that of a constant.
+  that of a constant, looked up by a conditional that returns nothing else.
   """
   found = []
-  dynamic = r'^( *)[^\n]*stablehlo\.(?:case"\((?!%c_)|if\b)'
-  for start in re.finditer(dynamic, text, re.M):
-    body = text[start.end() :].split(f'\n{start[1]}}})', 1)[0]
-    found.append(1 + body.count(f'\n{start[1]}}}, {{'))
+  for start in re.finditer(r'^( *)[^\n]*stablehlo\.(?:case|if)\b', text, re.M):
+    body, rest = text[start.end() :].split(f'\n{start[1]}}})', 1)
+    if not rest.startswith(' : (tensor<i32>) -> tensor<i32>\n'):
+      found.append(1 + body.count(f'\n{start[1]}}}, {{'))
   return [n for n in found if n > 1]
 
 
