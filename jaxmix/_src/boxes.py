@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxmix._src.platform import by_platform
+
 
 def draw_pixel(
   key: jax.Array, count: int, spatial_shape: tuple[int, ...]
@@ -47,8 +49,16 @@ def make_box(start: jax.Array, size: jax.Array) -> jax.Array:
   >>> make_box(jnp.array([[1]]), jnp.array([[3]])).tolist()
   [[[1, 4]]]
   """
-  # Not a concatenation, which would be a kernel of its own.
-  return start[..., None] + size[..., None] * jnp.arange(2, dtype=size.dtype)
+  return by_platform(
+    start,
+    size,
+    # A CPU knows each half of this again, and computes it for every pixel.
+    cpu=lambda start, size: jnp.stack([start, start + size], axis=-1),
+    # On an accelerator a concatenation would be a kernel of its own.
+    default=lambda start, size: (
+      start[..., None] + size[..., None] * jnp.arange(2, dtype=size.dtype)
+    ),
+  )
 
 
 def cut_box(

@@ -84,7 +84,7 @@ def draw_cutmix(
   spatial_shape, count = start.spatial_shape, start.count
   # The numbers of one draw are repeated first, and not the box: a box for each
   # sample is what all modes have in common.
-  number = jnp.broadcast_to(start.ratio[:, :count], start.ratio.shape)
+  number = jnp.broadcast_to(start.ratio, (2, start.batch))
   position = jnp.broadcast_to(start.position[:count], start.position.shape)
   ratio = ratio_of(number, alpha)
   if (min_share, max_share) == (0, 1):

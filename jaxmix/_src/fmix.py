@@ -217,7 +217,7 @@ def draw_fmix(
       'one to three.'
     )
   count = start.count
-  up = start.coin[:count] < 0.5
+  up = start.coin < 0.5
   field = _draw_field(key, inner, count, spectrum, decay_power)
   pixels = math.prod(spatial_shape)
   if is_uniform(alpha) and not max_soft:
@@ -225,7 +225,7 @@ def draw_fmix(
     mask = mask_above(field, pixel, up)
     lam = count_pixels(mask) / pixels
   else:
-    ratio = ratio_of(start.ratio[:, :count], alpha)
+    ratio = ratio_of(start.ratio, alpha)
     wanted = ratio * pixels
     kept = jnp.where(up, jnp.ceil(wanted), jnp.floor(wanted)).astype(jnp.int32)
     if max_soft:
@@ -259,12 +259,12 @@ def _draw_field(
     make_field = random_fields.official_field
   # Drawn flat: XLA's CPU compiler takes seconds over a random array of several
   # axes.
-  uniform = more_numbers(key, shape, count * math.prod(noise_shape))
+  uniform = more_numbers(key, shape, count, count * math.prod(noise_shape))
   # Normal numbers: the centre of each of the 2^24 intervals, never infinite.
   noise = math.sqrt(2) * jax.lax.erf_inv(2 * uniform - (1 - 2**-24))
-  # A TPU has the draws last in memory.
-  noise = noise.reshape(-1, count).T.reshape(count, *noise_shape)
-  return make_field(noise, spatial_shape, decay_power)
+  return make_field(
+    noise.reshape(*noise_shape, count), spatial_shape, decay_power
+  )
 
 
 def fmix(

@@ -188,7 +188,7 @@ def _combine(
   elif mask is not None:
     mixed = _by_mask(mask, images, other, hard)
   elif pasted is not None:
-    mixed = jnp.where(pasted, other, images)
+    mixed = jnp.where(~pasted, images, other)
   if postprocess is not None:
     return postprocess(mixed.astype(jnp.float32))
   if images.dtype == np.uint8:

@@ -45,7 +45,7 @@ def draw_mixup(
   start = start_draw(
     key, shape, pairing=pairing, granularity=granularity, partner=partner
   )
-  lam = ratio_of(start.ratio[:, : start.count], alpha)
+  lam = ratio_of(start.ratio, alpha)
   return Mix(
     lam=jnp.broadcast_to(lam, (start.batch,)),
     partner=start.partner,

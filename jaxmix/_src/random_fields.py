@@ -38,7 +38,7 @@ def isotropic_field(
   only the real part of their waves is used, which gives a factor sqrt(2).
 
   Args:
-    noise: float32 `[n, 2, ...]`, see `isotropic_noise_shape`.
+    noise: float32 `[2, ..., n]`: `isotropic_noise_shape`, then the n draws.
     spatial_shape: the lengths of the field, one or more.
     decay_power: exponent of the fall of the amplitude, 0 or more.
 
@@ -46,7 +46,7 @@ def isotropic_field(
     float32 `[n, *spatial_shape]`, with mean 0 and arbitrary scale.
 
   >>> shape = isotropic_noise_shape((8, 8), 3.0)
-  >>> isotropic_field(jnp.ones((5, *shape)), (8, 8), 3.0).shape
+  >>> isotropic_field(jnp.ones((*shape, 5)), (8, 8), 3.0).shape
   (5, 8, 8)
   """
   kept = _kept_frequencies(spatial_shape, decay_power)
@@ -68,9 +68,9 @@ def isotropic_field(
   amplitude = amplitude * np.where(own_mirror, math.sqrt(2), 2)
   # The inverse transform of so few frequencies is one small contraction for
   # each axis, several times faster than an FFT of the padded spectrum. Axes:
-  # noise, (real, imaginary), frequencies still to do, lengths done.
-  field = noise * amplitude.astype(np.float32)
-  summed = (1, 2)
+  # frequencies still to do, draws, lengths done, (real, imaginary), length.
+  field = noise * amplitude.astype(np.float32)[..., None]
+  summed = (0, 1)
   for axis, (length, indices) in enumerate(
     zip(spatial_shape, kept, strict=True)
   ):
@@ -78,7 +78,7 @@ def isotropic_field(
     if axis == len(spatial_shape) - 1:
       waves = waves[:, :, 0]  # the real part is the field
     field = _contract(field, waves, summed)
-    summed = (field.ndim - 2, 1)
+    summed = (field.ndim - 2, 0)
   return field
 
 
@@ -139,8 +139,8 @@ def official_field(
   always one run.
 
   Args:
-    noise: float32 `[n, 2, ...]`, see `official_noise_shape`: rows 0 and 1 of
-      the official array of normal numbers.
+    noise: float32 `[2, ..., n]`: `official_noise_shape`, then the n draws; rows
+      0 and 1 of the official array of normal numbers.
     spatial_shape: one, two or three lengths.
     decay_power: the exponent of the frequency.
 
@@ -152,7 +152,7 @@ def official_field(
   # float32: frequencies are relative to the lowest one.
   times = np.maximum(frequency * max(spatial_shape), 1)[:2, ..., None]
   amplitude = times ** -float(decay_power)
-  spectrum = noise * amplitude.astype(np.float32)
+  spectrum = jnp.moveaxis(noise, -1, 0) * amplitude.astype(np.float32)
   spectrum = jax.lax.complex(spectrum[:, 0], spectrum[:, 1])
   axes = range(1, len(spatial_shape) + 1)
   return jnp.fft.irfftn(spectrum, s=spatial_shape, axes=tuple(axes))

@@ -161,7 +161,7 @@ def draw_random_mix(
     drawn = dataclasses.replace(draws[0](key), partner=partner, mode=mode)
     return spread(drawn, shape, spatial_axes)
 
-  choice = choose(start.choice[: start.count], weights[used])
+  choice = choose(start.choice, weights[used])
   mode = jnp.broadcast_to(jnp.asarray(used, jnp.int32)[choice], (batch,))
   branches = pad_to_common_structure(draws, key, inner)
   if granularity == 'batch' and is_concrete(choice):

@@ -119,7 +119,7 @@ def draw_resizemix(
     key, inner, pairing=pairing, granularity=granularity, partner=partner
   )
   spatial_shape = start.spatial_shape
-  number = jnp.broadcast_to(start.ratio[0, : start.count], (start.batch,))
+  number = jnp.broadcast_to(start.ratio[0], (start.batch,))
   drawn = jnp.clip(low + (high - low) * number, low, high)
   centre = pixel_of(start.position, spatial_shape)
   box = paste_box(drawn, centre, spatial_shape)

@@ -18,18 +18,18 @@ from jaxmix._src.pairing import find_partner
 class Start(NamedTuple):
   """The checked inputs of a draw, its partners and its random numbers.
 
-  The numbers are uniform in [0, 1). With one draw for the batch, the first of
-  `B` is used.
+  The numbers are uniform in [0, 1).
 
   Attributes:
     batch: number of samples `B`.
     spatial_shape: the lengths of the `d` spatial axes.
-    count: number of independent draws: `B`, or 1 for the whole batch.
+    count: number of independent draws n: `B`, or 1 for the whole batch.
     partner: int32 `[B]`.
-    choice: float32 `[B]`, for the choice of a mode.
-    coin: float32 `[B]`, for a choice of two.
-    ratio: float32 `[2, B]`, for `ratio_of`.
-    position: float32 `[B, d]`, for `pixel_of`.
+    choice: float32 `[n]`, for the choice of a mode.
+    coin: float32 `[n]`, for a choice of two.
+    ratio: float32 `[2, n]`, for `ratio_of`.
+    position: float32 `[B, d]`, for `pixel_of`; with one draw for the batch, a
+      mode may use the first.
   """
 
   batch: int
@@ -69,36 +69,37 @@ def start_draw(
   check_key(key)
   check_choice('granularity', granularity, GRANULARITIES)
   batch, spatial_shape = check_shape(shape)
-  bits = jax.random.bits(key, (_first(shape),), jnp.uint32)
+  count = batch if granularity == 'sample' else 1
+  bits = jax.random.bits(key, (_first(shape, count),), jnp.uint32)
   uniform = to_uniform(bits[batch:])
   return Start(
     batch,
     spatial_shape,
-    batch if granularity == 'sample' else 1,
+    count,
     find_partner(bits[:batch], pairing=pairing, partner=partner),
-    choice=uniform[:batch],
-    coin=uniform[batch : 2 * batch],
-    ratio=uniform[2 * batch : 4 * batch].reshape(2, batch),
-    position=uniform[4 * batch :].reshape(batch, len(spatial_shape)),
+    choice=uniform[:count],
+    coin=uniform[count : 2 * count],
+    ratio=uniform[2 * count : 4 * count].reshape(2, count),
+    position=uniform[4 * count :].reshape(batch, len(spatial_shape)),
   )
 
 
 def more_numbers(
-  key: jax.Array, shape: tuple[int, ...], count: int
+  key: jax.Array, shape: tuple[int, ...], count: int, size: int
 ) -> jax.Array:
-  """Draws further numbers, uniform in [0, 1): float32 `[count]`.
+  """Draws further numbers for `count` draws, uniform: float32 `[size]`.
 
   They follow those of `start_draw` in the sequence of the key. Another key
   would be a kernel of its own.
   """
-  first = _first(shape)
-  return to_uniform(jax.random.bits(key, (first + count,), jnp.uint32)[first:])
+  first = _first(shape, count)
+  return to_uniform(jax.random.bits(key, (first + size,), jnp.uint32)[first:])
 
 
-def _first(shape: tuple[int, ...]) -> int:
+def _first(shape: tuple[int, ...], count: int) -> int:
   """Returns how many numbers `start_draw` draws."""
   batch, spatial_shape = check_shape(shape)
-  return batch * (5 + len(spatial_shape))
+  return batch * (1 + len(spatial_shape)) + 4 * count
 
 
 def to_uniform(bits: jax.Array) -> jax.Array:
@@ -107,4 +108,6 @@ def to_uniform(bits: jax.Array) -> jax.Array:
   >>> to_uniform(jnp.array([0, 2**31], jnp.uint32)).tolist()
   [0.0, 0.5]
   """
-  return (bits >> 8).astype(jnp.float32) * jnp.float32(2**-24)
+  # By way of int32, which CPUs convert at once.
+  whole = (bits >> 8).astype(jnp.int32).astype(jnp.float32)
+  return whole * jnp.float32(2**-24)

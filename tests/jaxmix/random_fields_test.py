@@ -21,7 +21,7 @@ official = jax.jit(official_field, static_argnums=(1, 2))
 
 
 def isotropic_fields(count, spatial_shape, decay, seed=0):
-  shape = (count, *isotropic_noise_shape(spatial_shape, decay))
+  shape = (*isotropic_noise_shape(spatial_shape, decay), count)
   noise = np.random.default_rng(seed).normal(size=shape).astype(np.float32)
   return np.asarray(isotropic(noise, spatial_shape, decay))
 
@@ -139,7 +139,9 @@ def test_official_field_is_that_of_the_published_code(spatial_shape):
   table = reference.official_frequency(spatial_shape)
   normal = rng.normal(size=(3, *table.shape, 2)).astype(np.float32)
   assert official_noise_shape(spatial_shape) == (2, *table.shape[1:], 2)
-  got = np.asarray(official(normal[:, :2], spatial_shape, 3.0))
+  got = np.asarray(
+    official(np.moveaxis(normal[:, :2], 0, -1), spatial_shape, 3.0)
+  )
   want = np.stack(
     [reference.official_field(n, spatial_shape, 3) for n in normal]
   )
@@ -150,7 +152,7 @@ def test_official_field_is_that_of_the_published_code(spatial_shape):
 
 def test_official_rows_vary_once_at_most():
   noise = np.random.default_rng(4).normal(
-    size=(500, *official_noise_shape((32, 32)))
+    size=(*official_noise_shape((32, 32)), 500)
   )
   fields = np.asarray(official(noise.astype(np.float32), (32, 32), 3.0))
   power = energy(fields)
@@ -163,7 +165,7 @@ def test_official_rows_vary_once_at_most():
 
 def test_official_1d_mask_is_one_run():
   noise = np.random.default_rng(5).normal(
-    size=(1000, *official_noise_shape((40,)))
+    size=(*official_noise_shape((40,)), 1000)
   )
   fields = np.asarray(official(noise.astype(np.float32), (40,), 3.0))
   mask = fields > np.quantile(fields, 0.6, axis=1, keepdims=True)
@@ -192,7 +194,7 @@ def test_every_decay_gives_a_field(spatial_shape, spectrum):
   for decay in (0.1, half, half + 0.001, 40.0):
     with warnings.catch_warnings():
       warnings.simplefilter('error')
-      noise = jnp.ones((1, *shape(spatial_shape, decay)), jnp.float32)
+      noise = jnp.ones((*shape(spatial_shape, decay), 1), jnp.float32)
       field = np.asarray(make(noise, spatial_shape, decay))
     assert np.isfinite(field).all() and field.std() > 0, (
       f'decay_power={decay} gives no field in {dims} dimensions'

@@ -116,7 +116,7 @@ def draw_puzzle_mix(
     key, images.shape, pairing=pairing, granularity=granularity, partner=partner
   )
   partner = start.partner
-  ratio = ratio_of(start.ratio[:, : start.count], alpha)
+  ratio = ratio_of(start.ratio, alpha)
   tiles = [_tiles(n, spatial_shape) for n in blocks]
   finest = math.lcm(*tiles)
 

@@ -66,7 +66,7 @@ def draw_saliency_mix(
     partner=partner,
   )
   spatial_shape = start.spatial_shape
-  ratio = ratio_of(start.ratio[:, : start.count], alpha)
+  ratio = ratio_of(start.ratio, alpha)
   peak = jnp.argmax(saliency.reshape(start.batch, -1), axis=1)
   centre = jnp.stack(jnp.unravel_index(peak, spatial_shape), axis=1).astype(
     jnp.int32

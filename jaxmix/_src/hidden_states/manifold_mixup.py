@@ -53,7 +53,7 @@ def draw_manifold_mixup(
   start = start_draw(
     key, (batch, 1, 1), pairing=pairing, granularity='batch', partner=None
   )
-  lam = ratio_of(start.ratio[:, :1], alpha)
+  lam = ratio_of(start.ratio, alpha)
   drawn = (start.choice[0] * len(numbers)).astype(jnp.int32)
   return HiddenMix(
     lam=jnp.broadcast_to(lam, (batch,)),
