@@ -15,7 +15,7 @@ from jaxmix._src.boxes import (
 )
 from jaxmix._src.checks import check_number
 from jaxmix._src.mix import Mix
-from jaxmix._src.ratio import nan_if_invalid, ratio_of
+from jaxmix._src.ratio import last_number, nan_if_invalid, ratio_of
 from jaxmix._src.settings import in_any_setting
 from jaxmix._src.spatial_axes import named_shape, spread
 from jaxmix._src.start import start_draw
@@ -79,14 +79,20 @@ def draw_cutmix(
   check_number('min_share', min_share, 0, max_share)
   inner = named_shape(shape, spatial_axes)
   start = start_draw(
-    key, inner, pairing=pairing, granularity=granularity, partner=partner
+    key,
+    inner,
+    pairing=pairing,
+    granularity=granularity,
+    partner=partner,
+    last=last_number(alpha, 'position'),
   )
   spatial_shape, count = start.spatial_shape, start.count
   # The numbers of one draw are repeated first, and not the box: a box for each
   # sample is what all modes have in common.
-  number = jnp.broadcast_to(start.ratio, (2, start.batch))
+  number = jnp.broadcast_to(start.ratio, (start.batch,))
+  angle = jnp.broadcast_to(start.angle, (start.batch,))
   position = jnp.broadcast_to(start.position[:count], start.position.shape)
-  ratio = ratio_of(number, alpha)
+  ratio = ratio_of(number, angle, alpha)
   if (min_share, max_share) == (0, 1):
     box = cut_box(ratio, pixel_of(position, spatial_shape), spatial_shape)
   else:

@@ -13,7 +13,7 @@ from jaxmix._src.boxes import pixel_of
 from jaxmix._src.checks import check_choice, check_number
 from jaxmix._src.mix import Mix
 from jaxmix._src.platform import by_platform
-from jaxmix._src.ratio import is_uniform, nan_if_invalid, ratio_of
+from jaxmix._src.ratio import is_uniform, last_number, nan_if_invalid, ratio_of
 from jaxmix._src.settings import in_any_setting
 from jaxmix._src.spatial_axes import named_shape, spread
 from jaxmix._src.start import more_numbers, start_draw
@@ -208,7 +208,12 @@ def draw_fmix(
   check_number('decay_power', decay_power, 1e-3, 1e3)
   inner = named_shape(shape, spatial_axes)
   start = start_draw(
-    key, inner, pairing=pairing, granularity=granularity, partner=partner
+    key,
+    inner,
+    pairing=pairing,
+    granularity=granularity,
+    partner=partner,
+    last=last_number(alpha, 'coin'),
   )
   spatial_shape = start.spatial_shape
   if len(spatial_shape) > 3:
@@ -225,7 +230,7 @@ def draw_fmix(
     mask = mask_above(field, pixel, up)
     lam = count_pixels(mask) / pixels
   else:
-    ratio = ratio_of(start.ratio, alpha)
+    ratio = ratio_of(start.ratio, start.angle, alpha)
     wanted = ratio * pixels
     kept = jnp.where(up, jnp.ceil(wanted), jnp.floor(wanted)).astype(jnp.int32)
     if max_soft:

@@ -8,7 +8,7 @@ from jax.typing import ArrayLike
 
 from jaxmix._src.batch import mix_batch, second_batch
 from jaxmix._src.mix import Mix
-from jaxmix._src.ratio import ratio_of
+from jaxmix._src.ratio import last_number, ratio_of
 from jaxmix._src.settings import in_any_setting
 from jaxmix._src.start import start_draw
 
@@ -43,9 +43,14 @@ def draw_mixup(
   (1, 1, 1)
   """
   start = start_draw(
-    key, shape, pairing=pairing, granularity=granularity, partner=partner
+    key,
+    shape,
+    pairing=pairing,
+    granularity=granularity,
+    partner=partner,
+    last=last_number(alpha, 'ratio'),
   )
-  lam = ratio_of(start.ratio, alpha)
+  lam = ratio_of(start.ratio, start.angle, alpha)
   return Mix(
     lam=jnp.broadcast_to(lam, (start.batch,)),
     partner=start.partner,

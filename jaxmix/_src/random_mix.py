@@ -147,7 +147,12 @@ def draw_random_mix(
   known = isinstance(weights, np.ndarray)
   used = np.flatnonzero(weights > 0) if known else np.arange(len(draws))
   start = start_draw(
-    key, inner, pairing=pairing, granularity=granularity, partner=partner
+    key,
+    inner,
+    pairing=pairing,
+    granularity=granularity,
+    partner=partner,
+    last='choice',
   )
   batch, partner = start.batch, start.partner
   draws = [

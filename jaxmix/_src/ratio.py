@@ -27,27 +27,27 @@ def draw_ratio(key: jax.Array, count: int, alpha: Any) -> jax.Array:
   (2,)
   """
   uniform = jax.random.uniform(key, (2 * count,), jnp.float32)
-  return ratio_of(uniform.reshape(2, count), alpha)
+  return ratio_of(uniform[:count], uniform[count:], alpha)
 
 
-def ratio_of(uniform: jax.Array, alpha: Any) -> jax.Array:
+def ratio_of(uniform: jax.Array, angle: jax.Array, alpha: Any) -> jax.Array:
   """Returns ratios lambda ~ Beta(alpha, alpha) for uniform numbers.
 
   Args:
-    uniform: float32 `[2, n]` in [0, 1). The second row is not used where alpha
-      is known to be 1.
+    uniform: float32 `[n]` in [0, 1).
+    angle: float32 `[n]` in [0, 1), not used where alpha is known to be 1.
     alpha: above 0; if it is traced and not above 0, the result is NaN.
 
-  >>> ratio_of(jnp.array([[0.25], [0.0]]), 1.0).tolist()
+  >>> ratio_of(jnp.array([0.25]), jnp.array([0.0]), 1.0).tolist()
   [0.25]
   """
   if is_uniform(alpha):
-    return uniform[0]
-  drawn = beta_of(uniform, jnp.asarray(alpha, jnp.float32))
+    return uniform
+  drawn = beta_of(uniform, angle, jnp.asarray(alpha, jnp.float32))
   return nan_if_invalid(drawn, alpha)
 
 
-def beta_of(uniform: jax.Array, alpha: jax.Array) -> jax.Array:
+def beta_of(u: jax.Array, v: jax.Array, alpha: jax.Array) -> jax.Array:
   """Returns Beta(alpha, alpha) without the rejection loop of `jax.random`.
 
   That loop costs more than the mixing. A t variable with `2 alpha` degrees of
@@ -57,13 +57,14 @@ def beta_of(uniform: jax.Array, alpha: jax.Array) -> jax.Array:
   Beta(alpha, alpha).
 
   Args:
-    uniform: float32 `[2, n]` in [0, 1): u and v.
+    u: float32 `[n]` in [0, 1).
+    v: float32 `[n]` in [0, 1).
     alpha: float32, above 0; other values are not detected here.
 
-  >>> beta_of(jnp.array([[0.5], [0.5]]), jnp.float32(1)).round(4).tolist()
+  >>> half = jnp.array([0.5])
+  >>> beta_of(half, half, jnp.float32(1)).round(4).tolist()
   [0.5]
   """
-  u, v = uniform
   cos = jnp.cos(jnp.pi * v)
   square = jnp.expm1(-jnp.log1p(-u) / alpha) * jnp.square(cos)
   # The smaller of the ratio and its mirror image, computed without
@@ -71,6 +72,11 @@ def beta_of(uniform: jax.Array, alpha: jax.Array) -> jax.Array:
   length = jnp.sqrt(1 / (1 + 1 / square))
   smaller = 1 / (2 * (1 + square) * (1 + length))
   return jnp.where(cos > 0, 1 - smaller, smaller)
+
+
+def last_number(alpha: Any, last: str) -> str:
+  """Returns the last number of `start_draw` that a ratio needs, or `last`."""
+  return last if is_uniform(alpha) else 'angle'
 
 
 def nan_if_invalid(lam: jax.Array, alpha: Any) -> jax.Array:

@@ -116,10 +116,15 @@ def draw_resizemix(
   low, high = check_scale(scale)
   inner = named_shape(shape, spatial_axes)
   start = start_draw(
-    key, inner, pairing=pairing, granularity=granularity, partner=partner
+    key,
+    inner,
+    pairing=pairing,
+    granularity=granularity,
+    partner=partner,
+    last='position',
   )
   spatial_shape = start.spatial_shape
-  number = jnp.broadcast_to(start.ratio[0], (start.batch,))
+  number = jnp.broadcast_to(start.ratio, (start.batch,))
   drawn = jnp.clip(low + (high - low) * number, low, high)
   centre = pixel_of(start.position, spatial_shape)
   box = paste_box(drawn, centre, spatial_shape)

@@ -1,5 +1,6 @@
 """Setup shared by all draws: argument checks, partners and random numbers."""
 
+import itertools
 from typing import NamedTuple
 
 import jax
@@ -13,33 +14,36 @@ from jaxmix._src.checks import (
   check_shape,
 )
 from jaxmix._src.pairing import find_partner
+from jaxmix._src.platform import by_platform
 
 
 class Start(NamedTuple):
   """The checked inputs of a draw, its partners and its random numbers.
 
-  The numbers are uniform in [0, 1).
+  The numbers are uniform in [0, 1), in this order.
 
   Attributes:
     batch: number of samples `B`.
     spatial_shape: the lengths of the `d` spatial axes.
     count: number of independent draws n: `B`, or 1 for the whole batch.
     partner: int32 `[B]`.
-    choice: float32 `[n]`, for the choice of a mode.
-    coin: float32 `[n]`, for a choice of two.
-    ratio: float32 `[2, n]`, for `ratio_of`.
+    ratio: float32 `[n]`, for `ratio_of`.
     position: float32 `[B, d]`, for `pixel_of`; with one draw for the batch, a
       mode may use the first.
+    choice: float32 `[n]`, for the choice of a mode.
+    coin: float32 `[n]`, for a choice of two.
+    angle: float32 `[n]`, for `ratio_of` if alpha is not 1.
   """
 
   batch: int
   spatial_shape: tuple[int, ...]
   count: int
   partner: jax.Array
-  choice: jax.Array
-  coin: jax.Array
   ratio: jax.Array
   position: jax.Array
+  choice: jax.Array
+  coin: jax.Array
+  angle: jax.Array
 
 
 def start_draw(
@@ -49,6 +53,7 @@ def start_draw(
   pairing: str,
   granularity: str,
   partner: ArrayLike | None,
+  last: str,
 ) -> Start:
   """Checks the arguments that all draws share, and draws their numbers.
 
@@ -62,6 +67,8 @@ def start_draw(
     pairing: see `jaxmix.draw_partner`.
     granularity: `'batch'` or `'sample'`.
     partner: int `[B]`, used in place of the partners that `pairing` gives.
+    last: the last of the numbers that the caller uses. On a CPU, where numbers
+      cost more than calls, those that follow are zero.
 
   Raises:
     ValueError, TypeError: an argument has the wrong type or is unknown.
@@ -70,17 +77,26 @@ def start_draw(
   check_choice('granularity', granularity, GRANULARITIES)
   batch, spatial_shape = check_shape(shape)
   count = batch if granularity == 'sample' else 1
-  bits = jax.random.bits(key, (_first(shape, count),), jnp.uint32)
-  uniform = to_uniform(bits[batch:])
+  sizes = _sizes(shape, count)
+  ends = dict(zip(sizes, itertools.accumulate(sizes.values()), strict=True))
+  total = sum(sizes.values())
+
+  def some(key: jax.Array) -> jax.Array:
+    used = jax.random.bits(key, (ends[last],), jnp.uint32)
+    return jnp.pad(used, (0, total - ends[last]))
+
+  bits = by_platform(
+    key,
+    cpu=some,
+    default=lambda key: jax.random.bits(key, (total,), jnp.uint32),
+  )
+  split = jnp.split(bits, list(ends.values())[:-1])
+  parts = dict(zip(sizes, split, strict=True))
+  partner = find_partner(parts.pop('partner'), pairing=pairing, partner=partner)
+  numbers = {name: to_uniform(part) for name, part in parts.items()}
+  position = numbers.pop('position').reshape(batch, len(spatial_shape))
   return Start(
-    batch,
-    spatial_shape,
-    count,
-    find_partner(bits[:batch], pairing=pairing, partner=partner),
-    choice=uniform[:count],
-    coin=uniform[count : 2 * count],
-    ratio=uniform[2 * count : 4 * count].reshape(2, count),
-    position=uniform[4 * count :].reshape(batch, len(spatial_shape)),
+    batch, spatial_shape, count, partner, position=position, **numbers
   )
 
 
@@ -92,14 +108,21 @@ def more_numbers(
   They follow those of `start_draw` in the sequence of the key. Another key
   would be a kernel of its own.
   """
-  first = _first(shape, count)
+  first = sum(_sizes(shape, count).values())
   return to_uniform(jax.random.bits(key, (first + size,), jnp.uint32)[first:])
 
 
-def _first(shape: tuple[int, ...], count: int) -> int:
-  """Returns how many numbers `start_draw` draws."""
+def _sizes(shape: tuple[int, ...], count: int) -> dict[str, int]:
+  """Returns how many numbers there are of each kind, in their order."""
   batch, spatial_shape = check_shape(shape)
-  return batch * (1 + len(spatial_shape)) + 4 * count
+  return {
+    'partner': batch,
+    'ratio': count,
+    'position': batch * len(spatial_shape),
+    'choice': count,
+    'coin': count,
+    'angle': count,
+  }
 
 
 def to_uniform(bits: jax.Array) -> jax.Array:

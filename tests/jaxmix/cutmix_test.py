@@ -171,7 +171,7 @@ def test_boxes_of_a_batch_are_independent():
 def test_alpha_reaches_the_ratio(monkeypatch):
   # A Beta that returns its parameter shows which alpha was used.
   monkeypatch.setattr(
-    ratio, 'beta_of', lambda uniform, alpha: jnp.full(uniform.shape[1], alpha)
+    ratio, 'beta_of', lambda u, v, alpha: jnp.full(u.shape, alpha)
   )
   draw = functools.partial(
     jaxmix.draw_cutmix,

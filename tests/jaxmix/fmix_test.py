@@ -147,7 +147,7 @@ def test_lam_is_the_mean_of_the_mask(spectrum, max_soft, shape):
 def test_lam_is_floor_or_ceil_by_a_fair_coin(monkeypatch):
   # With a Beta that returns its parameter, 35 pixels at .3 are 10 or 11.
   monkeypatch.setattr(
-    ratio, 'beta_of', lambda uniform, alpha: jnp.full(uniform.shape[1], alpha)
+    ratio, 'beta_of', lambda u, v, alpha: jnp.full(u.shape, alpha)
   )
   draw = drawn.quick(
     lambda key, alpha: jaxmix.draw_fmix(

@@ -169,9 +169,7 @@ def keeping_draws():
     }
 
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(
-      ratio, 'beta_of', lambda uniform, alpha: jnp.ones(uniform.shape[1])
-    )
+    patch.setattr(ratio, 'beta_of', lambda u, v, alpha: jnp.ones(u.shape))
     return drawn.quick(draw)(jax.random.key(3))
 
 

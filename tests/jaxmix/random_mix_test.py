@@ -307,7 +307,7 @@ def draws_by_alpha():
 
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(
-      ratio, 'beta_of', lambda uniform, alpha: jnp.full(uniform.shape[1], alpha)
+      ratio, 'beta_of', lambda u, v, alpha: jnp.full(u.shape, alpha)
     )
     return drawn.quick(draw)(jax.random.key(11))
 

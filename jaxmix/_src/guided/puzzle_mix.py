@@ -24,7 +24,7 @@ from jaxmix._src.guided.puzzle_costs import mask_costs
 from jaxmix._src.guided.saliency import spectral_residual, zero_if_undefined
 from jaxmix._src.guided.transport import transport
 from jaxmix._src.mix import Mix
-from jaxmix._src.ratio import nan_if_invalid, ratio_of
+from jaxmix._src.ratio import last_number, nan_if_invalid, ratio_of
 from jaxmix._src.settings import in_any_setting
 from jaxmix._src.start import start_draw
 
@@ -113,10 +113,15 @@ def draw_puzzle_mix(
   if transport_cost is not None:
     check_number('transport_cost', transport_cost, 0, 1e6)
   start = start_draw(
-    key, images.shape, pairing=pairing, granularity=granularity, partner=partner
+    key,
+    images.shape,
+    pairing=pairing,
+    granularity=granularity,
+    partner=partner,
+    last=last_number(alpha, 'choice'),
   )
   partner = start.partner
-  ratio = ratio_of(start.ratio, alpha)
+  ratio = ratio_of(start.ratio, start.angle, alpha)
   tiles = [_tiles(n, spatial_shape) for n in blocks]
   finest = math.lcm(*tiles)
 

@@ -11,7 +11,7 @@ from jaxmix._src.boxes import cut_box, fraction_outside
 from jaxmix._src.checks import check_images, check_layout, check_saliency
 from jaxmix._src.guided.saliency import spectral_residual, zero_if_undefined
 from jaxmix._src.mix import Mix
-from jaxmix._src.ratio import nan_if_invalid, ratio_of
+from jaxmix._src.ratio import last_number, nan_if_invalid, ratio_of
 from jaxmix._src.settings import in_any_setting
 from jaxmix._src.start import start_draw
 
@@ -64,9 +64,10 @@ def draw_saliency_mix(
     pairing=pairing,
     granularity=granularity,
     partner=partner,
+    last=last_number(alpha, 'ratio'),
   )
   spatial_shape = start.spatial_shape
-  ratio = ratio_of(start.ratio, alpha)
+  ratio = ratio_of(start.ratio, start.angle, alpha)
   peak = jnp.argmax(saliency.reshape(start.batch, -1), axis=1)
   centre = jnp.stack(jnp.unravel_index(peak, spatial_shape), axis=1).astype(
     jnp.int32

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jaxmix._src.checks import check_whole
 from jaxmix._src.hidden_states.hidden_mix import HiddenMix, check_layers
-from jaxmix._src.ratio import ratio_of
+from jaxmix._src.ratio import last_number, ratio_of
 from jaxmix._src.settings import in_any_setting
 from jaxmix._src.start import start_draw
 
@@ -51,9 +51,14 @@ def draw_manifold_mixup(
   check_whole('batch', batch, 1)
   numbers = check_layers(layers)
   start = start_draw(
-    key, (batch, 1, 1), pairing=pairing, granularity='batch', partner=None
+    key,
+    (batch, 1, 1),
+    pairing=pairing,
+    granularity='batch',
+    partner=None,
+    last=last_number(alpha, 'choice'),
   )
-  lam = ratio_of(start.ratio, alpha)
+  lam = ratio_of(start.ratio, start.angle, alpha)
   drawn = (start.choice[0] * len(numbers)).astype(jnp.int32)
   return HiddenMix(
     lam=jnp.broadcast_to(lam, (batch,)),
