@@ -50,7 +50,7 @@ def draws(granularity):
         )
     return result
 
-  keys = jax.random.split(KEY, 8)
+  keys = jax.random.split(KEY, 16)
   return jax.device_get(drawn.quick(lambda k: jax.lax.map(draw, k))(keys))
 
 

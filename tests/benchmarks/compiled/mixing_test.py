@@ -85,7 +85,9 @@ def test_every_mode_compiles_for_a_gpu_in_one_pass(name):
   for shape in SHAPES.values():
     text = compiled('h100', name, shape).text
     elements = mixing.ideal(shape, 'uint8') // 3
-    assert cost.image_kernels(text, elements) == 1
+    # Floating-point pixels that are blended are read by a kernel of their own.
+    most = 2 if name.endswith('f32') else 1
+    assert 1 <= cost.image_kernels(text, elements) <= most
 
 
 def test_what_to_install_is_said():
