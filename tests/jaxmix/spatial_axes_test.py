@@ -56,7 +56,7 @@ def draws(granularity):
 
 def each(name, axes, granularity='sample'):
   stacked = draws(granularity)[f'{name} {axes}']
-  return [drawn.one_draw(stacked, i) for i in range(8)]
+  return [drawn.one_draw(stacked, i) for i in range(16)]
 
 
 def own_weight(mix):
