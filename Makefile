@@ -99,7 +99,7 @@ bench-gpu:
 # run. SAVE=--save writes benchmarks/results/compiled/. For GPUs see
 # benchmarks/README.md.
 bench-compiled: .venv-tpu/installed
-	$(TPU) -m benchmarks.compiled.mixing $(SAVE)
+	$(TPU) -m benchmarks.compiled.mixing --step $(SAVE)
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
