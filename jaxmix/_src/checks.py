@@ -195,6 +195,10 @@ def check_finite(name: str, array: Any) -> None:
 def check_alpha(alpha: Any, name: str = 'alpha') -> None:
   """Raises unless `alpha`, if known, is one finite number above 0."""
   if not is_concrete(alpha):
+    if jnp.ndim(alpha):
+      raise ValueError(
+        f'{name} has shape {list(jnp.shape(alpha))}; it must be one number.'
+      )
     return
   try:
     if isinstance(alpha, str):
@@ -264,4 +268,5 @@ def check_weights(
       raise ValueError(
         f'weights={given!r} are all zero; at least one must be above 0.'
       )
+    array = array / array.max()  # within the range of float32
   return array

@@ -58,8 +58,12 @@ def check_labels(
           f'{num_classes}; got values from {low} to {high}. Labels that do not '
           'count are left out by where, for example where=labels != -1.'
         )
-    # A narrow integer type may not hold the number of classes.
-    return jnp.asarray(labels, jnp.int32)
+    # A narrow integer type may not hold the number of classes, and a wide one
+    # may hold labels that would be others in int32.
+    labels = jnp.asarray(labels)
+    if labels.dtype.itemsize > 4:
+      labels = jnp.clip(labels, max=num_classes)
+    return labels.astype(jnp.int32)
   if num_classes is not None and num_classes != shape[1]:
     hint = ''
     if shape[1] == 1 and jnp.issubdtype(labels.dtype, jnp.integer):
@@ -146,7 +150,8 @@ def check_where(
 
 def _check_num_classes(num_classes: Any) -> None:
   """Raises unless `num_classes` is a positive Python integer."""
-  if not isinstance(num_classes, int | np.integer) or num_classes < 1:
+  whole = isinstance(num_classes, int | np.integer)
+  if not whole or isinstance(num_classes, bool) or num_classes < 1:
     raise ValueError(
       f'num_classes={num_classes!r} must be an integer of 1 or more.'
     )

@@ -81,10 +81,20 @@ def mix_labels(
     other = dense_labels(
       'partner_labels', partner_labels, batch, num_classes, label_smoothing
     )
-  lam = mix.lam[:, None].astype(own.dtype)
+  lam = _valid_lam(mix)[:, None].astype(own.dtype)
   other = other[mix.partner].astype(own.dtype)
   mixed = lam * own + (1 - lam) * other
   return mixed.astype(label_dtype(labels))
+
+
+def _valid_lam(mix: Pairs) -> jax.Array:
+  """Returns `lam`, NaN where the partner is not a sample of the batch.
+
+  Known partners were checked. A traced one that is out of range must not train:
+  platforms differ in what they read there.
+  """
+  valid = (mix.partner >= 0) & (mix.partner < mix.partner.shape[0])
+  return jnp.where(valid, mix.lam, jnp.nan)
 
 
 def dense_labels(
@@ -183,8 +193,8 @@ def mixed_cross_entropy(
     label_smoothing: fraction of each label spread evenly over all classes.
     where: bool `[B]`, the samples whose label counts, for example
       `where=labels != -1`. The term of a label that does not count is 0, and so
-      is its gradient; the label may have any value. The mean over what is left
-      is `loss.sum() / weight.sum()`, with
+      is its gradient if the logits are finite; the label may have any value.
+      The mean over what is left is `loss.sum() / weight.sum()`, with
       `weight = mix.lam * where + (1 - mix.lam) * where[mix.partner]`. None: all
       count.
     partner_labels: see `jaxmix.mix_labels`.
@@ -218,7 +228,9 @@ def mixed_cross_entropy(
   counts = None if counts is None else jnp.asarray(counts)
   log_probs = jax.nn.log_softmax(logits.astype(jnp.float32))
 
-  def cross_entropy(labels: jax.Array, counts: jax.Array | None) -> jax.Array:
+  def cross_entropy(
+    weight: jax.Array, labels: jax.Array, counts: jax.Array | None
+  ) -> jax.Array:
     in_range = (labels >= 0) & (labels < num_classes)
     column = jnp.where(in_range, labels, 0)[:, None]
     loss = -jnp.take_along_axis(log_probs, column, axis=1)[:, 0]
@@ -228,6 +240,8 @@ def mixed_cross_entropy(
     if counts is not None:
       in_range |= ~counts
       loss = jnp.where(counts, loss, 0)
+    # Nothing, even where the class is impossible.
+    loss = jnp.where(weight == 0, 0, weight * loss)
     # A product, so that the gradient is NaN as well.
     return loss * jnp.where(in_range, 1.0, jnp.nan)
 
@@ -238,8 +252,9 @@ def mixed_cross_entropy(
     check_same_form(labels, partner_labels)
     other = check_labels('partner_labels', partner_labels, batch, num_classes)
     other, counts_other = other[mix.partner], None
-  return mix.lam * cross_entropy(own, counts) + (1 - mix.lam) * cross_entropy(
-    other, counts_other
+  lam = _valid_lam(mix)
+  return cross_entropy(lam, own, counts) + cross_entropy(
+    1 - lam, other, counts_other
   )
 
 
@@ -327,7 +342,7 @@ def mixed_sigmoid_cross_entropy(
   if partner_labels is not None:
     check_same_form(labels, partner_labels)
     other = targets('partner_labels', partner_labels, None)
-  lam = mix.lam[:, None]
+  lam = _valid_lam(mix)[:, None]
   present, absent = (
     lam * mine + (1 - lam) * theirs[mix.partner]
     for mine, theirs in zip(own, other, strict=True)

@@ -77,8 +77,9 @@ def draw_random_mix(
 ) -> Mix:
   """Draws a RandomMix: a random pairing and one candidate chosen by weight.
 
-  With one candidate (or one weight above zero) the result equals that mode's
-  own draw for the same key, bit for bit.
+  With one of the named candidates (or one weight above zero) the result equals
+  that mode's own draw for the same key, bit for bit, with jax's default random
+  numbers.
 
   Args:
     key: random key.
@@ -86,8 +87,8 @@ def draw_random_mix(
     candidates: the modes to choose from: `'mixup'`, `'cutmix'`, `'resizemix'`,
       `'fmix'`, `'saliency_mix'` (which needs `saliency`), `'identity'` (no
       mixing), or functions `draw(key, shape, *, granularity, partner) -> Mix`
-      such as `functools.partial(jaxmix.draw_cutmix, max_share=0.5)`. The
-      partner is drawn once, before the candidate.
+      such as `functools.partial(jaxmix.draw_cutmix, max_share=0.5)`. They get
+      a key of their own, and the partner, which is drawn before.
     weights: one number of 0 or more for each candidate, not all zero; they
       need not add up to 1. Or a mapping by candidate such as `{'mixup': 3,
       'fmix': 1}`, where a candidate that is not named has 0. None: all equal.
@@ -264,7 +265,10 @@ def random_mix(
   >>> bool(jnp.allclose(mixed.sum(1), 1))
   True
   """
-  if saliency is None and 'saliency_mix' in candidates:
+  by_saliency = isinstance(candidates, Sequence) and (
+    'saliency_mix' in candidates
+  )
+  if saliency is None and by_saliency:
     saliency = spectral_residual(
       images if partner_images is None else partner_images
     )
@@ -323,7 +327,7 @@ def _draw_functions(
   draws = []
   for candidate in candidates:
     if callable(candidate):
-      draws.append(_check_draw(candidate))
+      draws.append(_own_draw(candidate))
       continue
     check_choice('candidate', candidate, MODES)
     bound = dict(options.get(candidate, {}))
@@ -336,6 +340,28 @@ def _draw_functions(
     else:
       draws.append(functools.partial(_DRAW_BY_MODE[candidate], **bound))
   return draws
+
+
+def _own_draw(draw: Draw) -> Draw:
+  """Returns a candidate of one's own, with a key of its own and checks."""
+  _check_draw(draw)
+  name = getattr(draw, '__name__', repr(draw))
+
+  def checked(key: jax.Array, shape: tuple[int, ...], **options: Any) -> Mix:
+    # The numbers of `key` have chosen the partners and the mode.
+    mix = draw(jax.random.fold_in(key, 1), shape=shape, **options)
+    if not isinstance(mix, Mix):
+      raise TypeError(
+        f'candidate {name} must return a jaxmix.Mix; got {type(mix).__name__}.'
+      )
+    if jnp.shape(mix.lam) != shape[:1]:
+      raise ValueError(
+        f'candidate {name} returned lam of shape {list(jnp.shape(mix.lam))}; '
+        f'it must be [{shape[0]}], one for each sample.'
+      )
+    return dataclasses.replace(mix, lam=jnp.asarray(mix.lam, jnp.float32))
+
+  return checked
 
 
 def _saliency_draw(*, saliency: ArrayLike | None, alpha: Any) -> Draw:
@@ -353,12 +379,12 @@ def _saliency_draw(*, saliency: ArrayLike | None, alpha: Any) -> Draw:
   return draw
 
 
-def _check_draw(draw: Draw) -> Draw:
+def _check_draw(draw: Draw) -> None:
   """Raises TypeError unless a function can be called as a candidate."""
   try:
     signature = inspect.signature(draw)
   except ValueError:  # of a builtin; it is called and may raise
-    return draw
+    return
   try:
     signature.bind(None, shape=(), granularity='batch', partner=None)
   except TypeError as error:
@@ -367,4 +393,3 @@ def _check_draw(draw: Draw) -> Draw:
       f'candidate {name} must be a function draw(key, shape, *, granularity, '
       f'partner) -> Mix; its arguments are {signature}: {error}.'
     ) from None
-  return draw

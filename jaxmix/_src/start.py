@@ -1,7 +1,7 @@
 """Setup shared by all draws: argument checks, partners and random numbers."""
 
 import itertools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -85,11 +85,11 @@ def start_draw(
     used = jax.random.bits(key, (ends[last],), jnp.uint32)
     return jnp.pad(used, (0, total - ends[last]))
 
-  bits = by_platform(
-    key,
-    cpu=some,
-    default=lambda key: jax.random.bits(key, (total,), jnp.uint32),
-  )
+  def every(key: jax.Array) -> jax.Array:
+    return jax.random.bits(key, (total,), jnp.uint32)
+
+  cheapest = some if _is_counter(key) else every
+  bits = by_platform(key, cpu=cheapest, default=every)
   split = jnp.split(bits, list(ends.values())[:-1])
   parts = dict(zip(sizes, split, strict=True))
   partner = find_partner(parts.pop('partner'), pairing=pairing, partner=partner)
@@ -108,8 +108,24 @@ def more_numbers(
   They follow those of `start_draw` in the sequence of the key. Another key
   would be a kernel of its own.
   """
+  if not _is_counter(key):
+    key = jax.random.fold_in(key, 1)
+    return to_uniform(jax.random.bits(key, (size,), jnp.uint32))
   first = sum(_sizes(shape, count).values())
   return to_uniform(jax.random.bits(key, (first + size,), jnp.uint32)[first:])
+
+
+def _is_counter(key: jax.Array) -> bool:
+  """Returns whether number i of a key does not depend on how many are drawn.
+
+  So it is with jax's default, also under `vmap`.
+  """
+  config: Any = jax.config  # type checkers do not know its settings
+  if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+    name = str(jax.random.key_impl(key))
+  else:
+    name = config.jax_default_prng_impl
+  return 'threefry' in name and config.jax_threefry_partitionable
 
 
 def _sizes(shape: tuple[int, ...], count: int) -> dict[str, int]:

@@ -487,3 +487,39 @@ def test_every_option_under_strict_promotion(setting, dtype):
   with setting():
     shapes = [result.shape for result in jax.eval_shape(call, where)]
   assert shapes == [(BATCH, CLASSES)] * 2 + [(BATCH,)] * 2 + [(BATCH, CLASSES)]
+
+
+def test_a_traced_partner_out_of_range_is_nan():
+  """Platforms differ in what they read there."""
+
+  @jax.jit
+  def run(partner):
+    mix = jaxmix.Mix(lam=jnp.full(3, 0.5), partner=partner)
+    labels = jnp.array([0, 1, 2])
+    logits = jnp.zeros((3, 3))
+    return (
+      jaxmix.mix_labels(mix, labels, num_classes=3).sum(1),
+      jaxmix.mixed_cross_entropy(logits, labels, mix),
+      jaxmix.mixed_sigmoid_cross_entropy(logits, labels, mix),
+    )
+
+  for result in run(jnp.array([3, 0, -1])):
+    np.testing.assert_array_equal(np.isnan(result), [True, False, True])
+
+
+def test_an_impossible_class_of_weight_zero_costs_nothing():
+  mix = jaxmix.Mix(lam=jnp.ones(2), partner=jnp.array([1, 0]))
+  logits = jnp.array([[0.0, -jnp.inf], [0.0, 0.0]])
+  labels = jnp.array([0, 1])
+  loss, slope = jax.value_and_grad(
+    lambda x: jaxmix.mixed_cross_entropy(x, labels, mix).sum()
+  )(logits)
+  np.testing.assert_allclose(loss, np.log(2), rtol=1e-6)
+  assert np.isfinite(slope).all()
+
+
+def test_a_wide_label_is_no_other_class():
+  with jax.enable_x64(True):
+    mix = jaxmix.Mix(lam=jnp.ones(1), partner=jnp.zeros(1, jnp.int32))
+    run = jax.jit(lambda y: jaxmix.mix_labels(mix, y, num_classes=5))
+    assert np.isnan(run(jnp.array([2**32 + 3]))).all()

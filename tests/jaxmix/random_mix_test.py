@@ -13,6 +13,7 @@ from scipy import stats
 import jaxmix
 from jaxmix._src import ratio
 from jaxmix._src.mixup import draw_mixup
+from jaxmix._src.start import more_numbers, start_draw
 from tests.jaxmix import drawn, reference
 from tests.jaxmix.drawn import GRANULARITIES, MODES
 
@@ -380,6 +381,89 @@ def test_a_candidate_is_told_the_partner():
       assert inside[pasted].all()
       seen += pasted.sum()
     assert seen > 50
+
+
+def test_a_candidate_of_ones_own_has_its_own_numbers():
+  """Its first number is not what chose it, nor what the partners are from."""
+
+  def own(key, shape, *, granularity, partner):
+    return jaxmix.Mix(lam=jax.random.uniform(key, shape[:1]), partner=partner)
+
+  def draw(key):
+    return jaxmix.draw_random_mix(
+      key, (4, 4, 4, 1), candidates=('mixup', own), granularity='sample'
+    )
+
+  keys = jax.random.split(jax.random.key(6), 2000)
+  mixes = jax.device_get(drawn.quick(lambda k: jax.lax.map(draw, k))(keys))
+  lam, mode, partner = mixes.lam, mixes.mode, mixes.partner
+  seen = lam[mode == 1]
+  assert stats.kstest(seen, 'uniform').pvalue > 1e-4
+  all_own = (mode == 1).all(1)
+  assert all_own.sum() > 60
+  same = (partner == np.argsort(lam, 1))[all_own].all(1)
+  assert same.mean() < 0.2, 'the partners are in the order of lam'
+
+
+@pytest.mark.parametrize(
+  'returned, error, word',
+  [
+    (lambda shape: None, TypeError, 'Mix'),
+    (lambda shape: jnp.ones(shape[:1]), TypeError, 'Mix'),
+    (lambda shape: mix_of(jnp.float32(0.5), shape), ValueError, 'lam'),
+    (lambda shape: mix_of(jnp.ones(1), shape), ValueError, 'lam'),
+  ],
+)
+@pytest.mark.parametrize('others', [(), ('cutmix',)])
+def test_what_a_candidate_returns_is_checked(returned, error, word, others):
+  def mine(key, shape, *, granularity, partner):
+    return returned(shape)
+
+  with pytest.raises(error, match=f'candidate mine.*{word}'):
+    jax.eval_shape(
+      lambda key: jaxmix.draw_random_mix(
+        key, (2, 4, 4, 1), candidates=(mine, *others)
+      ),
+      jax.random.key(0),
+    )
+
+
+def mix_of(lam, shape):
+  return jaxmix.Mix(lam=lam, partner=jnp.zeros(shape[:1], jnp.int32))
+
+
+@pytest.mark.parametrize('scale', [1e39, 1e-46])
+def test_weights_beyond_float32(scale):
+  draw = functools.partial(
+    jaxmix.draw_random_mix,
+    shape=(2, 4, 4, 1),
+    candidates=('identity', 'mixup'),
+    granularity='sample',
+  )
+  key = jax.random.key(7)
+  got = draw(key, weights=(scale, scale)).mode
+  np.testing.assert_array_equal(got, draw(key, weights=(1, 1)).mode)
+
+
+@pytest.mark.parametrize('impl', ['rbg', 'threefry2x32'])
+def test_other_random_numbers_give_numbers_once(impl):
+  """Under `vmap`, where number i of another generator has no fixed place."""
+  keys = jax.random.split(jax.random.key(8, impl=impl), 4)
+
+  def numbers(key):
+    start = start_draw(
+      key,
+      (4, 8, 8, 1),
+      pairing='roll',
+      granularity='sample',
+      partner=None,
+      last='angle',
+    )
+    more = more_numbers(key, (4, 8, 8, 1), 4, 64)
+    return jnp.concatenate([start.ratio, start.position.ravel(), more])
+
+  drawn_numbers = np.asarray(jax.vmap(numbers)(keys))
+  assert len(np.unique(drawn_numbers)) == drawn_numbers.size
 
 
 @pytest.mark.parametrize(
