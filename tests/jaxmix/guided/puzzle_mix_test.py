@@ -349,13 +349,14 @@ def test_blocks_need_two_axes():
 
 @pytest.mark.slow
 def test_random_mix_takes_no_candidate_that_moves_blocks():
-  def puzzle(key, shape, *, granularity):
+  def puzzle(key, shape, *, granularity, partner):
     return jaxmix.draw_puzzle_mix(
       key,
       jnp.ones(shape[:3]),
       jnp.ones(shape),
       blocks=(2,),
       granularity=granularity,
+      partner=partner,
     )
 
   with pytest.raises(ValueError, match=r'Mix\.order'):
