@@ -111,7 +111,7 @@ bench-compiled: .venv-tpu/installed
 	rm -rf .venv-newest
 	$(NEWEST_PYTHON) -m venv .venv-newest
 	$(NEWEST)/python -m pip install -q --disable-pip-version-check \
-	  --upgrade-strategy eager -e . pytest pytest-timeout pytest-xdist scipy
+	  --upgrade-strategy eager -e . pytest pytest-timeout pytest-xdist scipy optax
 	touch $@
 
 .venv-tpu/installed: pyproject.toml constraints.txt

@@ -45,7 +45,7 @@ def test_bytes_over_the_ideal(chip, name, shape):
   assert 0.5 < ratio <= RATIOS[name], f'{ratio:.1f} times the ideal'
   # Temporary arrays in the memory of the chip: together one batch, beside the
   # numbers of the draw.
-  assert program.temporary <= 1.1 * mixing.ideal(shape, name) / 3
+  assert program.temporary <= 1.25 * mixing.ideal(shape, name) / 3
 
 
 @pytest.mark.tpu
