@@ -19,6 +19,7 @@ _BODY = re.compile(r'body=%?([\w.-]+)')
 _CALLED = re.compile(r'(?:to_apply|calls)=%?([\w.-]+)')
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 _CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
+_ON_CHIP = re.compile(r'\w+\[[\d,]*\]\{[^}]*S\(\d+\)[^}]*\}')
 _ARRAY = re.compile(r'\b([a-z]+\d*)\[([\d,]*)\]')
 # These take no time, or are counted where they are called.
 _FREE = {
@@ -111,9 +112,10 @@ def sorts(text: str) -> Iterator[int]:
 
 
 def largest(text: str) -> int:
-  """Returns the bytes of the largest array that an instruction makes.
+  """Returns the bytes of the largest array that is written to main memory.
 
-  Arrays within a fusion are not made.
+  Arrays within a fusion are not written, and those that a TPU keeps on the chip
+  (`S(1)`) are not in main memory.
   """
   parts, _ = computations(text)
   fused = {
@@ -130,7 +132,7 @@ def largest(text: str) -> int:
       if name not in fused
       for shape, operation, _ in lines
       if operation not in _FREE
-      for dtype, dimensions in arrays(shape)
+      for dtype, dimensions in arrays(_ON_CHIP.sub('', shape))
     ),
     default=0,
   )

@@ -75,6 +75,11 @@ def test_the_largest_array_is_not_one_within_a_fusion():
   assert cost.largest(inside) == 64
 
 
+def test_an_array_that_stays_on_the_chip_is_not_in_its_memory():
+  text = TEXT.replace('%f = f32[4,4]{1,0}', '%f = f32[4,4]{1,0:T(8,128)S(1)}')
+  assert cost.largest(text) == 32  # of the sort
+
+
 def test_what_has_no_entry():
   with pytest.raises(KeyError):
     cost.cycles('')

@@ -43,8 +43,9 @@ def test_bytes_over_the_ideal(chip, name, shape):
   assert program.bytes is not None
   ratio = program.bytes / mixing.ideal(shape, name)
   assert 0.5 < ratio <= RATIOS[name], f'{ratio:.1f} times the ideal'
-  # Temporary arrays in the memory of the chip: together one batch, beside the
-  # numbers of the draw.
+  # No array in the memory of the chip is larger than the batch, and together
+  # they are one batch beside the numbers of the draw.
+  assert cost.largest(program.text) <= mixing.ideal(shape, name) / 3
   assert program.temporary <= 1.25 * mixing.ideal(shape, name) / 3
 
 
