@@ -124,9 +124,9 @@ def apply_hidden(
   )
 
 
-def draw_layer(key: jax.Array, numbers: Sequence[int]) -> jax.Array:
-  """Draws one of the layers: int32 `[]`."""
-  index = jax.random.randint(key, (), 0, len(numbers), jnp.int32)
+def choose_layer(uniform: jax.Array, numbers: Sequence[int]) -> jax.Array:
+  """Returns one of the layers for a number in [0, 1): int32 `[]`."""
+  index = (uniform * len(numbers)).astype(jnp.int32)
   return jnp.asarray(numbers, jnp.int32)[index]
 
 

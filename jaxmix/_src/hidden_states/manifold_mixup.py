@@ -7,7 +7,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxmix._src.checks import check_whole
-from jaxmix._src.hidden_states.hidden_mix import HiddenMix, check_layers
+from jaxmix._src.hidden_states.hidden_mix import (
+  HiddenMix,
+  check_layers,
+  choose_layer,
+)
 from jaxmix._src.ratio import last_number, ratio_of
 from jaxmix._src.settings import in_any_setting
 from jaxmix._src.start import start_draw
@@ -59,10 +63,9 @@ def draw_manifold_mixup(
     last=last_number(alpha, 'choice'),
   )
   lam = ratio_of(start.ratio, start.angle, alpha)
-  drawn = (start.choice[0] * len(numbers)).astype(jnp.int32)
   return HiddenMix(
     lam=jnp.broadcast_to(lam, (batch,)),
     partner=start.partner,
-    layer=jnp.asarray(numbers, jnp.int32)[drawn],
+    layer=choose_layer(start.choice[0], numbers),
     weights={number: lam[0] for number in numbers},
   )

@@ -14,7 +14,7 @@ from jaxmix._src.cutmix import draw_cutmix
 from jaxmix._src.hidden_states.hidden_mix import (
   HiddenMix,
   check_layers,
-  draw_layer,
+  choose_layer,
 )
 from jaxmix._src.pairing import draw_partner
 from jaxmix._src.ratio import draw_ratio
@@ -99,7 +99,8 @@ def draw_patchup(
     own_fractions[number] = 1 - covered * (1 - weight)
 
   mixed = jax.random.uniform(mixed_key, (), jnp.float32) < probability
-  layer = draw_layer(layer_key, numbers)
+  uniform = jax.random.uniform(layer_key, (), jnp.float32)
+  layer = choose_layer(uniform, numbers)
   layer = jnp.where(mixed, layer, -1)
   # The fraction of the layer that was drawn; 1 if no layer is mixed.
   lam = jnp.float32(1)
